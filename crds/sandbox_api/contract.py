@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The job contract, operator -> pod: everything a hook's pod needs to know, in one environment variable.
+
+It travels as base64(gzip(JSON)) because the kubelet expands `$(NAME)` and `$$` in plain values. Above `MAX_INLINE`
+bytes it lies in a file of an immutable ConfigMap instead.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from typing import Any
+
+from .base import ContractModel
+from .digest import canonical_json, sha256_of
+
+CONTRACT_VERSION = 1
+CONTRACT_ENV = "SANDBOX_CONTRACT"
+CONTRACT_FILE_ENV = "SANDBOX_CONTRACT_FILE"
+POD_UID_ENV = "SANDBOX_POD_UID"
+POD_NAME_ENV = "SANDBOX_POD_NAME"
+MAX_INLINE = 64 * 1024
+WORKSPACE = "/workspace"
+INPUTS = "/inputs"
+CONTAINER = "hook"
+
+
+class ExperimentRef(ContractModel):
+    name: str
+    namespace: str
+    uid: str
+    project: str
+    run: str
+
+
+class JobRef(ContractModel):
+    id: str
+    pipeline: str
+    iteration: int
+    stage: str
+    index: int
+    item: int | None = None
+    repeat: int | None = None
+    hook: str
+    type: str | None = None
+    meta_name: str
+
+
+class Configs(ContractModel):
+    """Configurations as the user wrote them; `local` and inputs are applied in the pod, in that order."""
+
+    dj: Any = None
+    """Text (a path), an object, or nothing."""
+    extra: Any = None
+    """Text (a path), an object, or nothing."""
+    local: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
+
+
+class InputRef(ContractModel):
+    """Where a configuration key gets its value: an output or a metric of a committed result."""
+
+    job: str
+    """Id of the job that made it."""
+    output: str
+    """Name of the output, or of a metric."""
+    result_path: str
+    """Its result.json, relative to the volume's root."""
+    sha256: str
+    """Digest of that result.json."""
+
+
+class Limits(ContractModel):
+    cpus: float | None = None
+    memory_bytes: int | None = None
+    gpus: int = 0
+
+
+class JobContract(ContractModel):
+    version: int = CONTRACT_VERSION
+    experiment: ExperimentRef
+    job: JobRef
+    generation: int = 1
+    attempt: int
+    cache_key: str = ""
+    configs: Configs
+    inputs: dict[str, InputRef] = {}
+    """By target: `djConfigs`, `djConfigs.<key>...`, `extraConfigs.<key>...`, or `probe` for a refine job."""
+    outputs: list[str] = []
+    """Names for the hook's results, by position."""
+    needs: list[str] = []
+    """Metrics the operator itself must know; never cut from the message."""
+    limits: Limits = Limits()
+    seed: int = 42
+    keep_attempts: bool = False
+    tracking: dict[str, Any] = {}
+    active_seconds_left: int | None = None
+
+
+def contract_digest(contract: JobContract) -> str:
+    """Identity of what is asked for; the attempt, the time left and tracking are left out."""
+    body = contract.model_dump(mode="json", exclude={"attempt", "active_seconds_left", "tracking"})
+    return sha256_of(body)
+
+
+def encode_contract(contract: JobContract) -> str:
+    """The contract as an environment variable carries it."""
+    return base64.b64encode(gzip.compress(canonical_json(contract.model_dump(mode="json")).encode(), mtime=0)).decode()
+
+
+def decode_contract(text: str) -> JobContract:
+    """Read what `encode_contract` wrote. Raises ValueError (pydantic's included) when it is not a contract."""
+    return JobContract.model_validate_json(gzip.decompress(base64.b64decode(text, validate=True)))
+
+
+def experiment_folder(name: str, uid: str) -> str:
+    """Folder of an experiment, relative to the volume's root: the working directory of its hooks."""
+    return f"experiments/{name}-{uid[:8]}"
+
+
+def attempt_folder(experiment: str, job_id: str, attempt: int, pod_uid: str) -> str:
+    """A pod's own folder, relative to the volume's root: no two pods ever write in one."""
+    return f"{experiment}/jobs/{job_id}/attempts/{attempt}/{pod_uid[:8]}"

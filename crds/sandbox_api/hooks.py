@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The catalogue of hooks: what each is called by default, what it returns, where it runs, what it may be told.
+
+The planner checks a spec against it before anything starts; the runtime finds the hook's code by the same name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+STAGES = ("probe", "refine", "execution", "evaluation")
+
+
+class ExtraConfig(BaseModel):
+    """What stands in `extraConfigs`: Data-Juicer's spelling (snake_case), unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class NoExtra(ExtraConfig):
+    """A hook without settings of its own."""
+
+
+class KSigmaConfig(ExtraConfig):
+    k: Annotated[float, Field(gt=0)] = 3.0
+    """Half the width of the kept band, in standard deviations."""
+    path_k_sigma_recipe: Annotated[str, Field(pattern=r"\.(ya?ml|json)$")] | None = None
+    """Where the refined recipe is published, .yaml or .json."""
+
+
+class ProcessConfig(ExtraConfig):
+    count_each_op: Annotated[bool, Field(alias="countEachOp")] = False
+    """With executor_type ray: count rows after each operator, which reads the data once more for each."""
+
+
+@dataclass(frozen=True)
+class Hook:
+    """One hook of the catalogue."""
+
+    name: str
+    meta_name: str
+    """Default metaName; the second one of a pipeline gets `_2`, and so on."""
+    stages: tuple[str, ...]
+    """Job lists it belongs to; in another list it is a warning."""
+    outputs: tuple[str, ...]
+    """Default names of what it returns, in order."""
+    image: str = "data"
+    extra: type[ExtraConfig] = NoExtra
+    writes: dict[str, str] = field(default_factory=dict)
+    """Configuration keys that name a file it writes, and the output that file is."""
+    reads_dj: bool = False
+    """Whether it runs on a Data-Juicer configuration."""
+    available: bool = True
+    """Whether this version can run it."""
+
+
+def _catalogue(*hooks: Hook) -> dict[str, Hook]:
+    return {hook.name: hook for hook in hooks}
+
+
+HOOKS: dict[str, Hook] = _catalogue(
+    Hook(
+        "ProbeViaAnalyzerHook",
+        "probe",
+        ("probe", "evaluation"),
+        ("stats", "overall", "histograms", "dataset"),
+        writes={"djConfigs.export_path": "dataset"},
+        reads_dj=True,
+    ),
+    Hook(
+        "RefineRecipeViaKSigmaHook",
+        "refine",
+        ("refine",),
+        ("recipe", "changes"),
+        extra=KSigmaConfig,
+        writes={"extraConfigs.path_k_sigma_recipe": "recipe"},
+        reads_dj=True,
+    ),
+    Hook(
+        "ProcessDataHook",
+        "process",
+        ("execution",),
+        ("dataset",),
+        extra=ProcessConfig,
+        writes={"djConfigs.export_path": "dataset"},
+        reads_dj=True,
+    ),
+    Hook("ProbeViaModelInferHook", "model_probe", ("probe", "evaluation"), ("results", "hard", "dirty"), available=False),
+    Hook("GeneralProbeHook", "ranking", ("probe",), ("ranked",), available=False),
+    Hook("RefineRecipeViaModelFeedbackHook", "refine", ("refine",), ("recipe", "changes"), available=False),
+    Hook("DataPoolManipulationHook", "pools", ("execution",), ("paths",), available=False),
+    Hook("GeneralDataExecutorHook", "convert", ("execution",), ("paths",), available=False),
+    Hook("FetchHook", "fetch", ("probe", "execution"), ("path",), available=False),
+    Hook("TrainModelHook", "train", ("execution",), ("model", "checkpoints"), image="easyanimate", available=False),
+    Hook("InferModelHook", "infer", ("execution",), ("dir", "dataset"), image="easyanimate", available=False),
+    Hook("EvaluateDataHook", "evaluate", ("evaluation", "probe"), ("value", "report"), available=False),
+    Hook("EvaluateModelHook", "evaluate_model", ("evaluation",), ("best", "ranking"), available=False),
+)

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`SandboxExperiment.status`: what the operator says about an experiment, and nothing it needs to remember elsewhere.
+
+`outcome`, `stage` and `progress` are summaries for columns and selectors; the conditions are the truth for tools.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from .base import ContractModel
+
+Outcome = Literal["Pending", "Running", "Succeeded", "Failed", "Stopped"]
+JobState = Literal["Pending", "Queued", "Running", "Succeeded", "Failed", "Skipped", "Cached"]
+FINISHED_STATES = ("Succeeded", "Failed", "Skipped", "Cached")
+DONE_STATES = ("Succeeded", "Cached")
+
+MAX_JOB_METRICS = 32
+MAX_COMPARISON = 50
+
+
+class Reason(StrEnum):
+    """The closed list of reasons in `.status`; messages are for people and may change, these do not."""
+
+    # of the experiment
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    INVALID_SPEC = "InvalidSpec"
+    SUSPENDED = "Suspended"
+    # of the workspace
+    CLAIM_NOT_FOUND = "ClaimNotFound"
+    CLAIM_TERMINATING = "ClaimTerminating"
+    CLAIM_NOT_OURS = "ClaimNotOurs"
+    CLAIM_LOST = "ClaimLost"
+    CLAIM_PENDING = "ClaimPending"
+    CLAIM_BOUND = "ClaimBound"
+    # why a job is not running yet
+    CREATING = "Creating"
+    SCHEDULING = "Scheduling"
+    STARTING = "Starting"
+    BACKOFF = "Backoff"
+    POD_LEFT = "WaitingForOldPod"
+    IMAGE_PULLING = "ImagePulling"
+    IMAGE_UNAVAILABLE = "ImageUnavailable"
+    INSUFFICIENT_GPU = "InsufficientGPU"
+    UNSCHEDULABLE = "Unschedulable"
+    VOLUME_UNBOUND = "VolumeUnbound"
+    VOLUME_MOUNT = "VolumeMountFailed"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    POD_REFUSED = "PodRefused"
+    CONTAINER_CONFIG = "ContainerConfigError"
+    # how a job ended
+    COMPLETED = "Completed"
+    RECOVERED = "Recovered"
+    USER_ERROR = "UserError"
+    CONFIG_ERROR = "ConfigError"
+    INPUT_LOST = "InputLost"
+    OUT_OF_MEMORY = "OutOfMemory"
+    INFRA_ERROR = "InfraError"
+    PREEMPTED = "Preempted"
+    TIMEOUT = "Timeout"
+    PENDING_TIMEOUT = "PendingTimeout"
+    RESULTS_LOST = "ResultsLost"
+    NAME_TAKEN = "NameTaken"
+    EARLIER_JOB_FAILED = "EarlierJobFailed"
+
+
+class Condition(ContractModel):
+    """A condition as in Kubernetes' API conventions."""
+
+    type: str
+    """What is claimed."""
+    status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
+    observed_generation: int | None = None
+    """Generation of spec it was seen on."""
+    last_transition_time: str
+    """When status changed last."""
+    reason: str
+    """One word of a closed list."""
+    message: str = ""
+    """A sentence for people."""
+
+
+class Failures(ContractModel):
+    user: int = 0
+    """Failures of the hook's own code or data."""
+    infra: int = 0
+    """Failures of nodes, volumes or the network."""
+    preempted: int = 0
+    """Preemptions."""
+
+
+class ResultRef(ContractModel):
+    path: str
+    """result.json, relative to the volume's root."""
+    sha256: str
+    """Its digest."""
+    bytes: int
+    """Its size."""
+    cache_key: str | None = None
+    """Digest of everything the result depends on."""
+    generation: int = 1
+    """Rises with each rerun that touches the job."""
+
+
+class JobStatus(ContractModel):
+    id: str
+    """<pipeline>/<iteration>/<stage>/<index>."""
+    hook: str
+    """The hook that runs."""
+    meta_name: str
+    """Name under which results are recorded."""
+    state: JobState = "Pending"
+    """Where the job stands."""
+    attempts: int = 0
+    """Attempts begun; never starts again."""
+    failures: Failures | None = None
+    """Failed attempts by class."""
+    job_name: str | None = None
+    """Kubernetes Job of the newest attempt."""
+    start_time: str | None = None
+    """When the newest attempt's hook began to run."""
+    completion_time: str | None = None
+    """When the job ended."""
+    waiting_since: str | None = None
+    """Since when the newest attempt waits."""
+    retry_at: str | None = None
+    """When the next attempt starts."""
+    reason: str | None = None
+    """One word of a closed list."""
+    message: Annotated[str, Field(max_length=1024)] | None = None
+    """A sentence for people."""
+    outputs: dict[str, Any] | None = None
+    """Paths, values and lists by name."""
+    metrics: dict[str, float] | None = None
+    """Figures, at most 32; all of them stand in result.json."""
+    result: ResultRef | None = None
+    """The committed result."""
+
+
+class WorkspaceStatus(ContractModel):
+    claim_name: str
+    """The claim in use."""
+    path: str
+    """Folder of this experiment on it."""
+    access_mode: str | None = None
+    """Its access mode."""
+    placement: str | None = None
+    """How pods are placed because of it, and why."""
+
+
+class Resolved(ContractModel):
+    images: dict[str, str] = {}
+    """Images by name."""
+    hooks: dict[str, str] = {}
+    """Image name by hook."""
+
+
+class ComparisonRow(ContractModel):
+    metric: str
+    """What is compared."""
+    before: float | None = None
+    """Figure before."""
+    after: float | None = None
+    """Figure after."""
+    before_job: str | None = None
+    """Job of the before."""
+    after_job: str | None = None
+    """Job of the after."""
+
+
+class ExperimentStatus(ContractModel):
+    observed_generation: int | None = None
+    """Newest generation of spec that was seen."""
+    outcome: Outcome | None = None
+    """Pending, Running, Succeeded, Failed or Stopped."""
+    stage: str | None = None
+    """Stage of the current job."""
+    progress: str | None = None
+    """Jobs done / all jobs."""
+    hook: str | None = None
+    """Hook of the current job."""
+    retries: int | None = None
+    """Attempts beyond the first, over all jobs."""
+    start_time: str | None = None
+    """Written before the first Job."""
+    completion_time: str | None = None
+    """When the last job ended."""
+    conditions: Annotated[
+        list[Condition],
+        Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
+    ] = []
+    """Ready, Reconciling, Stalled (kstatus), Succeeded, Suspended, StorageReady."""
+    workspace: WorkspaceStatus | None = None
+    """The volume in use."""
+    resolved: Resolved | None = None
+    """What names meant when the experiment started."""
+    iteration: int | None = None
+    """Current iteration."""
+    jobs: Annotated[
+        list[JobStatus], Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["id"]})
+    ] = []
+    """Each job in the order in which it runs."""
+    comparison: list[ComparisonRow] = []
+    """Figures before and after, at most 50 rows."""
