@@ -26,26 +26,26 @@ from typing import Any
 
 Row = dict[str, Any]
 
-CHUNK = {"en": (110, 330), "zh": (60, 240)}
+CHUNK = {"en": (80, 200), "zh": (45, 150)}
 """Characters a clean row has, at least and about at most, per language."""
 
-CLEAN_ROWS = {"en": 1500, "zh": 3300}
+CLEAN_ROWS = {"en": 1250, "zh": 3150}
 
 NOISE_ROWS = {
-    "duplicate": 220,
-    "near_duplicate": 90,
-    "edited_copy": 30,
-    "short": 120,
-    "markup": 80,
-    "symbols": 60,
-    "digits": 60,
-    "repetition": 80,
+    "duplicate": 200,
+    "near_duplicate": 80,
+    "edited_copy": 40,
+    "short": 100,
+    "markup": 70,
+    "symbols": 50,
+    "digits": 50,
+    "repetition": 70,
     "long": 50,
-    "mojibake": 60,
-    "foreign": 90,
+    "mojibake": 50,
+    "foreign": 80,
     "shuffled": 60,
 }
-"""Rows of each kind of noise, about 17 % of all rows."""
+"""Rows of each kind of noise, about one row in six."""
 
 CJK = r"\u3400-\u9fff\uff01-\uff5e\u3000-\u303f\u201c\u201d"
 FOREIGN = {

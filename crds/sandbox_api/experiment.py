@@ -6,7 +6,7 @@ Only the language lives here. What a value means, and whether this version can d
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -23,7 +23,7 @@ Policy = Literal["Fail", "Continue"]
 
 def rules(*entries: dict[str, str]) -> ConfigDict:
     """CEL rules of a model, as they stand in the CRD."""
-    return ConfigDict(json_schema_extra={"x-kubernetes-validations": list(entries)})
+    return ConfigDict(json_schema_extra={"x-kubernetes-validations": [dict(entry) for entry in entries]})
 
 
 class Resources(SpecModel):
@@ -385,9 +385,7 @@ class ExperimentSpec(JobLists):
     """Whether all targets must be met, or any."""
     iter_updater: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=32)] | None = None
     """Results of one iteration that configure the next."""
-    hpo_config: Any | None = Field(
-        default=None, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True, "x-sandbox-untyped": True}
-    )
+    hpo_config: Annotated[str, Field(max_length=1024)] | None = None
     """Only in files from upstream; make a SandboxSweep instead."""
     rank: Rank | None = None
     """How items of a forEach are ranked."""

@@ -6,6 +6,7 @@ The planner checks a spec against it before anything starts; the runtime finds t
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -53,8 +54,14 @@ class Hook:
     """Configuration keys that name a file it writes, and the output that file is."""
     reads_dj: bool = False
     """Whether it runs on a Data-Juicer configuration."""
+    figures: str = r"(?!)"
+    """Pattern of the figures that may be referred to besides outputs."""
     available: bool = True
     """Whether this version can run it."""
+
+    def has_figure(self, name: str) -> bool:
+        """Whether a metric of that name (without the metaName) comes out of this hook."""
+        return re.fullmatch(self.figures, name) is not None
 
 
 def _catalogue(*hooks: Hook) -> dict[str, Hook]:
@@ -69,6 +76,7 @@ HOOKS: dict[str, Hook] = _catalogue(
         ("stats", "overall", "histograms", "dataset"),
         writes={"djConfigs.export_path": "dataset"},
         reads_dj=True,
+        figures=r"rows|[A-Za-z0-9_]+\.(count|mean|std|min|max|[0-9.]+%)",
     ),
     Hook(
         "RefineRecipeViaKSigmaHook",
@@ -78,6 +86,7 @@ HOOKS: dict[str, Hook] = _catalogue(
         extra=KSigmaConfig,
         writes={"extraConfigs.path_k_sigma_recipe": "recipe"},
         reads_dj=True,
+        figures=r"refined\..+\.(before|after)",
     ),
     Hook(
         "ProcessDataHook",
@@ -87,8 +96,11 @@ HOOKS: dict[str, Hook] = _catalogue(
         extra=ProcessConfig,
         writes={"djConfigs.export_path": "dataset"},
         reads_dj=True,
+        figures=r"rows_(in|out)|ops\..+\.rows_(in|out)",
     ),
-    Hook("ProbeViaModelInferHook", "model_probe", ("probe", "evaluation"), ("results", "hard", "dirty"), available=False),
+    Hook(
+        "ProbeViaModelInferHook", "model_probe", ("probe", "evaluation"), ("results", "hard", "dirty"), available=False
+    ),
     Hook("GeneralProbeHook", "ranking", ("probe",), ("ranked",), available=False),
     Hook("RefineRecipeViaModelFeedbackHook", "refine", ("refine",), ("recipe", "changes"), available=False),
     Hook("DataPoolManipulationHook", "pools", ("execution",), ("paths",), available=False),

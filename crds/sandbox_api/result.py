@@ -25,7 +25,15 @@ ERROR_BYTES = 800
 ErrorClass = Literal["User", "Config", "Input", "Infra", "Preempted", "OutOfMemory", "Timeout"]
 
 EXIT_SUCCESS = 0
-EXIT_CODES: dict[str, int] = {"User": 1, "Config": 2, "Input": 3, "Infra": 4, "Preempted": 143, "OutOfMemory": 1, "Timeout": 1}
+EXIT_CODES: dict[str, int] = {
+    "User": 1,
+    "Config": 2,
+    "Input": 3,
+    "Infra": 4,
+    "Preempted": 143,
+    "OutOfMemory": 1,
+    "Timeout": 1,
+}
 """Exit code of the wrapper for each class it knows of."""
 
 
@@ -69,6 +77,8 @@ class Result(ContractModel):
     started_at: str
     finished_at: str
     cache_key: str = ""
+    meta_name: str = ""
+    """Its metrics begin with it; a refine job that shares it with its probe adds an infix."""
     message: str = ""
     """A sentence for people: what was done."""
     recovered: bool = False
@@ -124,7 +134,8 @@ def message_of(result: Result, *, path: str, sha256: str, size: int) -> Message:
         message=plain_text(result.message, 300),
         recovered=result.recovered,
         cache_key=result.cache_key,
-        error=result.error and result.error.model_copy(update={"message": plain_text(result.error.message, ERROR_BYTES)}),
+        error=result.error
+        and result.error.model_copy(update={"message": plain_text(result.error.message, ERROR_BYTES)}),
         outputs={name: out.path if out.kind == "path" else out.value for name, out in result.outputs.items()},
         metrics=result.metrics,
     )
@@ -175,9 +186,7 @@ def plain_text(text: str, limit: int) -> str:
 
 
 def _cut(message: Message, metrics: list[str]) -> Message:
-    return message.model_copy(
-        update={"metrics": {name: message.metrics[name] for name in metrics}, "truncated": True}
-    )
+    return message.model_copy(update={"metrics": {name: message.metrics[name] for name in metrics}, "truncated": True})
 
 
 def _pack(message: Message) -> str:

@@ -36,6 +36,7 @@ class Reason(StrEnum):
     CLAIM_NOT_FOUND = "ClaimNotFound"
     CLAIM_TERMINATING = "ClaimTerminating"
     CLAIM_NOT_OURS = "ClaimNotOurs"
+    CLAIM_REFUSED = "ClaimRefused"
     CLAIM_LOST = "ClaimLost"
     CLAIM_PENDING = "ClaimPending"
     CLAIM_BOUND = "ClaimBound"
@@ -204,7 +205,8 @@ class ExperimentStatus(ContractModel):
     iteration: int | None = None
     """Current iteration."""
     jobs: Annotated[
-        list[JobStatus], Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["id"]})
+        list[JobStatus],
+        Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["id"]}),
     ] = []
     """Each job in the order in which it runs."""
     comparison: list[ComparisonRow] = []

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the CustomResourceDefinitions from the models: `python -m sandbox_api.crd FOLDER` (`make generate`).
+
+JSON schema as pydantic gives it has references, titles and unions that a structural schema may not have; here they are
+inlined and dropped. CEL rules stand on the models, but for those about transitions, which need the whole object.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .base import GROUP, VERSION
+from .experiment import ALWAYS_MUTABLE, ExperimentSpec
+from .status import ExperimentStatus
+
+Schema = dict[str, Any]
+MAX_NAME = 52
+KEPT = (
+    "description", "type", "enum", "pattern", "minLength", "maxLength", "minItems", "maxItems", "minProperties",
+    "maxProperties", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "required", "default",
+)  # fmt: skip
+COLUMNS = (
+    ("Outcome", ".status.outcome", "Pending, Running, Succeeded, Failed or Stopped", 0),
+    ("Reason", '.status.conditions[?(@.type=="Ready")].reason', "Why it is not ready, or what it waits for", 0),
+    ("Stage", ".status.stage", "Stage of the current job", 0),
+    ("Progress", ".status.progress", "Jobs done / all jobs", 0),
+    ("Age", ".metadata.creationTimestamp", "Since when it exists", 0),
+    ("Hook", ".status.hook", "Hook of the current job", 1),
+    ("Retries", ".status.retries", "Attempts beyond the first", 1),
+    ("Queue", ".spec.queueName", "Kueue queue", 1),
+    ("Message", '.status.conditions[?(@.type=="Ready")].message', "In words", 1),
+)
+
+
+def structural(schema: Schema, definitions: dict[str, Schema]) -> Schema:
+    """A structural schema with the same meaning: references inlined, null and titles dropped, extensions kept."""
+    if "$ref" in schema:
+        target = definitions[schema["$ref"].rsplit("/", 1)[1]]
+        return structural({**target, **{k: v for k, v in schema.items() if k != "$ref"}}, definitions)
+    if schema.get("x-sandbox-untyped"):
+        untyped = {"x-kubernetes-preserve-unknown-fields": True}
+        return {"description": schema["description"], **untyped} if "description" in schema else untyped
+    if schema.get("x-sandbox-quantity"):
+        return {
+            **({"description": schema["description"]} if "description" in schema else {}),
+            **({"default": schema["default"]} if schema.get("default") is not None else {}),
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "x-kubernetes-int-or-string": True,
+        }
+    if "anyOf" in schema:  # X | None: the field may be left out
+        (only,) = [option for option in schema["anyOf"] if option.get("type") != "null"]
+        return structural({**only, **{k: v for k, v in schema.items() if k != "anyOf"}}, definitions)
+    if not set(schema) & {"type", "enum", "const"}:
+        return {**_kept(schema), "x-kubernetes-preserve-unknown-fields": True}
+    out = _kept(schema)
+    if "const" in schema:
+        out["enum"] = [schema["const"]]
+    if "properties" in schema:
+        out["properties"] = {name: structural(value, definitions) for name, value in schema["properties"].items()}
+    elif isinstance(schema.get("additionalProperties"), dict):
+        values = structural(schema["additionalProperties"], definitions)
+        if values == {"x-kubernetes-preserve-unknown-fields": True}:
+            out["x-kubernetes-preserve-unknown-fields"] = True
+        else:
+            out["additionalProperties"] = values
+    if "items" in schema:
+        out["items"] = structural(schema["items"], definitions)
+        out.setdefault("x-kubernetes-list-type", schema.get("x-kubernetes-list-type", "atomic"))
+    return out
+
+
+def _kept(schema: Schema) -> Schema:
+    kept = {key: schema[key] for key in KEPT if key in schema and schema[key] is not None}
+    kept |= {key: value for key, value in schema.items() if key.startswith("x-kubernetes-")}
+    if "description" in kept:
+        kept["description"] = " ".join(kept["description"].split())
+    return kept
+
+
+def frozen_rule() -> dict[str, str]:
+    """Once started, only the always mutable fields of spec may change; with a new rerun token, jobs may too."""
+    spec = [
+        _unchanged("spec", field.alias or name)
+        for name, field in ExperimentSpec.model_fields.items()
+        if (field.alias or name) not in (*ALWAYS_MUTABLE, "workspace")
+    ]
+    volume = " && ".join(_unchanged("spec.workspace", name) for name in ("claimName", "claim"))
+    started = "has(oldSelf.status) && has(oldSelf.status.startTime)"
+    new_token = f"has(self.spec.rerun) && !({_unchanged('spec', 'rerun')})"
+    over = "has(oldSelf.status.completionTime) || oldSelf.spec.suspend"
+    return {
+        "rule": f"!({started}) || (({' && '.join(spec)}) || ({new_token} && ({over}))) && ({volume})",
+        "message": "the experiment has started: only suspend, suspendPolicy, stop, rerun, ttlSecondsAfterFinished and"
+        " workspace.retention may change; to change a job of a finished or suspended experiment, set a new"
+        " rerun.token in the same update",
+        "fieldPath": ".spec",
+    }
+
+
+def _unchanged(where: str, name: str) -> str:
+    # Comparing optionals (`.?name`) has no known size and breaks the cost budget; with has() it has.
+    new, old = f"self.{where}.{name}", f"oldSelf.{where}.{name}"
+    return f"has({new}) == has({old}) && (!has({new}) || {new} == {old})"
+
+
+def experiment_crd() -> Schema:
+    """The CustomResourceDefinition of SandboxExperiment."""
+    spec = _schema_of(ExperimentSpec)
+    status = _schema_of(ExperimentStatus)
+    schema = {
+        "type": "object",
+        "description": "One experiment of the data sandbox: probe, refine the recipe, execute, evaluate.",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": spec,
+            "status": status,
+        },
+        "x-kubernetes-validations": [
+            {
+                "rule": f"size(self.metadata.name) <= {MAX_NAME}",
+                "message": f"the name may have at most {MAX_NAME} characters: the names of its Jobs begin with it",
+            },
+            frozen_rule(),
+        ],
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"sandboxexperiments.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": "SandboxExperiment",
+                "listKind": "SandboxExperimentList",
+                "plural": "sandboxexperiments",
+                "singular": "sandboxexperiment",
+                "shortNames": ["sbx"],
+                "categories": ["sandbox"],
+            },
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "subresources": {"status": {}},
+                    "additionalPrinterColumns": [
+                        {
+                            "name": name,
+                            "jsonPath": path,
+                            "description": text,
+                            "priority": priority,
+                            "type": "date" if name == "Age" else "integer" if name == "Retries" else "string",
+                        }
+                        for name, path, text, priority in COLUMNS
+                    ],
+                    "selectableFields": [
+                        {"jsonPath": path} for path in (".status.outcome", ".spec.queueName", ".spec.suspend")
+                    ],
+                    "schema": {"openAPIV3Schema": schema},
+                }
+            ],
+        },
+    }
+
+
+def _schema_of(model: type[ExperimentSpec] | type[ExperimentStatus]) -> Schema:
+    schema = model.model_json_schema(by_alias=True)
+    return structural(schema, schema.get("$defs", {}))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Plain YAML without anchors: a reader should not have to follow them."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True
+
+
+def crd_yaml(crd: Schema) -> str:
+    """The YAML that is kept in the repository."""
+    header = "# Generated from crds/sandbox_api by `make generate`; do not edit.\n"
+    return header + yaml.dump(crd, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
+
+
+def write_crds(folder: Path) -> list[Path]:
+    """Write every CRD into `folder`; the files written."""
+    path = folder / f"{GROUP}_sandboxexperiments.yaml"
+    path.write_text(crd_yaml(experiment_crd()))
+    return [path]
+
+
+if __name__ == "__main__":
+    print(*write_crds(Path(sys.argv[1])), sep="\n")

@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Builds the images and pushes them where the cluster pulls from. An image is named by a digest of all that goes into it, so
+# what has not changed is neither built nor pushed again. The references, pinned by digest, go to images.env in the cache.
+#
+# usage: build.sh [operator|torch|data|all]
+#   SANDBOX_CACHE                what is built once; default: ~/.cache/sandbox-operator
+#   SANDBOX_REGISTRY             where to push, e.g. registry.example/team; default: the embedded cluster's registry when it is up
+#   SANDBOX_REGISTRY_IN_CLUSTER  the same registry as pods name it; default: SANDBOX_REGISTRY
+#   SANDBOX_ENGINE               buildah or docker; default: docker where its daemon runs, else buildah
+#   BASE_IMAGE                   default: python:3.11-slim with docker; with buildah a root file system made by images/base/build.sh
+#   SOURCE                       where the code comes from, for the label; default: unknown
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+what=${1:-all}
+[[ $what =~ ^(operator|torch|data|all)$ ]] || { echo "build.sh: '$what' is not one of operator, torch, data, all" >&2; exit 2; }
+cache=${SANDBOX_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sandbox-operator}/images
+mkdir -p "$cache/pushed"
+
+say() { printf '[%4ds] %s\n' "$SECONDS" "$*" >&2; }
+die() { echo "build.sh: $*" >&2; exit 1; }
+digest() { sha256sum | cut -c1-16; }
+contents() { find "$@" -type f ! -path '*/__pycache__/*' -print0 | sort -z | xargs -0 sha256sum; }
+
+# shellcheck source=images/engine.sh
+source images/engine.sh
+choose_engine images/build.sh "$@"
+choose_registry
+exec 9>"$cache/lock"
+flock 9
+
+# What goes in, as digests. An image's key holds the key of what it stands on.
+code=$(contents crds/sandbox_api operator/sandbox_operator images/runtime/sandbox_runtime pyproject.toml README.md LICENSE | digest)
+declare -A parent=([torch]=base [operator]=base [data]=torch) key
+key[base]=$({ echo "${BASE_IMAGE:-}"; contents images/base; } | digest)
+key[torch]=$({ echo "${key[base]}"; contents images/torch; } | digest)
+key[operator]=$({ echo "${key[base]} $code"; contents images/operator; } | digest)
+key[data]=$({ echo "${key[torch]} $code"; contents images/data; } | digest)
+
+name_of() { if [[ $1 == base && -n ${BASE_IMAGE:-} ]]; then echo "$BASE_IMAGE"; else echo "localhost/sandbox-operator/$1:${key[$1]}"; fi; }
+
+wheel() {
+  [ -z "${VERSION:-}" ] || return 0
+  rm -rf dist
+  SOURCE_DATE_EPOCH=315532800 uv build --quiet --wheel --out-dir dist
+  VERSION=$(basename dist/*.whl | cut -d- -f2)
+  REVISION=$(git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null || echo unknown)
+}
+
+make_image() {  # image: builds it, and what it stands on, where it is not there yet
+  local image=$1 arguments=()
+  [[ $image != base || -z ${BASE_IMAGE:-} ]] || return 0
+  if exists "$(name_of "$image")"; then return; fi
+  if [ "$image" = base ]; then
+    say "base image: a Debian root file system (about 1 min, once)"
+    [ -f "$cache/base-${key[base]}.tar" ] || images/base/build.sh "$cache/base-${key[base]}.tar"
+    import_rootfs "$cache/base-${key[base]}.tar" "$(name_of base)"
+    rm -f "$cache"/base-*.tar
+  else
+    make_image "${parent[$image]}"
+    arguments=("BASE_IMAGE=$(name_of "${parent[$image]}")")
+    if [ "$image" = torch ]; then
+      say "torch layer (about 2 min, once)"
+    else
+      wheel
+      arguments+=("VERSION=$VERSION" "REVISION=$REVISION" "SOURCE=${SOURCE:-unknown}")
+      say "$image image"
+    fi
+    build "images/$image/Dockerfile" "$(name_of "$image")" "${arguments[@]}"
+  fi
+  remove_others "$image" "${key[$image]}"
+}
+
+deliver() {  # image: makes sure that the registry has it, and prints its pinned reference
+  local image=$1 record=$cache/pushed/$1-${key[$1]}-${registry//[:\/]/_} repository=sandbox-operator/$1
+  if [ -z "$registry" ]; then
+    make_image "$image"
+    name_of "$image"
+    return
+  fi
+  if ! { [ -f "$record" ] && is_pushed "$registry/$repository@$(cat "$record")"; }; then
+    make_image "$image"
+    say "pushing the $image image to $registry"
+    push "$(name_of "$image")" "$registry/$repository:${key[$image]}" "$record.new"
+    mv "$record.new" "$record"
+  fi
+  echo "$registry_in_cluster/$repository@$(cat "$record")"
+}
+
+touch "$cache/images.env"
+if [ "$what" = torch ]; then make_image torch; fi
+for image in operator data; do
+  [[ $what == all || $what == "$image" ]] || continue
+  line=${image^^}_IMAGE=$(deliver "$image")
+  { grep -v "^${image^^}_IMAGE=" "$cache/images.env" || true; echo "$line"; } > "$cache/images.env.new"
+  mv "$cache/images.env.new" "$cache/images.env"
+  echo "$line"
+done
+[ -n "$registry" ] || say "nothing was pushed: the embedded cluster is down and SANDBOX_REGISTRY is not set"

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading and counting the rows of data set files, as a stream, with errors that name the file and the line.
+
+Data-Juicer's own loader tells of a malformed line without saying where it is; this one is only read for checks and counts.
+"""
+
+import contextlib
+import gzip
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+from .errors import DatasetError
+
+JSON_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".jsonl.zst", ".json.zst")
+BATCH_ROWS = 1024
+
+Row = dict[str, Any]
+OnMalformed = Callable[[str], None]
+
+
+def suffix_of(path: Path) -> str:
+    """Return the suffix that decides the format, with the compression: `.jsonl.gz` of `a.b.jsonl.gz`."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in (".gz", ".zst"):
+        return "".join(suffixes[-2:])
+    return suffixes[-1] if suffixes else ""
+
+
+@contextlib.contextmanager
+def open_bytes(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for reading, decompressed by its suffix. What is wrong with the file itself becomes DatasetError."""
+    import zstandard
+
+    try:
+        with contextlib.ExitStack() as stack:
+            stream: Any
+            if path.suffix.lower() == ".gz":
+                stream = stack.enter_context(gzip.open(path))
+            else:
+                stream = stack.enter_context(path.open("rb"))
+                if path.suffix.lower() == ".zst":
+                    import io
+
+                    reader = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
+                    stream = stack.enter_context(io.BufferedReader(reader))
+            yield stream
+    except (gzip.BadGzipFile, EOFError, zstandard.ZstdError) as error:
+        raise DatasetError(f"{path} is not a whole {path.suffix.lower()} file: {error}", "dataset_path") from error
+
+
+def _refuse(problem: str) -> NoReturn:
+    raise DatasetError(problem, "dataset_path")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def read_json(path: Path, on_malformed: OnMalformed = _refuse) -> Iterator[Row]:
+    """Yield the rows of a file of JSON lines, or of one JSON array (which is read whole).
+
+    A malformed row goes to `on_malformed` as a sentence with file and line; when that returns, the row is left out.
+    """
+    with open_bytes(path) as stream:
+        first = stream.read(1)
+        while first.isspace():
+            first = stream.read(1)
+    with open_bytes(path) as stream:
+        if first == b"[" and not suffix_of(path).startswith(".jsonl"):
+            yield from _array(path, stream, on_malformed)
+        else:
+            yield from _lines(path, stream, on_malformed)
+
+
+def _lines(path: Path, stream: IO[bytes], on_malformed: OnMalformed) -> Iterator[Row]:
+    for number, line in enumerate(stream, start=1):
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line, parse_constant=_refuse_constant)
+        except json.JSONDecodeError as error:
+            shown = line[:80].decode("utf-8", "replace").rstrip()
+            on_malformed(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno}): {shown!r}")
+            continue
+        except ValueError as error:  # bytes that are not UTF-8, NaN
+            on_malformed(f"{path}, line {number}: not JSON ({error})")
+            continue
+        if isinstance(row, dict):
+            yield row
+        else:
+            on_malformed(f"{path}, line {number}: a row must be an object with fields, not {type(row).__name__}")
+
+
+def _array(path: Path, stream: IO[bytes], on_malformed: OnMalformed) -> Iterator[Row]:
+    try:
+        content = json.load(stream, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        _refuse(f"{path}, line {error.lineno}: not JSON ({error.msg} at column {error.colno})")
+    except ValueError as error:
+        _refuse(f"{path}: not JSON ({error})")
+    for number, row in enumerate(content, start=1):
+        if isinstance(row, dict):
+            yield row
+        else:
+            on_malformed(f"{path}, item {number}: a row must be an object with fields, not {type(row).__name__}")
+
+
+def open_parquet(path: Path) -> Any:
+    """Return a pyarrow ParquetFile, or raise DatasetError."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.ParquetFile(path)
+    except pyarrow.ArrowInvalid as error:
+        raise DatasetError(f"{path} is not a Parquet file: {error}", "dataset_path") from error
+
+
+def count_rows(path: Path) -> int:
+    """Count the rows of a file, or of all data files of a folder; reads JSON lines without parsing them."""
+    if path.is_dir():
+        return sum(count_rows(file) for file in sorted(path.rglob("*")) if file.is_file() and suffix_of(file) in (*JSON_SUFFIXES, ".parquet"))
+    suffix = suffix_of(path)
+    if suffix == ".parquet":
+        return int(open_parquet(path).metadata.num_rows)
+    if suffix not in JSON_SUFFIXES:
+        raise DatasetError(f"rows of {path.name} can't be counted: it is neither JSON nor Parquet", "dataset_path")
+    if suffix.startswith(".jsonl"):
+        with open_bytes(path) as stream:
+            return sum(1 for line in stream if not line.isspace())
+    return sum(1 for _ in read_json(path))

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a hook is given, and what it gives back.
+
+A hook is a small class with `run`. It writes artifacts under `context.out`, returns them in the order of its catalogue
+entry, and knows nothing of results, digests or exit codes.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from sandbox_api.contract import JobContract
+
+from ..errors import ConfigError
+from ..inputs import ResolvedInput
+from ..metrics import MetricsLog
+from ..workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file or folder under the attempt's `out`."""
+
+    path: Path
+    rows: int | None = None
+    """How many rows it has, where that means something."""
+    publish: Path | None = None
+    """The name its user gave it: a link to be made there when the job has succeeded."""
+
+
+@dataclass(frozen=True)
+class HookResult:
+    outputs: list[Any]
+    """By position: an `Artifact`, None for one that was not made, a list, or a value that JSON can hold."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Figures without the metaName, the most important ones first: a cut keeps the first. Not finite: left out."""
+    message: str = ""
+    """One sentence for people: what was done."""
+    tables: list[Path] = field(default_factory=list)
+    """Files under `out` that are tables for people."""
+
+
+@dataclass(frozen=True)
+class HookContext:
+    """One attempt of one job."""
+
+    contract: JobContract
+    dj: dict[str, Any]
+    """Data-Juicer's configuration; empty when the job has none."""
+    extra: Any
+    """`extraConfigs` as the hook's model, or the plain mapping where it has none."""
+    inputs: Mapping[str, ResolvedInput]
+    """By target, verified; those that name configuration keys are in the configurations already."""
+    workspace: Workspace
+    metrics: MetricsLog
+
+    @property
+    def out(self) -> Path:
+        """Where artifacts go."""
+        return self.workspace.out
+
+    @property
+    def state(self) -> Path:
+        """For what a later attempt may resume from; it is theirs too: entries are made by rename and name their attempt."""
+        return self.workspace.state
+
+    @property
+    def scratch(self) -> Path:
+        """Working files of this attempt on the volume; they go when the job has ended."""
+        folder = self.workspace.scratch
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @property
+    def seed(self) -> int:
+        return self.contract.seed
+
+    @property
+    def cpus(self) -> int:
+        """How many processes may work at a time: the pod's limit, rounded up, and at least one."""
+        limit = self.contract.limits.cpus
+        return max(1, math.ceil(limit)) if limit else len(os.sched_getaffinity(0))
+
+    def user_path(self, field: str) -> Path | None:
+        """Where an artifact is published that the user named in `djConfigs.<key>` or `extraConfigs.<key>`."""
+        root, _, key = field.partition(".")
+        extra = self.extra if isinstance(self.extra, Mapping) else self.extra.model_dump()
+        named = (self.dj if root == "djConfigs" else extra).get(key)
+        if named is None:
+            return None
+        if not isinstance(named, str) or not named:
+            raise ConfigError(f"{field}: must be a path")
+        return self.workspace.publishable(named, field)
+
+
+class Hook(Protocol):
+    """A hook's class takes no arguments.
+
+    One from outside the catalogue may have an attribute `extra`: the pydantic model of its `extraConfigs`.
+    """
+
+    def run(self, context: HookContext) -> HookResult:
+        """Do the job. Raises an error of `sandbox_runtime.errors` whose class fits; others count as the user's."""
+        ...

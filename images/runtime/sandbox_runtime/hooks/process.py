@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ProcessDataHook: a recipe run over a data set, with the rows counted after each operator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..data_juicer.dataset import prepare
+from ..data_juicer.process import OperatorRows, Processed, process
+from .base import Artifact, HookContext, HookResult
+from .recipe import addressed_errors, counted, data_juicer_job_id
+
+
+class ProcessDataHook:
+    """Outputs: dataset (a file, or a folder of shards when `export_shard_size` asks for them).
+
+    Metrics: `rows_in`, `rows_out`, `ops.<i>_<op>.rows_in` and `.rows_out`, i from 0; with executor_type ray the latter
+    only with `countEachOp`. A later attempt of the same contract goes on after the operators an earlier one had done.
+    """
+
+    def run(self, context: HookContext) -> HookResult:
+        publish = context.user_path("djConfigs.export_path")
+        name = f"dataset{publish.suffix if publish and publish.suffix else '.jsonl'}"
+        sharded = bool(context.dj.get("export_shard_size"))
+
+        def count(done: OperatorRows) -> None:
+            context.metrics.log(operator_rows(done), step=done.index + 1)
+
+        with addressed_errors(context):
+            prepared = prepare(context.dj, context.scratch / "input", np=context.cpus)
+            processed = process(
+                context.dj,
+                prepared,
+                work_dir=context.scratch,
+                export_path=context.out / "dataset" / name if sharded else context.out / name,
+                job_id=data_juicer_job_id(context),
+                np=context.cpus,
+                state_dir=context.state,
+                attempt=context.contract.attempt,
+                memory_bytes=context.contract.limits.memory_bytes,
+                count_each_op=context.extra.count_each_op,
+                on_operator=count,
+            )
+        return HookResult(
+            outputs=[Artifact(processed.dataset, rows=processed.rows_out, publish=_published(publish, sharded))],
+            metrics=rows_by_importance(processed),
+            message=_message(processed, len(context.dj.get("process") or [])),
+        )
+
+
+def operator_rows(done: OperatorRows) -> dict[str, float]:
+    name = f"ops.{done.index}_{done.name}"
+    return {f"{name}.rows_out": done.rows_out, f"{name}.rows_in": done.rows_in}
+
+
+def rows_by_importance(processed: Processed) -> dict[str, float]:
+    """Totals first, then each operator's rows out, then the rows in, which the operator before it tells as well."""
+    rows: dict[str, float] = {"rows_in": processed.rows_in, "rows_out": processed.rows_out}
+    each = [operator_rows(done) for done in processed.operators]
+    for which in (".rows_out", ".rows_in"):
+        rows |= {name: value for figures in each for name, value in figures.items() if name.endswith(which)}
+    return rows
+
+
+def _published(publish: Path | None, sharded: bool) -> Path | None:
+    """A folder of shards can't stand under a file's name."""
+    return publish.with_suffix("") if publish and sharded else publish
+
+
+def _message(processed: Processed, operators: int) -> str:
+    rows_in, rows_out = (f"{rows:,}".replace(",", " ") for rows in (processed.rows_in, processed.rows_out))
+    resumed = f", {processed.resumed} of them done by an earlier attempt" if processed.resumed else ""
+    return f"{rows_in} -> {rows_out} rows in {counted(operators, 'operator')}{resumed}"

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures while a hook runs: `metrics.jsonl`, one JSON object a line, durable line by line.
+
+It is the truth for live metrics: whoever follows it sees every line that was written, even after the machine stopped.
+The final figures of a hook stand in its result instead.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+
+class MetricsLog:
+    """Appends lines `{"t": seconds since 1970, "step": n, "<prefix>.<figure>": number, ...}`."""
+
+    def __init__(self, path: Path, prefix: str) -> None:
+        self._prefix = prefix
+        self._file = path.open("a", encoding="utf-8")
+
+    def log(self, figures: Mapping[str, float], *, step: int | None = None) -> None:
+        """Write one line. Figures that are not finite are left out, and said so in the job's log."""
+        finite = finite_metrics(figures, f"metrics.jsonl at step {step}")
+        line = {"t": round(time.time(), 3), **({} if step is None else {"step": step})}
+        line |= {f"{self._prefix}.{name}": value for name, value in finite.items()}
+        self._file.write(json.dumps(line, allow_nan=False) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def finite_metrics(figures: Mapping[str, float], told: str) -> dict[str, float]:
+    """Figures that JSON and a comparison can hold; the others are named in the job's log."""
+    kept = {name: float(value) for name, value in figures.items() if math.isfinite(value)}
+    left_out = [name for name in figures if name not in kept]
+    if left_out:
+        print(f"{told}: left out, not finite: {', '.join(left_out)}", flush=True)
+    return kept

@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One attempt of one job, from the contract to the exit code: the story that every hook pod tells.
+
+Nothing here knows what a hook does, and nothing of Kubernetes but some environment variables: it runs as well in a
+plain folder.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from sandbox_api import contract as wire
+from sandbox_api.contract import JobContract, contract_digest
+from sandbox_api.hooks import HOOKS
+from sandbox_api.result import EXIT_CODES, EXIT_SUCCESS, Result, RuntimeInfo, plain_text
+
+from .cgroup import Memory
+from .configs import resolve_configs
+from .data_juicer.environment import variables
+from .errors import ConfigError, error_of
+from .hooks import load_hook
+from .hooks.base import HookContext, HookResult
+from .inputs import INFIX, ResolvedInput, resolve_inputs
+from .logs import Events, Tee
+from .measures import peak_memory, seconds_since_start, versions
+from .metrics import MetricsLog, finite_metrics
+from .outputs import collect_outputs, publish
+from .report import write_report
+from .signals import Stop, Stopped, end_children
+from .workspace import Workspace
+
+GRACE = 50.0
+"""Seconds between the order to end and the moment the hook is cut off: less than the 60 that its pod is given."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the pod's environment says besides the contract."""
+
+    workspace: Path
+    inputs: Path
+    termination: Path
+    pod_uid: str
+    image: str | None
+    grace: float
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> Settings:
+        return cls(
+            workspace=Path(environ.get("SANDBOX_WORKSPACE", wire.WORKSPACE)),
+            inputs=Path(environ.get("SANDBOX_INPUTS", wire.INPUTS)),
+            termination=Path(environ.get("SANDBOX_TERMINATION_MESSAGE", "/dev/termination-log")),
+            pod_uid=environ.get(wire.POD_UID_ENV, "local000"),
+            image=environ.get(wire.IMAGE_ENV),
+            grace=float(environ.get("SANDBOX_GRACE_SECONDS", GRACE)),
+        )
+
+
+def run(environ: Mapping[str, str]) -> int:
+    """Run the job that the environment's contract asks for; returns the exit code of the result contract."""
+    os.umask(0o002)  # all pods share a group on the volume, not always a user
+    settings = Settings.of(environ)
+    try:
+        contract = read_contract(environ)
+    except ConfigError as error:
+        # without a contract there is no job to report on: people read this, the controller reads the exit code
+        print(error, file=sys.stderr)
+        settings.termination.write_text(plain_text(str(error), 1000))
+        return EXIT_CODES[error.class_]
+    return Attempt(contract, settings).run()
+
+
+def read_contract(environ: Mapping[str, str]) -> JobContract:
+    """The contract from the environment, or from the file it names. Raises ConfigError."""
+    name = wire.CONTRACT_FILE_ENV if wire.CONTRACT_FILE_ENV in environ else wire.CONTRACT_ENV
+    text = environ.get(name, "")
+    try:
+        if name == wire.CONTRACT_FILE_ENV:
+            text = Path(text).read_text()
+        contract = wire.decode_contract(text.strip())
+    except (ValueError, OSError, EOFError) as error:
+        raise ConfigError(f"{name}: holds no job contract: {type(error).__name__}: {error}") from error
+    if contract.version > wire.CONTRACT_VERSION:
+        known = wire.CONTRACT_VERSION
+        raise ConfigError(f"{name}: it has version {contract.version}, this image reads {known}; take a newer image")
+    return contract
+
+
+class Attempt:
+    """One attempt of one job in one pod."""
+
+    def __init__(self, contract: JobContract, settings: Settings) -> None:
+        self.contract = contract
+        self.settings = settings
+        self.workspace = Workspace(settings.workspace, settings.inputs, contract, settings.pod_uid)
+        self.events = Events(self.workspace.events)
+        self.memory = Memory(limit=contract.limits.memory_bytes)
+        self.stop = Stop(grace=settings.grace, on_overrun=self._cut_off)
+        self._killed_before = self.memory.killed()
+        self._started_at = _now()
+        self._inputs: dict[str, ResolvedInput] = {}
+        self._hook_began: float | None = None
+        self._wrapper_seconds: float | None = None
+        self._tee: Tee | None = None
+        self._ending = threading.Lock()
+        self._ended = False
+
+    def run(self) -> int:
+        self.stop.install()
+        self.stop.limit(self.contract.active_seconds_left)
+        try:
+            with self.stop.armed():
+                self._enter()
+                earlier = self.workspace.earlier_success()
+                done = None if earlier else self._run_hook()
+            result = self._recovered(*earlier) if earlier else self._succeeded(done)
+        except BaseException as error:
+            result = self._failed(error)
+        return self._end(result)
+
+    def _enter(self) -> None:
+        """1. A folder of our own, and everything that is printed kept in it."""
+        self.workspace.enter()
+        self._tee = Tee(self.workspace.log)
+        self.events.add("started", job=self.contract.job.id, attempt=self.contract.attempt, pod=self.settings.pod_uid)
+
+    def _run_hook(self) -> HookResult:
+        """2. Inputs verified, configurations resolved, the hook found; then its own work."""
+        contract, workspace = self.contract, self.workspace
+        self._inputs = resolve_inputs(contract, workspace)
+        configs = resolve_configs(contract, self._inputs, workspace)
+        self.events.add("inputs resolved", inputs={target: found.digest for target, found in self._inputs.items()})
+        self._set_environment()
+        hook = load_hook(contract.job.hook)
+        context = HookContext(
+            contract=contract,
+            dj=self._data_juicer(configs.dj),
+            extra=_extra(hook, contract.job.hook, configs.extra),
+            inputs=self._inputs,
+            workspace=workspace,
+            metrics=MetricsLog(workspace.metrics, self._prefix()),
+        )
+        self._wrapper_seconds = seconds_since_start()
+        self._hook_began = time.monotonic()
+        self.events.add("hook started", hook=contract.job.hook)
+        try:
+            return hook().run(context)
+        finally:
+            self.events.add("hook ended")
+            context.metrics.close()
+
+    def _succeeded(self, done: HookResult | None) -> Result:
+        """3. Artifacts made durable and published. A hook that went on after it was told to end has not succeeded."""
+        if self.stop.reason:
+            raise self.stop.reason
+        if not isinstance(done, HookResult):
+            raise TypeError(f"{self.contract.job.hook} returned {type(done).__name__}, not a HookResult")
+        self._after_hook()
+        outputs = collect_outputs(self.contract, self.workspace, done)
+        publish(done)
+        figures = finite_metrics(done.metrics, "metrics")
+        return self._result(
+            outcome="Succeeded",
+            message=done.message,
+            outputs=outputs,
+            metrics={f"{self._prefix()}.{name}" if name else self._prefix(): value for name, value in figures.items()},
+            tables=[self.workspace.relative(path) for path in done.tables],
+        )
+
+    def _recovered(self, folder: Path, result: Result) -> Result:
+        """An earlier pod of this job had done it all; only its word was lost."""
+        name = self.workspace.relative(folder)
+        self.events.add("recovered", attempt=name)
+        print(f"an earlier attempt has succeeded; its result is returned ({name})", flush=True)
+        return result.model_copy(
+            update={
+                "attempt": self.contract.attempt,
+                "pod_uid": self.settings.pod_uid,
+                "started_at": self._started_at,
+                "finished_at": _now(),
+                "recovered": True,
+            }
+        )
+
+    def _failed(self, error: BaseException) -> Result:
+        """Whatever a hook raised or its children returned after it was told to end: it was ended."""
+        error = self.stop.reason or error
+        if not isinstance(error, (ConfigError, Stopped)):
+            sys.excepthook(type(error), error, error.__traceback__)
+        told = error_of(error, self.memory, killed_before=self._killed_before)
+        print(f"{told.class_}: {told.message}", file=sys.stderr, flush=True)
+        self.events.add("failed", error=told.model_dump(mode="json"))
+        self._after_hook()
+        return self._result(outcome="Failed", error=told)
+
+    def _end(self, result: Result) -> int:
+        """4. The result, then the message that names it; exactly once, whoever comes first."""
+        with self._ending:
+            result = write_report(result, self.contract, self.workspace, self.settings.termination)
+            self._ended = True
+        self.stop.end()
+        if result.outcome == "Succeeded" and not self.contract.keep_attempts:
+            self.workspace.clean_up()
+        self.events.add("ended", outcome=result.outcome)
+        if self._tee:
+            self._tee.close()
+        return EXIT_CODES[result.error.class_] if result.error else EXIT_SUCCESS
+
+    def _cut_off(self, reason: Stopped) -> None:
+        """The grace period is over and the hook still runs: report for it, from another thread, and end the process."""
+        with self._ending:
+            if self._ended:
+                return
+            told = error_of(reason, self.memory, killed_before=self._killed_before)
+            result = self._result(outcome="Failed", error=told)
+            write_report(result, self.contract, self.workspace, self.settings.termination)
+            if self._tee:
+                self._tee.close()
+            end_children()
+            os._exit(EXIT_CODES[told.class_])
+
+    def _after_hook(self) -> None:
+        """Nobody writes any more, and what was only for the hook's work goes."""
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # libraries put loggers in their place
+        end_children()
+        shutil.rmtree(self.workspace.scratch, ignore_errors=True)
+
+    def _result(self, **what: Any) -> Result:
+        seconds = None if self._hook_began is None else round(time.monotonic() - self._hook_began, 3)
+        return Result(
+            job=self.contract.job.id,
+            attempt=self.contract.attempt,
+            pod_uid=self.settings.pod_uid,
+            contract=contract_digest(self.contract),
+            meta_name=self.contract.job.meta_name,
+            cache_key=self.contract.cache_key,
+            started_at=self._started_at,
+            finished_at=_now(),
+            inputs={target: found.digest for target, found in self._inputs.items()},
+            runtime=RuntimeInfo(
+                image=self.settings.image,
+                versions=versions(),
+                gpu_seconds=round(self.contract.limits.gpus * (seconds or 0.0), 3),
+                peak_memory_bytes=peak_memory(),
+                wrapper_seconds=self._wrapper_seconds,
+                hook_seconds=seconds,
+            ),
+            **what,
+        )
+
+    def _prefix(self) -> str:
+        """What the hook's figures begin with. A refine job may share its name with the probe it reads."""
+        name, probe = self.contract.job.meta_name, self._inputs.get("probe")
+        return f"{name}.{INFIX}" if probe and probe.producer.meta_name == name else name
+
+    def _data_juicer(self, configured: dict[str, Any] | None) -> dict[str, Any]:
+        known = HOOKS.get(self.contract.job.hook)
+        if configured is None and known and known.reads_dj:
+            raise ConfigError(f"djConfigs: is missing; {known.name} runs on a Data-Juicer configuration")
+        return configured or {}
+
+    def _set_environment(self) -> None:
+        """Before any library is imported. What the pod's own environment says stays; HOME it rarely means."""
+        for name, value in variables(self.workspace.cache).items():
+            if name == "HOME" or name not in os.environ:
+                os.environ[name] = value
+        Path(os.environ["HOME"]).mkdir(parents=True, exist_ok=True)
+        random.seed(self.contract.seed)
+
+
+def _extra(hook: type, name: str, configured: dict[str, Any]) -> Any:
+    """`extraConfigs` checked against the hook's model. Raises ConfigError with the first field that is wrong."""
+    model: type[BaseModel] | None = getattr(hook, "extra", None) or (HOOKS[name].extra if name in HOOKS else None)
+    if model is None:
+        return configured
+    try:
+        return model.model_validate(configured)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_told(problem, name) for problem in error.errors())) from error
+
+
+def _told(problem: Any, hook: str) -> str:
+    field = ".".join(["extraConfigs", *(str(part) for part in problem["loc"])])
+    if problem["type"] == "extra_forbidden":
+        return f"{field}: {hook} has no such setting"
+    said = problem["msg"]
+    return f"{field}: {said[0].lower()}{said[1:]}; it is {problem['input']!r}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs: all that anyone here asks of the API server, with objects as plain dicts, as in a manifest.
+
+It keeps nothing: how a request travels and what is sent again stands in `transport.py`, what is watched and
+remembered in `informer.py`.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import aiohttp
+
+from sandbox_operator.kube.config import Connection
+from sandbox_operator.kube.errors import NotFound, Unreachable, error_from
+from sandbox_operator.kube.resources import Resource
+from sandbox_operator.kube.transport import Transport, lines_of
+
+Manifest = dict[str, Any]
+Propagation = Literal["Background", "Foreground", "Orphan"]
+
+PATCH_TYPES = {"merge": "application/merge-patch+json", "apply": "application/apply-patch+yaml"}
+
+
+class Page(NamedTuple):
+    """A part of a list, and the resourceVersion of the whole, from which to watch on."""
+
+    items: list[Manifest]
+    resource_version: str
+
+
+class WatchEvent(NamedTuple):
+    """`type` is ADDED, MODIFIED, DELETED or BOOKMARK, whose `object` is just a resourceVersion to go on from."""
+
+    type: str
+    object: Manifest
+
+
+class Client(Transport):
+    """A connection in use: `async with Client(connection, field_manager="...") as client`.
+
+    Every verb raises the classes of `errors.py`. Selectors are in kubectl's syntax. `counts` holds the
+    requests sent, repeats included, by (verb, plural), for a subresource (verb, plural/subresource).
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        field_manager: str,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        super().__init__(connection, user_agent=field_manager, sleep=sleep)
+        self._field_manager = field_manager
+
+    async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Manifest:
+        """One object. Raises NotFound."""
+        path = resource.path(namespace=namespace, name=name)
+        return await self._object(("get", resource.plural), "GET", path)
+
+    async def pages(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        page_size: int = 500,
+    ) -> AsyncGenerator[Page, None]:
+        """A collection, at most `page_size` objects at a time.
+
+        Raises Gone when the server forgot this list's version between two pages: start again.
+        """
+        what, path = ("list", resource.plural), resource.path(namespace=namespace)
+        query = {"labelSelector": label_selector, "fieldSelector": field_selector, "limit": str(page_size)}
+        token: str | None = None
+        while token != "":
+            answer = await self._object(what, "GET", path, query={**query, "continue": token})
+            token = answer["metadata"].get("continue") or ""
+            yield Page(answer.get("items") or [], answer["metadata"]["resourceVersion"])
+
+    async def list(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+    ) -> Page:
+        """A collection, whole, in one answer."""
+        what, path = ("list", resource.plural), resource.path(namespace=namespace)
+        query = {"labelSelector": label_selector, "fieldSelector": field_selector}
+        answer = await self._object(what, "GET", path, query=query)
+        return Page(answer.get("items") or [], answer["metadata"]["resourceVersion"])
+
+    async def watch(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        resource_version: str,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        timeout_seconds: int = 300,
+        idle_seconds: float = 75,
+    ) -> AsyncGenerator[WatchEvent, None]:
+        """What changes after `resource_version`; ends when the server ends the stream, after
+        `timeout_seconds` at the latest.
+
+        The server sends a bookmark a minute, so nothing at all for `idle_seconds` means a dead stream. Never
+        repeated here: the caller knows from where to go on. Raises Gone (list again), Unreachable (silent,
+        broken, cut), and what the server says in the stream.
+        """
+        path = resource.path(namespace=namespace)
+        request = f"WATCH {path}"
+        query = {
+            "watch": "true",
+            "resourceVersion": resource_version,
+            "allowWatchBookmarks": "true",
+            "labelSelector": label_selector,
+            "fieldSelector": field_selector,
+            "timeoutSeconds": str(timeout_seconds),
+        }
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=idle_seconds)
+        self.counts["watch", resource.plural] += 1
+        async with self.answer("GET", path, query=query, limits=limits) as response:
+            async for line in lines_of(response.content):
+                try:
+                    event = WatchEvent(**json.loads(line))
+                except (ValueError, TypeError) as error:
+                    raise Unreachable("the stream broke off inside an event", request=request) from error
+                if event.type == "ERROR":
+                    raise error_from(int(event.object.get("code") or 500), event.object, request=request)
+                yield event
+
+    async def create(
+        self, resource: Resource, body: Manifest, namespace: str | None = None, *, repeatable: bool = False
+    ) -> Manifest:
+        """Create an object and give it as the server stored it. Raises AlreadyExists.
+
+        `repeatable` says that the object's name is ours and always the same, so that a create whose answer
+        was lost may be sent again; the AlreadyExists that may follow is then perhaps our own object. Never
+        with `generateName`.
+        """
+        return await self._object(
+            ("create", resource.plural),
+            "POST",
+            resource.path(namespace=namespace),
+            query={"fieldManager": self._field_manager},
+            body=body,
+            repeatable=repeatable,
+        )
+
+    async def patch(
+        self,
+        resource: Resource,
+        name: str,
+        body: Manifest,
+        namespace: str | None = None,
+        *,
+        subresource: str | None = None,
+        kind: Literal["merge", "apply"] = "merge",
+        force: bool = False,
+    ) -> Manifest:
+        """Change an object (`apply` also creates it) and give it as the server stored it.
+
+        A `metadata.resourceVersion` in a merge patch makes it conditional: raises Conflict when the object
+        has changed since, and, rarely, when our own answer was lost and the patch sent again. `force` takes
+        fields of an apply from other managers. Raises NotFound.
+        """
+        path = resource.path(namespace=namespace, name=name, subresource=subresource)
+        counted = f"{resource.plural}/{subresource}" if subresource else resource.plural
+        query = {"fieldManager": self._field_manager, "force": "true" if force else None}
+        return await self._object(
+            ("apply" if kind == "apply" else "patch", counted),
+            "PATCH",
+            path,
+            query=query,
+            body=body,
+            content_type=PATCH_TYPES[kind],
+        )
+
+    async def delete(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str | None = None,
+        *,
+        propagation: Propagation = "Background",
+        uid: str | None = None,
+    ) -> bool:
+        """Ask for an object's deletion; False when there was none.
+
+        With `uid` only that very object is meant: raises Conflict when another has taken its name.
+        """
+        body: Manifest = {"propagationPolicy": propagation}
+        if uid is not None:
+            body["preconditions"] = {"uid": uid}
+        try:
+            path = resource.path(namespace=namespace, name=name)
+            await self.request(("delete", resource.plural), "DELETE", path, body=body)
+        except NotFound:
+            return False
+        return True
+
+    async def delete_collection(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        *,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        propagation: Propagation = "Background",
+    ) -> None:
+        """Ask for the deletion of all objects that match.
+
+        Raises ValueError without a selector: that would be everything.
+        """
+        if not label_selector and not field_selector:
+            raise ValueError(
+                f"delete_collection of {resource.plural} needs a selector; without one it deletes all of them"
+            )
+        await self.request(
+            ("deletecollection", resource.plural),
+            "DELETE",
+            resource.path(namespace=namespace),
+            query={"labelSelector": label_selector, "fieldSelector": field_selector},
+            body={"propagationPolicy": propagation},
+        )
+
+    async def stream_lines(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str | None = None,
+        *,
+        subresource: str,
+        query: Mapping[str, str | None] | None = None,
+    ) -> AsyncGenerator[str, None]:
+        """A subresource that is text, line by line as it comes.
+
+        For a pod's `log`, `query` takes `follow`, `container`, `tailLines`, `previous`.
+        """
+        self.counts["get", f"{resource.plural}/{subresource}"] += 1
+        path = resource.path(namespace=namespace, name=name, subresource=subresource)
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=10)
+        async with self.answer("GET", path, query=query, limits=limits) as response:
+            async for line in lines_of(response.content):
+                yield line.decode(errors="replace")
+
+    async def get_raw(self, path: str) -> Any:
+        """What stands at a path of no resource (`/version`, `/readyz`): parsed if it is JSON, else text."""
+        text = await self.request(("get", path), "GET", path)
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text.decode(errors="replace")
+
+    async def _object(self, what: tuple[str, str], method: str, path: str, **options: Any) -> Manifest:
+        answer = await self.request(what, method, path, **options)
+        try:
+            return dict(json.loads(answer))
+        except (ValueError, TypeError) as error:
+            request = f"{method} {self.connection.server}{path}"
+            raise Unreachable(f"something else answered: {answer[:100]!r}", request=request) from error

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table before and after: what the sandbox leaves to its user, made from the committed metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sandbox_api.experiment import ExperimentSpec
+from sandbox_api.status import MAX_COMPARISON, ComparisonRow, JobStatus
+
+from .compile import PlannedJob
+
+
+def pairs(spec: ExperimentSpec, jobs: tuple[PlannedJob, ...]) -> list[tuple[PlannedJob, PlannedJob]]:
+    """Jobs to compare: those the spec names, else of each hook and type the last probe with the last evaluation."""
+    if spec.comparison is not None:
+        by_name = {
+            job.meta_name: job for job in reversed(jobs)
+        }  # the first of a shared name: the probe, not its refine job
+        return [(by_name[pair.before], by_name[pair.after]) for pair in spec.comparison]
+    before: dict[tuple[str, str | None], PlannedJob] = {}
+    after: dict[tuple[str, str | None], PlannedJob] = {}
+    for job in jobs:
+        side = before if job.stage == "probe" else after if job.stage == "evaluation" else None
+        if side is not None:
+            side[job.hook.name, job.config.type] = job
+    return [(job, after[key]) for key, job in before.items() if key in after]
+
+
+def compare(
+    spec: ExperimentSpec, jobs: tuple[PlannedJob, ...], committed: Mapping[str, JobStatus]
+) -> list[ComparisonRow]:
+    """Rows for each figure that both jobs of a pair have, in the order of the first."""
+    rows: list[ComparisonRow] = []
+    for before, after in pairs(spec, jobs):
+        first, second = figures(committed[before.id]), figures(committed[after.id])
+        rows += [
+            ComparisonRow(
+                metric=name,
+                before=first[name],
+                after=second[name],
+                before_job=before.meta_name,
+                after_job=after.meta_name,
+            )
+            for name in first
+            if name in second
+        ]
+    return rows[:MAX_COMPARISON]
+
+
+def figures(job: JobStatus) -> dict[str, float]:
+    """A job's metrics by their names without the metaName."""
+    return {name.removeprefix(f"{job.meta_name}."): value for name, value in (job.metrics or {}).items()}

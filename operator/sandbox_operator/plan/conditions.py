@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conditions by kstatus' rules: `Ready` always stands there; `Reconciling` and `Stalled` only while they are true.
+
+So `kubectl wait`, Argo CD and Flux understand an experiment without knowing it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from sandbox_api.status import Condition, Outcome, Reason
+
+from .claim import ClaimDecision
+from .clock import stamp
+
+Truth = Literal["True", "False", "Unknown"]
+_MESSAGE_LENGTH = 4096
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What is to be said of the experiment as a whole."""
+
+    outcome: Outcome
+    reason: Reason
+    message: str
+    stalled: bool = False
+    """Nothing will go on until a person does something."""
+    suspended: bool = False
+
+
+def conditions_of(
+    previous: Iterable[Condition], headline: Headline, claim: ClaimDecision | None, generation: int, now: datetime
+) -> list[Condition]:
+    """The conditions now; a transition's time changes only with its status."""
+    outcome = headline.outcome
+    finished = outcome in ("Succeeded", "Failed", "Stopped")
+    reason, message = headline.reason, headline.message
+    wanted: list[tuple[str, Truth, Reason, str]] = [
+        ("Ready", "True" if outcome == "Succeeded" else "False", reason, message),
+        ("Succeeded", "True" if outcome == "Succeeded" else "False" if finished else "Unknown", reason, message),
+    ]
+    if headline.stalled or outcome == "Failed":
+        wanted.append(("Stalled", "True", reason, message))
+    elif not finished and not headline.suspended:
+        wanted.append(("Reconciling", "True", reason, message))
+    if headline.suspended:
+        wanted.append(("Suspended", "True", Reason.SUSPENDED, message))
+    if claim is not None:
+        bound = claim.reason == Reason.CLAIM_BOUND
+        wanted.append(("StorageReady", "True" if bound else "False", claim.reason, claim.message))
+    known = {condition.type: condition for condition in previous}
+    if claim is None and "StorageReady" in known:
+        storage = known["StorageReady"]
+        wanted.append(("StorageReady", storage.status, Reason(storage.reason), storage.message))
+    return [
+        Condition(
+            type=kind,
+            status=truth,
+            observed_generation=generation,
+            last_transition_time=(
+                known[kind].last_transition_time if kind in known and known[kind].status == truth else stamp(now)
+            ),
+            reason=why,
+            message=words[:_MESSAGE_LENGTH],
+        )
+        for kind, truth, why, words in wanted
+    ]

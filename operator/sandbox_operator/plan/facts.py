@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the planner knows: small frozen projections of objects, and the snapshot of one experiment made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sandbox_api.status import ExperimentStatus, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class JobFact:
+    """A Kubernetes Job of ours."""
+
+    name: str
+    uid: str
+    owner_uid: str | None
+    job_id: str
+    attempt: int
+    contract: str
+    """Digest of the job contract it was made from."""
+    complete: bool = False
+    failed: str | None = None
+    """Reason of its Failed condition."""
+    failed_message: str = ""
+    deleting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerFact:
+    """The container named `hook`; the others of a pod say nothing about the job."""
+
+    waiting_reason: str | None = None
+    waiting_message: str = ""
+    running_since: str | None = None
+    exit_code: int | None = None
+    exit_reason: str = ""
+    termination_message: str = ""
+    finished_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PodFact:
+    name: str
+    uid: str
+    job_name: str
+    contract: str
+    phase: str
+    hook: ContainerFact = ContainerFact()
+    node: str | None = None
+    unschedulable: str | None = None
+    """The scheduler's words while it finds no node."""
+    disruption: str | None = None
+    """Words of the DisruptionTarget condition: preemption, drain, eviction."""
+    reason: str = ""
+    """The pod's own reason, e.g. Evicted."""
+    message: str = ""
+    deleting: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """No process of this pod can write any more."""
+        return self.phase in ("Succeeded", "Failed") or self.hook.exit_code is not None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimFact:
+    name: str
+    uid: str
+    phase: str
+    access_mode: str | None = None
+    experiment: str | None = None
+    """The label that says which experiment it was made for."""
+    owner_uid: str | None = None
+    deleting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WarningFact:
+    """A Warning Event about a Job or a pod: quota refusals and mount failures stand only there."""
+
+    kind: str
+    name: str
+    reason: str
+    message: str
+    time: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The API server's answer to something this operator wanted to create."""
+
+    reason: Reason
+    message: str
+    final: bool
+    """Whether asking again is of no use."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that is known of one experiment at one moment."""
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    resource_version: str
+    spec: Mapping[str, Any]
+    status: ExperimentStatus
+    deleting: bool = False
+    jobs: tuple[JobFact, ...] = ()
+    pods: tuple[PodFact, ...] = ()
+    claims: Mapping[str, ClaimFact] = field(default_factory=dict)
+    """Claims in the namespace by name."""
+    warnings: tuple[WarningFact, ...] = ()
+    """Newest last."""
+    refusals: Mapping[str, Refusal] = field(default_factory=dict)
+    """By the name of the object that could not be made. Forgotten by a restart, then heard again."""

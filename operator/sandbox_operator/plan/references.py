@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turns `input`, `probe` and shared paths into references to outputs of earlier jobs, and finds what can't be one.
+
+A reference is `<pipeline>.<metaName>.<output or figure>`, or `-1.<output>` for the job before in written order. A path
+in a configuration that an earlier job declares to write is a reference as well, so that files in the guide's style
+work and stay safe.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from sandbox_api.hooks import Hook
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An output (or a figure) of an earlier job."""
+
+    job_id: str
+    output: str
+
+
+@dataclass(frozen=True)
+class Producer:
+    """What references need to know of a job."""
+
+    job_id: str
+    where: str
+    hook: Hook
+    pipeline: str
+    meta_name: str
+    outputs: tuple[str, ...]
+    writes: Mapping[str, str]
+    """Normalised path -> output."""
+
+
+def resolve(text: str, where: str, earlier: tuple[Producer, ...], later: tuple[Producer, ...]) -> Reference | str:
+    """The reference that `text` stands for among earlier jobs, or a sentence that says why it is none."""
+    parts = text.split(".", 2)
+    if parts[0] == "-1":
+        output = text[len("-1.") :]
+        if not earlier:
+            return f"{where}: there is no job before this one for {text!r}"
+        last = earlier[-1]
+        if _has(last, output):
+            return Reference(last.job_id, output)
+        hint = did_you_mean(output, last.outputs)
+        return f"{where}: the job before this one ({last.meta_name}) has no output {output!r}{hint}"
+    if len(parts) < 3:
+        return f"{where}: {text!r} is not a reference; write <pipeline>.<metaName>.<output>, or -1.<output>"
+    pipeline, meta_name, output = parts
+    named = [p for p in earlier if (p.pipeline, p.meta_name) == (pipeline, meta_name)]
+    for producer in named:
+        if output in producer.outputs:
+            return Reference(producer.job_id, output)
+    for producer in named:
+        if _has(producer, output):
+            return Reference(producer.job_id, output)
+    if any((p.pipeline, p.meta_name) == (pipeline, meta_name) for p in later):
+        return f"{where}: {text!r} is an output of a job that runs later; only earlier jobs can be referred to"
+    known = [f"{p.pipeline}.{p.meta_name}.{name}" for p in earlier for name in p.outputs]
+    if named:
+        what = f"no job named {meta_name!r} before this one has an output {output!r}"
+    else:
+        what = f"no job before this one has the metaName {meta_name!r} in the pipeline {pipeline!r}"
+    return f"{where}: {what}{did_you_mean(text, known)}"
+
+
+def path_references(
+    configs: Mapping[str, Any],
+    own: Mapping[str, str],
+    where: str,
+    earlier: tuple[Producer, ...],
+    later: tuple[Producer, ...],
+) -> tuple[dict[str, Reference], list[str]]:
+    """References that stand in a configuration as plain paths, by target, and problems with such paths.
+
+    `configs` holds `djConfigs` and `extraConfigs` as written; `own` names the keys this job itself writes.
+    """
+    found: dict[str, Reference] = {}
+    problems: list[str] = []
+    for target, value in strings_in(configs):
+        if target in own:
+            continue
+        path = normal_path(value)
+        writer = next((p for p in reversed(earlier) if path in p.writes), None)
+        if writer is not None:
+            found[target] = Reference(writer.job_id, writer.writes[path])
+        else:
+            after = next((p for p in later if path in p.writes), None)
+            if after is not None:
+                words = f"{value!r} is written by a job that runs later ({after.where}); put that job first"
+                problems.append(f"{where}.{target}: {words}")
+    return found, problems
+
+
+def strings_in(configs: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Each text in a configuration, with its dotted target; texts inside lists can't be targets and are left out."""
+    for key, value in configs.items():
+        target = f"{prefix}{key}"
+        if isinstance(value, str):
+            yield target, value
+        elif isinstance(value, Mapping):
+            yield from strings_in(value, f"{target}.")
+
+
+def normal_path(path: str) -> str:
+    """One spelling for a path that users may write in several ways."""
+    return posixpath.normpath(path)
+
+
+def _has(producer: Producer, name: str) -> bool:
+    return name in producer.outputs or producer.hook.has_figure(name)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a sentence that helps: the nearest known word, or all of them when they are few."""
+    words = list(known)
+    close = get_close_matches(word, words, 1, 0.6)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; there is: {', '.join(words)}" if 0 < len(words) <= 8 else ""

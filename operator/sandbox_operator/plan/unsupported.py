@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fields of the language that this version can't do yet: refused with a sentence when set, never ignored.
+
+A field leaves this list in the change that makes it work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import BaseModel
+from sandbox_api.experiment import ExperimentSpec, JobConfig
+
+_SPEC = {
+    "pipelines": "write the four job lists",
+    "max_iter_num": "leave it at 1",
+    "iter_targets": "leave it out",
+    "iter_targets_mode": "leave it out",
+    "iter_updater": "leave it out",
+    "rank": "leave it out",
+    "repeats": "leave it at 1",
+    "keep": "leave it out",
+    "on_failure": "a failed job ends the experiment",
+    "trial": "sweeps are not there yet",
+    "suspend_policy": "suspension waits for the running hook",
+    "stop": "delete the experiment to stop it; its claim stays",
+    "rerun": "apply the experiment under a new name, with workspace.claimName set to the same claim",
+    "queue_name": "leave it out",
+}
+_JOB = {
+    "nodes": "leave it at 1",
+    "shards": "leave it at 1",
+    "for_each": "write one job for each item",
+    "depends_on": "jobs run in the order of the lists",
+    "on_failure": "a failed job ends the experiment",
+}
+
+
+def unsupported_in_spec(spec: ExperimentSpec) -> Iterator[str]:
+    """A sentence for each field of the experiment that can't be done yet."""
+    yield from _sentences(spec, _SPEC, "spec")
+    if spec.hpo_config is not None:
+        yield "spec.hpoConfig: make a SandboxSweep for a search; in an experiment leave it null"
+    if spec.tracking and spec.tracking.wandb and spec.tracking.wandb.mode != "disabled":
+        yield "spec.tracking.wandb.mode: this version does not export to Weights & Biases yet; set disabled"
+
+
+def unsupported_in_job(job: JobConfig, where: str) -> Iterator[str]:
+    """A sentence for each field of a job that can't be done yet."""
+    yield from _sentences(job, _JOB, where)
+    if job.type is not None:
+        yield f"{where}.type: {job.hook} has no components to choose from; leave type out"
+
+
+def _sentences(model: BaseModel, table: dict[str, str], where: str) -> Iterator[str]:
+    for name, advice in table.items():
+        field = type(model).model_fields[name]
+        value = getattr(model, name)
+        if value != field.default and value not in (None, [], {}):
+            yield f"{where}.{field.alias}: this version can't do it yet; {advice}"

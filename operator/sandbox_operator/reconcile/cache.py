@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that is known, kept up to date by informers, and a snapshot of one experiment on demand.
+
+Each change of an object becomes the key of its experiment; what the change was does not matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from ..build.names import LABEL_MANAGED, LABEL_UID, MANAGED_BY, claim_name
+from ..kube.client import Client
+from ..kube.informer import Informer, Key
+from ..plan.facts import ClaimFact, JobFact, PodFact, Refusal, Snapshot, WarningFact
+from . import projections as project
+from .projections import ExperimentFact, Owned
+from .resources import CLAIMS, EVENTS, EXPERIMENTS, JOBS, PODS
+
+OURS = f"{LABEL_MANAGED}={MANAGED_BY},{LABEL_UID}"
+
+
+class Scope:
+    """The informers of one namespace, or of all of them."""
+
+    def __init__(self, client: Client, namespace: str | None, wake: Callable[[Key], None]) -> None:
+        self._wake = wake
+        self._key_of: dict[str, Key] = {}
+        self._users: dict[Key, set[Key]] = {}
+        """Which experiments look at a claim, by the claim's key."""
+        self.experiments: Informer[ExperimentFact] = Informer(
+            client,
+            EXPERIMENTS,
+            namespace=namespace,
+            project=project.experiment_fact,
+            on_change=self._experiment_changed,
+        )
+        self.jobs: Informer[Owned[JobFact]] = Informer(
+            client,
+            JOBS,
+            namespace=namespace,
+            label_selector=OURS,
+            project=project.job_fact,
+            on_change=self._owned_changed,
+            group_by=lambda owned: owned.experiment,
+        )
+        self.pods: Informer[Owned[PodFact]] = Informer(
+            client,
+            PODS,
+            namespace=namespace,
+            label_selector=OURS,
+            project=project.pod_fact,
+            on_change=self._owned_changed,
+            group_by=lambda owned: owned.experiment,
+        )
+        self.claims: Informer[ClaimFact] = Informer(
+            client, CLAIMS, namespace=namespace, project=project.claim_fact, on_change=self._claim_changed
+        )
+        self.warnings: Informer[WarningFact] = Informer(
+            client,
+            EVENTS,
+            namespace=namespace,
+            field_selector="type=Warning",
+            project=project.warning_fact,
+            on_change=self._warning_changed,
+            group_by=lambda warning: (warning.kind, warning.name),
+        )
+
+    @property
+    def informers(self) -> tuple[Informer[Any], ...]:
+        return self.experiments, self.jobs, self.pods, self.claims, self.warnings
+
+    def children(
+        self, fact: ExperimentFact
+    ) -> tuple[tuple[JobFact, ...], tuple[PodFact, ...], tuple[WarningFact, ...]]:
+        """Jobs, pods and warnings of an experiment."""
+        jobs = tuple(owned.fact for owned in self.jobs.group(fact.uid))
+        pods = tuple(owned.fact for owned in self.pods.group(fact.uid))
+        names = [("Job", job.name) for job in jobs] + [("Pod", pod.name) for pod in pods]
+        warnings = [warning for name in names for warning in self.warnings.group(name)]
+        return jobs, pods, tuple(sorted(warnings, key=lambda warning: warning.time))
+
+    def claims_of(self, fact: ExperimentFact) -> Mapping[str, ClaimFact]:
+        """The claims an experiment may use, by name; it is woken when one of them changes."""
+        workspace = fact.spec.get("workspace") or {}
+        names = {workspace.get("claimName") or claim_name(fact.name)} if isinstance(workspace, Mapping) else set()
+        found = {}
+        for name in names:
+            key = (fact.namespace, str(name))
+            self._users.setdefault(key, set()).add((fact.namespace, fact.name))
+            if (claim := self.claims.store.get(key)) is not None:
+                found[str(name)] = claim
+        return found
+
+    def _experiment_changed(self, key: Key, old: ExperimentFact | None, new: ExperimentFact | None) -> None:
+        if new is not None:
+            self._key_of[new.uid] = key
+        elif old is not None:
+            self._key_of.pop(old.uid, None)
+        self._wake(key)
+
+    def _owned_changed(self, _: Key, old: Owned[Any] | None, new: Owned[Any] | None) -> None:
+        self._wake_uid((new or old).experiment)  # type: ignore[union-attr]  # one of the two is there
+
+    def _claim_changed(self, key: Key, *_: ClaimFact | None) -> None:
+        for user in self._users.pop(key, ()):
+            self._wake(user)
+
+    def _warning_changed(self, key: Key, _: WarningFact | None, new: WarningFact | None) -> None:
+        if new is None:
+            return
+        store: Mapping[Key, Owned[Any]] = (self.jobs if new.kind == "Job" else self.pods).store
+        if (about := store.get((key[0], new.name))) is not None:
+            self._wake_uid(about.experiment)
+
+    def _wake_uid(self, uid: str) -> None:
+        if (key := self._key_of.get(uid)) is not None:
+            self._wake(key)
+
+
+class Cache:
+    """All scopes together."""
+
+    def __init__(self, client: Client, namespaces: Iterable[str], wake: Callable[[Key], None]) -> None:
+        names = tuple(namespaces)
+        self._scopes: dict[str | None, Scope] = {
+            namespace: Scope(client, namespace, wake) for namespace in names or (None,)
+        }
+        self.refusals: dict[Key, dict[str, Refusal]] = {}
+
+    @property
+    def informers(self) -> Iterator[Informer[Any]]:
+        return (informer for scope in self._scopes.values() for informer in scope.informers)
+
+    async def synced(self) -> None:
+        """Wait until every informer has seen the whole list once: nothing may be decided before that."""
+        await asyncio.gather(*(informer.synced.wait() for informer in self.informers))
+
+    def scope(self, key: Key) -> Scope:
+        return self._scopes.get(key[0]) or self._scopes[None]
+
+    def unsettled(self) -> list[Key]:
+        """Experiments that may need something."""
+        return [
+            key
+            for scope in self._scopes.values()
+            for key, fact in scope.experiments.store.items()
+            if not fact.is_settled or fact.spec
+        ]
+
+    def experiment(self, key: Key) -> ExperimentFact | None:
+        return self.scope(key).experiments.store.get(key)
+
+    def observe(self, key: Key) -> Snapshot | None:
+        """Everything known of one experiment, or None when it has gone."""
+        scope = self.scope(key)
+        fact = scope.experiments.store.get(key)
+        if fact is None:
+            return None
+        jobs, pods, warnings = scope.children(fact)
+        return Snapshot(
+            name=fact.name,
+            namespace=fact.namespace,
+            uid=fact.uid,
+            generation=fact.generation,
+            resource_version=fact.resource_version,
+            spec=fact.spec,
+            status=fact.status,
+            deleting=fact.deleting,
+            jobs=jobs,
+            pods=pods,
+            claims=scope.claims_of(fact),
+            warnings=warnings,
+            refusals=self.refusals.get(key, {}),
+        )

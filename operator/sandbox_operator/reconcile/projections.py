@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From objects as the API server sends them to the planner's facts. What no decision needs is dropped here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from sandbox_api.contract import CONTAINER
+from sandbox_api.status import ExperimentStatus
+
+from ..build.names import ANNOTATION_CONTRACT, ANNOTATION_JOB_ID, LABEL_ATTEMPT, LABEL_EXPERIMENT, LABEL_UID
+from ..plan.facts import ClaimFact, ContainerFact, JobFact, PodFact, WarningFact
+
+Manifest = dict[str, Any]
+Fact = TypeVar("Fact")
+
+
+@dataclass(frozen=True, slots=True)
+class Owned(Generic[Fact]):
+    """A fact, and the uid of the experiment it belongs to."""
+
+    experiment: str
+    fact: Fact
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentFact:
+    """An experiment as stored. A finished one whose spec is settled keeps no spec: nobody will ask for it."""
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    resource_version: str
+    spec: Mapping[str, Any]
+    status: ExperimentStatus
+    deleting: bool
+
+    @property
+    def is_settled(self) -> bool:
+        return self.status.completion_time is not None and self.status.observed_generation == self.generation
+
+
+def experiment_fact(item: Manifest) -> ExperimentFact:
+    meta = item["metadata"]
+    fact = ExperimentFact(
+        name=meta["name"],
+        namespace=meta["namespace"],
+        uid=meta["uid"],
+        generation=meta["generation"],
+        resource_version=meta["resourceVersion"],
+        spec=item.get("spec") or {},
+        status=ExperimentStatus.model_validate(item.get("status") or {}),
+        deleting="deletionTimestamp" in meta,
+    )
+    if fact.is_settled and "ttlSecondsAfterFinished" not in fact.spec:
+        return ExperimentFact(
+            fact.name, fact.namespace, fact.uid, fact.generation, fact.resource_version, {}, fact.status, fact.deleting
+        )
+    return fact
+
+
+def job_fact(item: Manifest) -> Owned[JobFact]:
+    meta = item["metadata"]
+    labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
+    conditions = _true_conditions(item)
+    failed = conditions.get("Failed")
+    owner = next((o["uid"] for o in meta.get("ownerReferences") or () if o.get("controller")), None)
+    fact = JobFact(
+        name=meta["name"],
+        uid=meta["uid"],
+        owner_uid=owner,
+        job_id=annotations.get(ANNOTATION_JOB_ID, ""),
+        attempt=int(labels.get(LABEL_ATTEMPT) or 0),
+        contract=annotations.get(ANNOTATION_CONTRACT, ""),
+        complete="Complete" in conditions,
+        failed=failed.get("reason") or "Failed" if failed is not None else None,
+        failed_message=(failed or {}).get("message", ""),
+        deleting="deletionTimestamp" in meta,
+    )
+    return Owned(labels.get(LABEL_UID, ""), fact)
+
+
+def pod_fact(item: Manifest) -> Owned[PodFact]:
+    meta, spec, status = item["metadata"], item["spec"], item.get("status") or {}
+    labels = meta.get("labels") or {}
+    conditions = {c["type"]: c for c in status.get("conditions") or ()}
+    scheduled = conditions.get("PodScheduled") or {}
+    disruption = conditions.get("DisruptionTarget") or {}
+    fact = PodFact(
+        name=meta["name"],
+        uid=meta["uid"],
+        job_name=labels.get("batch.kubernetes.io/job-name", ""),
+        contract=(meta.get("annotations") or {}).get(ANNOTATION_CONTRACT, ""),
+        phase=status.get("phase", "Pending"),
+        hook=_container_fact(status),
+        node=spec.get("nodeName"),
+        unschedulable=(
+            scheduled.get("message") or scheduled.get("reason", "") if scheduled.get("status") == "False" else None
+        ),
+        disruption=(
+            f"{disruption.get('reason', '')}: {disruption.get('message', '')}"
+            if disruption.get("status") == "True"
+            else None
+        ),
+        reason=status.get("reason", ""),
+        message=status.get("message", ""),
+        deleting="deletionTimestamp" in meta,
+    )
+    return Owned(labels.get(LABEL_UID, ""), fact)
+
+
+def _container_fact(status: Mapping[str, Any]) -> ContainerFact:
+    entry = next((c for c in status.get("containerStatuses") or () if c["name"] == CONTAINER), None)
+    if entry is None:
+        return ContainerFact()
+    state = entry.get("state") or {}
+    if ended := state.get("terminated"):
+        return ContainerFact(
+            running_since=ended.get("startedAt"),
+            exit_code=ended["exitCode"],
+            exit_reason=ended.get("reason", ""),
+            termination_message=ended.get("message", ""),
+            finished_at=ended.get("finishedAt"),
+        )
+    if running := state.get("running"):
+        return ContainerFact(running_since=running.get("startedAt"))
+    waiting = state.get("waiting") or {}
+    return ContainerFact(waiting_reason=waiting.get("reason"), waiting_message=waiting.get("message", ""))
+
+
+def claim_fact(item: Manifest) -> ClaimFact:
+    meta, spec, status = item["metadata"], item["spec"], item.get("status") or {}
+    modes = status.get("accessModes") or spec.get("accessModes") or (None,)
+    return ClaimFact(
+        name=meta["name"],
+        uid=meta["uid"],
+        phase=status.get("phase", "Pending"),
+        access_mode=modes[0],
+        experiment=(meta.get("labels") or {}).get(LABEL_EXPERIMENT),
+        owner_uid=next((o["uid"] for o in meta.get("ownerReferences") or ()), None),
+        deleting="deletionTimestamp" in meta,
+    )
+
+
+_OURS = re.compile(r"-[0-9a-f]{10}-a[0-9]+(-[a-z0-9]{5})?")
+
+
+def warning_fact(item: Manifest) -> WarningFact | None:
+    """A Warning Event about a Job or a pod whose name is of our making; others are somebody else's."""
+    about = item.get("involvedObject") or {}
+    if about.get("kind") not in ("Job", "Pod") or not _OURS.search(about.get("name", "")):
+        return None
+    return WarningFact(
+        kind=about["kind"],
+        name=about["name"],
+        reason=item.get("reason", ""),
+        message=item.get("message") or item.get("note") or "",
+        time=item.get("lastTimestamp") or item.get("eventTime") or item["metadata"].get("creationTimestamp") or "",
+    )
+
+
+def _true_conditions(item: Manifest) -> dict[str, Mapping[str, Any]]:
+    conditions = (item.get("status") or {}).get("conditions") or ()
+    return {c["type"]: c for c in conditions if c.get("status") == "True"}

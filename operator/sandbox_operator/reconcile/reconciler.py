@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The story of one reconcile, and the workers that tell it again for each key."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from sandbox_api.status import ExperimentStatus
+
+from ..build.defaults import Defaults
+from ..kube.client import Client
+from ..kube.errors import ApiError, Conflict, NotFound
+from ..kube.informer import Key
+from ..kube.queue import KeyedQueue, QueueClosed
+from ..plan.actions import Plan
+from ..plan.compile import Compiled, compile_spec
+from ..plan.experiment import plan_experiment
+from ..plan.facts import Snapshot
+from . import projections as project
+from .act import Actor, Refused
+from .cache import Cache
+from .events import EventSender
+from .metrics import Metrics
+from .resources import EXPERIMENTS
+
+log = logging.getLogger(__name__)
+
+COALESCE_SECONDS = 1.0
+"""Least time between two status writes of an experiment that decide nothing (Running, why it waits)."""
+
+
+class Reconciler:
+    def __init__(
+        self,
+        client: Client,
+        cache: Cache,
+        queue: KeyedQueue[Key],
+        events: EventSender,
+        metrics: Metrics,
+        defaults: Defaults,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._client = client
+        self._cache = cache
+        self._queue = queue
+        self._events = events
+        self._metrics = metrics
+        self._defaults = defaults
+        self._clock = clock
+        self._actor = Actor(client, cache)
+        self._compiled: dict[str, tuple[int, Compiled]] = {}
+        self._written: dict[str, float] = {}
+        """Loop time of the last status write, by uid, while an experiment is not finished."""
+
+    async def reconcile(self, key: Key) -> None:
+        """Bring one experiment one step closer to what its spec asks for."""
+        # 1. Observe.
+        snapshot = self._cache.observe(key)
+        if snapshot is None:  # deleted: its children go by their owner references
+            self._cache.refusals.pop(key, None)
+            return
+
+        # 2. Plan.
+        plan = plan_experiment(snapshot, self._compile(snapshot), self._defaults, self._clock())
+
+        # 3. Write the status: it commits results and names what is about to be made.
+        await self._write(key, snapshot, plan)
+
+        # 4. Act: creates, then deletes.
+        for action in plan.actions:
+            await self._actor.act(snapshot, action)
+
+        # 5. Say what is now true, and come back when time itself will change something.
+        self._events.send(snapshot, plan.events, self._clock())
+        if plan.requeue_after is not None:
+            self._queue.add_after(key, plan.requeue_after)
+        if plan.status.completion_time is not None or snapshot.deleting:
+            self._compiled.pop(snapshot.uid, None)
+            self._written.pop(snapshot.uid, None)
+
+    async def work(self) -> None:
+        """Take keys until the queue is shut down. One key's error is that key's alone."""
+        while True:
+            try:
+                key = await self._queue.get()
+            except QueueClosed:
+                return
+            try:
+                with self._metrics.reconcile():
+                    await self.reconcile(key)
+                self._queue.forget(key)
+            except (Conflict, Refused) as error:  # seen something old, or refused: look again, with what is known now
+                log.info("%s/%s: %s", *key, error)
+                self._queue.retry(key)
+            except NotFound as error:
+                log.info("%s/%s has gone meanwhile: %s", *key, error)
+            except ApiError as error:
+                log.warning("%s/%s: %s", *key, error)
+                self._queue.retry(key)
+            except Exception:  # the outermost loop: a mistake of ours in one experiment must not stop the others
+                log.exception("%s/%s: this operator made a mistake; trying again", *key)
+                self._metrics.errors.inc()
+                self._queue.retry(key)
+            finally:
+                self._queue.done(key)
+
+    def _compile(self, snapshot: Snapshot) -> Compiled:
+        generation, compiled = self._compiled.get(snapshot.uid, (None, None))
+        if compiled is None or generation != snapshot.generation:
+            compiled = compile_spec(snapshot.spec)
+            self._compiled[snapshot.uid] = (snapshot.generation, compiled)
+        return compiled
+
+    async def _write(self, key: Key, snapshot: Snapshot, plan: Plan) -> None:
+        if plan.status == snapshot.status:
+            return
+        now = asyncio.get_running_loop().time()
+        left = self._written.get(snapshot.uid, 0.0) + COALESCE_SECONDS - now
+        if not plan.urgent and left > 0:
+            self._queue.add_after(key, left)
+            return
+        body = {"metadata": {"resourceVersion": snapshot.resource_version}, "status": status_patch(plan.status)}
+        stored = await self._client.patch(EXPERIMENTS, snapshot.name, body, snapshot.namespace, subresource="status")
+        self._written[snapshot.uid] = now
+        fact = project.experiment_fact(stored)
+        self._cache.scope(key).experiments.expect(key, fact, fact.resource_version)
+
+
+def status_patch(status: ExperimentStatus) -> dict[str, object]:
+    """A merge patch that leaves exactly this status: fields it does not have are removed."""
+    body = status.model_dump(mode="json", exclude_none=True)
+    absent = {field.alias or name for name, field in type(status).model_fields.items()} - set(body)
+    return {**body, **dict.fromkeys(absent)}

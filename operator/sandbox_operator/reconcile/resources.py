@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kinds of objects that the operator reads and writes."""
+
+from sandbox_api.base import GROUP, VERSION
+
+from ..kube.resources import Resource
+
+EXPERIMENTS = Resource(GROUP, VERSION, "sandboxexperiments", "SandboxExperiment")
+JOBS = Resource("batch", "v1", "jobs", "Job")
+PODS = Resource("", "v1", "pods", "Pod")
+CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
+EVENTS = Resource("", "v1", "events", "Event")

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of the operator's process, from environment variables: the same in the cluster and beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..build.defaults import Defaults
+
+PREFIX = "SANDBOX_"
+
+
+class SettingsError(Exception):
+    """A setting can't be used; the message names the variable."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    namespaces: tuple[str, ...] = ()
+    """Namespaces to watch; none means all."""
+    defaults: Defaults = field(default_factory=Defaults)
+    workers: int = 16
+    """Experiments that are looked at at the same time."""
+    log_level: str = "info"
+    log_format: str = "text"
+    liveness_port: int = 8080
+    metrics_port: int = 9090
+    """0 turns metrics off."""
+
+
+def settings_from(environment: Mapping[str, str]) -> Settings:
+    """Read SANDBOX_NAMESPACES, _IMAGES, _IMAGE_PULL_POLICY, _PRIORITY_CLASS, _STORAGE_CLASS, _WORKERS, _LOG_LEVEL,
+    _LOG_FORMAT, _LIVENESS_PORT and _METRICS_PORT. Raises SettingsError."""
+    value = {name.removeprefix(PREFIX): text for name, text in environment.items() if name.startswith(PREFIX)}
+    return Settings(
+        namespaces=tuple(filter(None, (part.strip() for part in value.get("NAMESPACES", "").split(",")))),
+        defaults=Defaults(
+            images=_images(value.get("IMAGES", "")),
+            image_pull_policy=_one_of(value, "IMAGE_PULL_POLICY", ("IfNotPresent", "Always", "Never")),
+            priority_class=value.get("PRIORITY_CLASS") or None,
+            storage_class=value.get("STORAGE_CLASS") or None,
+        ),
+        workers=_number(value, "WORKERS", 16),
+        log_level=_one_of(value, "LOG_LEVEL", ("info", "debug", "warning", "error")),
+        log_format=_one_of(value, "LOG_FORMAT", ("text", "json")),
+        liveness_port=_number(value, "LIVENESS_PORT", 8080),
+        metrics_port=_number(value, "METRICS_PORT", 9090, least=0),
+    )
+
+
+def _images(text: str) -> dict[str, str]:
+    try:
+        images = json.loads(text or "{}")
+    except ValueError as error:
+        raise SettingsError(f"{PREFIX}IMAGES is not JSON ({error}); write an object of name: image") from None
+    if not isinstance(images, dict) or not all(isinstance(image, str) for image in images.values()):
+        raise SettingsError(f"{PREFIX}IMAGES must be a JSON object of name: image")
+    return {name: image for name, image in images.items() if image}
+
+
+def _number(value: Mapping[str, str], name: str, default: int, least: int = 1) -> int:
+    text = value.get(name) or str(default)
+    if not text.isdigit() or int(text) < least:
+        raise SettingsError(f"{PREFIX}{name} must be a whole number of at least {least}, not {text!r}")
+    return int(text)
+
+
+def _one_of(value: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
+    """The given choice; the first one is the default."""
+    text = value.get(name) or choices[0]
+    if text not in choices:
+        raise SettingsError(f"{PREFIX}{name} must be one of {', '.join(choices)}, not {text!r}")
+    return text

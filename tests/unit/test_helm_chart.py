@@ -1,0 +1,373 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the Helm charts render to, in every mode a user can choose. Not an installation: tests/node does that."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from sandbox_api.hooks import HOOKS
+
+from tests.unit.charts import (
+    CRDS,
+    IMAGE,
+    KUBE_VERSION,
+    OPERATOR,
+    ROOT,
+    Manifest,
+    helm,
+    operator_chart,
+    render,
+    settings,
+)
+
+
+def refusal(chart: Path = OPERATOR, **values: Any) -> str:
+    answer = helm("template", "sandbox-operator", str(chart), KUBE_VERSION, *settings(**values))
+    assert answer.returncode != 0, f"accepted: {values}"
+    return answer.stderr
+
+
+def the(manifests: list[Manifest], kind: str, **metadata: str) -> Manifest:
+    found = [
+        manifest
+        for manifest in manifests
+        if manifest["kind"] == kind and metadata.items() <= manifest["metadata"].items()
+    ]
+    assert len(found) == 1, f"{len(found)} of kind {kind} with {metadata}"
+    return found[0]
+
+
+def environment(manifests: list[Manifest]) -> dict[str, str]:
+    container = the(manifests, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    return {entry["name"]: entry["value"] for entry in container["env"]}
+
+
+def pod_specs(manifests: list[Manifest]) -> Iterator[Manifest]:
+    for manifest in manifests:
+        if manifest["kind"] == "Pod":
+            yield manifest["spec"]
+        elif manifest["kind"] == "Deployment":
+            yield manifest["spec"]["template"]["spec"]
+
+
+EVERYTHING = {
+    "images__data": "registry.example.com/data:1",
+    "imagePullSecrets": ["pull"],
+    "hookPods__priorityClassName": "low",
+    "metrics__serviceMonitor__enabled": True,
+    "metrics__serviceMonitor__labels": {"release": "prometheus"},
+    "networkPolicy__enabled": True,
+    "networkPolicy__metricsFrom": [{"namespaceSelector": {}}],
+    "priorityClassName": "system-cluster-critical",
+    "nodeSelector": {"kubernetes.io/os": "linux"},
+    "tolerations": [{"key": "infra", "operator": "Exists"}],
+    "affinity": {"nodeAffinity": {}},
+    "podLabels": {"team": "data"},
+    "podAnnotations": {"note": "x"},
+    "serviceAccount__annotations": {"note": "y"},
+    "storageClassName": "fast",
+}
+MODES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "namespaced": {"watchNamespaces": ["research", "research-dev"]},
+    "everything": EVERYTHING,
+    "everything namespaced": {**EVERYTHING, "watchNamespaces": ["research"]},
+    "own account and rights": {"serviceAccount__create": False, "serviceAccount__name": "mine", "rbac__create": False},
+    "no metrics": {"metrics__enabled": False, "networkPolicy__enabled": True},
+}
+in_every_mode = pytest.mark.parametrize("values", MODES.values(), ids=MODES.keys())
+
+
+@in_every_mode
+def test_helm_lint_finds_nothing(values: dict[str, Any]) -> None:
+    answer = helm("lint", "--strict", str(OPERATOR), KUBE_VERSION, *settings(image=IMAGE, **values))
+    assert answer.returncode == 0, answer.stdout
+
+
+def test_helm_lint_finds_nothing_in_the_definitions() -> None:
+    answer = helm("lint", "--strict", str(CRDS), KUBE_VERSION)
+    assert answer.returncode == 0, answer.stdout
+
+
+# Rights -------------------------------------------------------------------------------------------------------------
+
+
+def rules(manifests: list[Manifest]) -> list[list[Manifest]]:
+    """The rules of each role."""
+    return [manifest["rules"] for manifest in manifests if manifest["kind"] in ("Role", "ClusterRole")]
+
+
+def verbs(role: list[Manifest], resource: str) -> set[str]:
+    return {verb for rule in role if resource in rule["resources"] for verb in rule["verbs"]}
+
+
+@in_every_mode
+def test_no_role_reaches_secrets_logs_nodes_or_everything(values: dict[str, Any]) -> None:
+    for role in rules(operator_chart(**values)):
+        named = {word for rule in role for key in ("apiGroups", "resources", "verbs") for word in rule[key]}
+        assert not named & {"*", "secrets", "pods/log", "pods/exec", "nodes", "customresourcedefinitions"}
+
+
+def test_the_operator_can_never_delete_user_data() -> None:
+    (role,) = rules(operator_chart())
+    assert verbs(role, "persistentvolumeclaims") == {"get", "list", "watch", "create", "patch"}
+    assert verbs(role, "sandboxexperiments") == {"get", "list", "watch"}
+
+
+def test_the_operator_can_do_its_work() -> None:
+    (role,) = rules(operator_chart())
+    assert verbs(role, "sandboxexperiments/status") >= {"patch"}
+    assert verbs(role, "jobs") >= {"get", "list", "watch", "create", "delete", "deletecollection", "patch"}
+    assert verbs(role, "pods") == {"get", "list", "watch", "delete"}
+    assert verbs(role, "configmaps") == {"get", "create", "delete"}
+    assert verbs(role, "events") == {"create", "patch", "list", "watch"}
+
+
+def test_namespaced_mode_leaves_the_cluster_alone() -> None:
+    namespaced = operator_chart(watchNamespaces=["research", "research-dev"])
+    kinds = {manifest["kind"] for manifest in namespaced}
+    assert not kinds & {"ClusterRole", "ClusterRoleBinding"}
+    for namespace in ("research", "research-dev"):
+        binding = the(namespaced, "RoleBinding", namespace=namespace)
+        role = the(namespaced, "Role", namespace=namespace, name=binding["roleRef"]["name"])
+        assert role["rules"] == rules(operator_chart())[0]
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "sandbox-operator", "namespace": "tools"}]
+    assert environment(namespaced)["SANDBOX_NAMESPACES"] == "research,research-dev"
+
+
+def test_cluster_mode_binds_the_account_that_the_pod_runs_as() -> None:
+    manifests = operator_chart()
+    binding = the(manifests, "ClusterRoleBinding")
+    account = the(manifests, "ServiceAccount")
+    assert binding["roleRef"]["name"] == the(manifests, "ClusterRole")["metadata"]["name"]
+    assert binding["subjects"][0]["name"] == account["metadata"]["name"]
+    assert {spec["serviceAccountName"] for spec in pod_specs(manifests)} == {account["metadata"]["name"]}
+    assert environment(manifests)["SANDBOX_NAMESPACES"] == ""
+
+
+def test_an_account_of_ones_own_is_used_and_nothing_is_bound() -> None:
+    manifests = operator_chart(**MODES["own account and rights"])
+    assert {spec["serviceAccountName"] for spec in pod_specs(manifests)} == {"mine"}
+    assert not {manifest["kind"] for manifest in manifests} & {"ServiceAccount", "ClusterRole", "ClusterRoleBinding"}
+    assert "name the service account" in refusal(image=IMAGE, serviceAccount__create=False)
+
+
+# Pods ---------------------------------------------------------------------------------------------------------------
+
+
+@in_every_mode
+def test_every_pod_is_restricted(values: dict[str, Any]) -> None:
+    specs = list(pod_specs(operator_chart(**values)))
+    assert len(specs) == 2
+    for spec in specs:
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not spec.keys() & {"hostNetwork", "hostPID", "hostIPC", "volumes"}
+        for container in spec["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+
+
+def test_two_operators_never_run_at_once() -> None:
+    spec = the(operator_chart(), "Deployment")["spec"]
+    assert spec["replicas"] == 1
+    assert spec["strategy"] == {"type": "Recreate"}
+
+
+def test_the_kubelet_sees_when_the_operator_hangs() -> None:
+    container = the(operator_chart(), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"] == {"path": "/healthz", "port": "health"}
+    assert environment(operator_chart())["SANDBOX_LIVENESS_PORT"] == str(ports["health"]) == "8080"
+    assert container["resources"] == {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
+
+
+def test_settings_reach_the_operator_and_only_those_of_hooks_reach_hooks() -> None:
+    manifests = operator_chart(**EVERYTHING, workers=4, log={"level": "debug", "format": "text"})
+    assert environment(manifests) == {
+        "SANDBOX_NAMESPACES": "",
+        "SANDBOX_IMAGES": '{"data":"registry.example.com/data:1"}',
+        "SANDBOX_IMAGE_PULL_POLICY": "IfNotPresent",
+        "SANDBOX_PRIORITY_CLASS": "low",
+        "SANDBOX_STORAGE_CLASS": "fast",
+        "SANDBOX_WORKERS": "4",
+        "SANDBOX_LOG_LEVEL": "debug",
+        "SANDBOX_LOG_FORMAT": "text",
+        "SANDBOX_LIVENESS_PORT": "8080",
+        "SANDBOX_METRICS_PORT": "9090",
+    }
+    pod = the(manifests, "Deployment")["spec"]["template"]
+    assert pod["spec"]["priorityClassName"] == "system-cluster-critical"
+    assert pod["spec"]["imagePullSecrets"] == [{"name": "pull"}]
+    assert pod["metadata"]["labels"]["team"] == "data"
+
+
+def test_images_travel_as_json_and_empty_ones_stay_behind() -> None:
+    pinned = "registry.local:5000/sandbox-data@sha256:" + "a" * 64
+    images = environment(operator_chart(images__data=pinned))["SANDBOX_IMAGES"]
+    assert json.loads(images) == {"data": pinned}
+    assert json.loads(environment(operator_chart())["SANDBOX_IMAGES"]) == {}
+
+
+def test_an_own_label_cannot_take_the_pod_from_its_deployment() -> None:
+    deployment = the(operator_chart(podLabels={"app.kubernetes.io/name": "other"}), "Deployment")["spec"]
+    assert deployment["selector"]["matchLabels"].items() <= deployment["template"]["metadata"]["labels"].items()
+
+
+# Network ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_service_finds_the_operator_and_not_the_test_pod() -> None:
+    manifests = operator_chart()
+    selector = the(manifests, "Service")["spec"]["selector"].items()
+    assert selector <= the(manifests, "Deployment")["spec"]["template"]["metadata"]["labels"].items()
+    assert not selector <= the(manifests, "Pod")["metadata"]["labels"].items()
+
+
+def test_monitoring_and_network_policy_are_off_by_default() -> None:
+    assert not {manifest["kind"] for manifest in operator_chart()} & {"ServiceMonitor", "NetworkPolicy"}
+
+
+def test_a_service_monitor_scrapes_the_services_metrics_port() -> None:
+    manifests = operator_chart(**EVERYTHING)
+    monitor, service = the(manifests, "ServiceMonitor"), the(manifests, "Service")
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+
+
+def test_the_network_policy_opens_metrics_to_the_named_peers_only() -> None:
+    policy = the(operator_chart(**EVERYTHING), "NetworkPolicy")["spec"]
+    by_port = {rule["ports"][0]["port"]: rule.get("from") for rule in policy["ingress"]}
+    assert by_port == {"health": None, "metrics": [{"namespaceSelector": {}}]}
+
+
+def test_metrics_can_be_turned_off() -> None:
+    manifests = operator_chart(**MODES["no metrics"])
+    assert environment(manifests)["SANDBOX_METRICS_PORT"] == "0"
+    assert [port["name"] for port in the(manifests, "Service")["spec"]["ports"]] == ["health"]
+    assert len(the(manifests, "NetworkPolicy")["spec"]["ingress"]) == 1
+    message = refusal(image=IMAGE, metrics__enabled=False, metrics__serviceMonitor__enabled=True)
+    assert "there is nothing to scrape" in message
+
+
+# Values -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"imag": "x"}, "'imag' not allowed"),
+        ({"images__dta": "x"}, "at '/images': additional properties 'dta' not allowed"),
+        ({"watchNamespace": ["x"]}, "'watchNamespace' not allowed"),
+        ({"watchNamespaces": "research"}, "at '/watchNamespaces': got string, want array"),
+        ({"watchNamespaces": ["Research"]}, "at '/watchNamespaces/0'"),
+        ({"workers": "many"}, "at '/workers': got string, want integer"),
+        ({"log__level": "loud"}, "at '/log/level'"),
+        ({"resources__limit": {}}, "at '/resources': additional properties 'limit' not allowed"),
+        ({"image": {"repository": "x"}}, "at '/image': got object, want string"),
+        ({"metrics__port": 8080}, "at '/metrics/port'"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_name(values: dict[str, Any], words: str) -> None:
+    assert words in refusal(**{"image": IMAGE, **values})
+
+
+def test_a_missing_image_is_asked_for() -> None:
+    assert "image is empty: give the operator's image" in refusal()
+
+
+def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from leaves(inner, (*path, key))
+    else:
+        yield path
+
+
+def at(value: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        value = value[key]
+    return value
+
+
+@pytest.mark.parametrize("chart", [OPERATOR, CRDS], ids=lambda chart: chart.name)
+def test_the_schema_knows_every_value_and_nothing_else(chart: Path) -> None:
+    schema = json.loads((chart / "values.schema.json").read_text())
+    for path in leaves(yaml.safe_load((chart / "values.yaml").read_text())):
+        node = schema
+        for key in path:
+            node = schema["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
+            if isinstance(node.get("additionalProperties"), dict):  # free names, typed values: labels, quantities
+                break
+            assert node["additionalProperties"] is False, f"{path}: misspelt neighbours of {key} would be accepted"
+            assert key in node["properties"], path
+            node = node["properties"][key]
+
+
+@pytest.mark.parametrize("chart", [OPERATOR, CRDS], ids=lambda chart: chart.name)
+def test_the_readme_tells_every_value_with_its_default(chart: Path) -> None:
+    values = yaml.safe_load((chart / "values.yaml").read_text())
+    rows = re.findall(r"^\| `([\w.]+)` \| `(.*?)` \|", (chart / "README.md").read_text(), re.MULTILINE)
+    told = {tuple(name.split(".")): yaml.safe_load(default) for name, default in rows}
+    for path, default in told.items():
+        assert at(values, path) == default, path
+    for path in leaves(values):
+        assert any(path[: len(row)] == row for row in told), f"{'.'.join(path)} is not in the README"
+
+
+def test_the_chart_has_an_image_for_each_hook_of_the_catalogue() -> None:
+    values = yaml.safe_load((OPERATOR / "values.yaml").read_text())
+    schema = json.loads((OPERATOR / "values.schema.json").read_text())
+    names = {hook.image for hook in HOOKS.values()}
+    assert set(values["images"]) == set(schema["properties"]["images"]["properties"]) == names
+
+
+def test_charts_carry_the_projects_version() -> None:
+    project = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert project is not None
+    for chart in (OPERATOR, CRDS):
+        about = yaml.safe_load((chart / "Chart.yaml").read_text())
+        assert about["version"] == about["appVersion"] == project[1]
+
+
+# Definitions --------------------------------------------------------------------------------------------------------
+
+
+def test_the_definitions_come_out_as_written_and_are_kept() -> None:
+    rendered = {m["metadata"]["name"]: m for m in render(CRDS) if m["kind"] == "CustomResourceDefinition"}
+    written = [yaml.safe_load(path.read_text()) for path in (ROOT / "crds").glob("*.yaml")]
+    assert rendered.keys() == {crd["metadata"]["name"] for crd in written}
+    for crd in written:
+        chart = rendered[crd["metadata"]["name"]]
+        assert chart["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+        assert chart["spec"] == crd["spec"]
+
+
+def test_users_of_a_namespace_may_use_experiments_but_not_write_their_status() -> None:
+    manifests = render(CRDS)
+    prefix = "rbac.authorization.k8s.io/aggregate-to-"
+    granted: dict[str, dict[str, set[str]]] = {}
+    for role in (manifest for manifest in manifests if manifest["kind"] == "ClusterRole"):
+        for label in role["metadata"]["labels"]:
+            for rule in role["rules"] if label.startswith(prefix) else []:
+                for resource in rule["resources"]:
+                    found = granted.setdefault(label.removeprefix(prefix), {}).setdefault(resource, set())
+                    found.update(rule["verbs"])
+    read = {"get", "list", "watch"}
+    write = {"create", "update", "patch", "delete", "deletecollection"}
+    assert granted["view"] == {"sandboxexperiments": read, "sandboxexperiments/status": read}
+    assert granted["edit"] == {"sandboxexperiments": read | write, "sandboxexperiments/status": read}
+    assert granted["admin"] == granted["edit"]
+    assert {m["kind"] for m in render(CRDS, userRoles__create=False)} == {"CustomResourceDefinition"}
