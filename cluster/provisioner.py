@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Gives every claim of the embedded node's StorageClass a folder on the machine's disk.
 
-Watches claims and volumes; makes a hostPath volume for each claim that has none, removes folder and volume when the claim is gone.
+Watches claims and volumes; makes a hostPath volume for each claim that has none; removes both when the claim is gone.
 It is for one node only: sizes are not enforced, and ReadWriteMany holds because all pods share the disk.
 """
 
@@ -54,7 +54,7 @@ class Api:
             return answer
 
     def watch(self, path: str, changed: threading.Event) -> None:
-        """Set `changed` at each change under `path`, for ever; also after each new start, as changes may have been missed."""
+        """Set `changed` at each change under `path`, for ever; also at each new start, when some may have been missed."""
         while True:
             try:
                 version = self.call("GET", path + "?limit=1")["metadata"]["resourceVersion"]
@@ -83,9 +83,9 @@ class Provisioner:
             if mine and volume_name(claim) not in volumes and "deletionTimestamp" not in claim["metadata"]:
                 self._provide(claim)
         for volume in volumes.values():
-            provisioned_by = volume["metadata"].get("annotations", {}).get(PROVISIONED_BY)
+            mine = volume["metadata"].get("annotations", {}).get(PROVISIONED_BY) == PROVISIONER
             released = volume.get("status", {}).get("phase") == "Released"
-            if provisioned_by == PROVISIONER and released and volume["spec"]["persistentVolumeReclaimPolicy"] == "Delete":
+            if mine and released and volume["spec"]["persistentVolumeReclaimPolicy"] == "Delete":
                 self._remove(volume)
 
     def _provide(self, claim: Object) -> None:

@@ -20,6 +20,8 @@ from .round import Round
 from .waiting import Waiting
 
 _MESSAGE_LENGTH = 1024
+PATIENCE = 10
+"""Seconds that a pod may wait before an Event says why; the status says it at once."""
 
 
 def advance(this: Round, job: PlannedJob) -> None:
@@ -122,7 +124,9 @@ def _wait(this: Round, job: PlannedJob, current: JobStatus, waiting: Waiting) ->
         _give_up(this, job, Reason.PENDING_TIMEOUT, words)
         return
     this.requeue.append(job.limits.pending - waited + 1)
-    if waiting.needs_help and current.reason != waiting.reason:
+    if waiting.needs_help and waited < PATIENCE:  # a claim that binds in a second is no event
+        this.requeue.append(PATIENCE - waited)
+    elif waiting.needs_help:
         this.events.append(Event("Warning", waiting.reason, f"{job.id} ({job.meta_name}) waits: {waiting.message}"))
     this.update(job.id, state="Pending", reason=waiting.reason, message=waiting.message[:_MESSAGE_LENGTH])
 

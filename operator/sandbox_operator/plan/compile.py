@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
+
 from sandbox_api.base import seconds
 from sandbox_api.experiment import ExperimentSpec, JobConfig, JobLists, PodProfile, Resources, Timeouts
 from sandbox_api.hooks import HOOKS, STAGES, Hook

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
+
 from sandbox_api.contract import INPUTS, WORKSPACE
 from sandbox_api.data_juicer import configuration_problems
 from sandbox_api.experiment import JobConfig
@@ -88,7 +89,8 @@ def _path_problems(path: str, where: str, volumes: tuple[str, ...]) -> Iterator[
     if normal.startswith("/"):
         if not normal.startswith((f"{WORKSPACE}/", f"{INPUTS}/")):
             yield (
-                f"{where}: {path!r} lies outside the workspace; use a relative path, or one under {WORKSPACE} or {INPUTS}"
+                f"{where}: {path!r} lies outside the workspace; use a relative path,"
+                f" or one under {WORKSPACE} or {INPUTS}"
             )
         name = normal.removeprefix(f"{INPUTS}/").split("/")[0] if normal.startswith(f"{INPUTS}/") else None
     elif normal.startswith(".."):

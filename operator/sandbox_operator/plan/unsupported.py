@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pydantic import BaseModel
+
 from sandbox_api.experiment import ExperimentSpec, JobConfig
 
 _SPEC = {

@@ -15,25 +15,35 @@ from sandbox_api.digest import sha256_of
 
 from ..kube.client import Client
 from ..kube.errors import AlreadyExists, ApiError
-from ..plan.actions import Event
+from ..plan.actions import Event, Manifest
 from ..plan.clock import stamp
 from ..plan.facts import Snapshot
 from .resources import EVENTS
 
 log = logging.getLogger(__name__)
 BACKLOG = 1000
+REMEMBERED = 10_000
 
 
 class EventSender:
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._queue: asyncio.Queue[dict[str, object]] = asyncio.Queue(BACKLOG)
+        self._queue: asyncio.Queue[Manifest] = asyncio.Queue(BACKLOG)
+        self._sent: dict[str, None] = {}
+        """Names of Events sent lately, oldest first: what stays true is said once."""
 
     def send(self, snapshot: Snapshot, events: tuple[Event, ...], now: datetime) -> None:
         """Say what is now true. Never blocks; a full backlog drops it with a log line."""
         for event in events:
+            manifest = event_manifest(snapshot, event, now)
+            name = f"{snapshot.namespace}/{manifest['metadata']['name']}"
+            if name in self._sent:
+                continue
+            self._sent[name] = None
+            if len(self._sent) > REMEMBERED:
+                del self._sent[next(iter(self._sent))]
             try:
-                self._queue.put_nowait(event_manifest(snapshot, event, now))
+                self._queue.put_nowait(manifest)
             except asyncio.QueueFull:
                 log.warning("%s/%s: too many events, dropped: %s", snapshot.namespace, snapshot.name, event.message)
 
@@ -41,7 +51,6 @@ class EventSender:
         while True:
             manifest = await self._queue.get()
             metadata = manifest["metadata"]
-            assert isinstance(metadata, dict)
             try:
                 await self._client.create(EVENTS, manifest, metadata["namespace"], repeatable=True)
             except AlreadyExists:
@@ -50,7 +59,7 @@ class EventSender:
                 log.warning("an event could not be sent: %s", error)
 
 
-def event_manifest(snapshot: Snapshot, event: Event, now: datetime) -> dict[str, object]:
+def event_manifest(snapshot: Snapshot, event: Event, now: datetime) -> Manifest:
     """The Event about an experiment, as `kubectl describe` shows it."""
     digest = sha256_of([snapshot.uid, event.type, event.reason, event.message])[:16]
     time = stamp(now)

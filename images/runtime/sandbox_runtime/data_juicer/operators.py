@@ -72,9 +72,11 @@ def statistics(operator: type, arguments: Mapping[str, Any]) -> frozenset[str]:
         return frozenset()
     found: set[str] = set()
     for cls in inspect.getmro(operator):
-        if cls is not object and cls.__module__ != base_op.__name__:
-            for match in STATISTIC.finditer(inspect.getsource(cls)):
-                found.add(match[1] or match[2])
+        if cls is object or cls.__module__ == base_op.__name__:
+            break
+        found = {match[1] or match[2] for match in STATISTIC.finditer(inspect.getsource(cls))}
+        if found:  # a class that names statistics replaces those of the class it extends
+            break
     if {"alnum_ratio", "alpha_token_ratio"} <= found:  # the one operator that writes either, by an argument
         found.remove("alnum_ratio" if arguments.get("tokenization") else "alpha_token_ratio")
     return frozenset(found)

@@ -66,7 +66,7 @@ class HookContext:
 
     @property
     def state(self) -> Path:
-        """For what a later attempt may resume from; it is theirs too: entries are made by rename and name their attempt."""
+        """For what a later attempt may resume from; it is theirs too: entries are made by rename, named by attempt."""
         return self.workspace.state
 
     @property

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads experiments from files and shows what the operator's own planner makes of them, with no cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+from rich.table import Table
+
+from sandbox_api.base import API_VERSION
+
+from ..plan.compile import compile_spec
+from .experiments import Ended
+
+
+def read_experiments(text: str) -> Iterator[Mapping[str, Any]]:
+    """The SandboxExperiments in a YAML text. Raises Ended when there is none."""
+    found = False
+    for document in yaml.safe_load_all(text):
+        if isinstance(document, Mapping) and document.get("kind") == "SandboxExperiment":
+            if document.get("apiVersion") != API_VERSION:
+                raise Ended(f"apiVersion: write {API_VERSION}, not {document.get('apiVersion')!r}")
+            found = True
+            yield document
+    if not found:
+        raise Ended("there is no SandboxExperiment in it")
+
+
+def planned_jobs(experiment: Mapping[str, Any]) -> tuple[Table, tuple[str, ...]]:
+    """A table of the jobs in order, and all problems as sentences."""
+    name = (experiment.get("metadata") or {}).get("name", "?")
+    compiled = compile_spec(_without_nulls(experiment.get("spec") or {}))
+    table = Table(title=f"{name}: {len(compiled.jobs)} jobs, one after another", title_justify="left")
+    for column in ("job", "hook", "metaName", "image", "inputs", "outputs"):
+        table.add_column(column, overflow="fold")
+    for job in compiled.jobs:
+        inputs = [f"{target} = {reference.job_id} {reference.output}" for target, reference in job.inputs.items()]
+        table.add_row(job.id, job.hook.name, job.meta_name, job.hook.image, "\n".join(inputs), ", ".join(job.outputs))
+    return table, (*compiled.problems, *(f"warning: {warning}" for warning in compiled.warnings))
+
+
+def _without_nulls(value: Any) -> Any:
+    """As the API server stores it: keys set to null are as good as absent."""
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return value

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How an experiment looks in a terminal. Pure: a status in, something rich can print out."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sandbox_api.status import ExperimentStatus, JobStatus
+
+from ..plan.clock import moment
+
+COLOURS = {
+    "Succeeded": "green", "Cached": "green", "Running": "cyan", "Pending": "default", "Failed": "red",
+    "Skipped": "dim", "Queued": "yellow", "Stopped": "yellow",
+}  # fmt: skip
+MARKS = {"Succeeded": "✔", "Cached": "✔", "Running": "▶", "Failed": "✘", "Skipped": "·"}
+_REFINED = re.compile(r"(?:refineRecipe\.)?refined\.(?P<bound>.+)\.(?P<side>before|after)")
+
+
+def progress_view(name: str, status: ExperimentStatus, now: datetime) -> RenderableType:
+    """The experiment while it runs: a headline, and a line for each job with why it waits."""
+    outcome = status.outcome or "Pending"
+    head = Text.assemble((name, "bold"), "  ", (outcome, COLOURS[outcome]), "  ", status.progress or "")
+    table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
+    for column in ("", "stage", "hook", "metaName", "time", ""):
+        table.add_column(column, no_wrap=column != "", overflow="fold")
+    for job in status.jobs:
+        colour = COLOURS[job.state]
+        table.add_row(
+            Text(MARKS.get(job.state, " "), colour),
+            job.id.split("/")[2],
+            Text(job.hook, colour),
+            job.meta_name,
+            _took(job, now),
+            _words(job),
+        )
+    trouble = [c for c in status.conditions if c.type == "Stalled" and outcome not in ("Succeeded", "Failed")]
+    return Group(head, table, *(Text(f"{c.reason}: {c.message}", "red") for c in trouble))
+
+
+def line_of(job: JobStatus) -> str:
+    """One line about a job that has changed, for logs and pipes."""
+    words = _words(job)
+    return f"{job.id:<26} {job.hook:<26} {job.state:<10} {words}".rstrip()
+
+
+def report(name: str, namespace: str, status: ExperimentStatus) -> RenderableType:
+    """What a finished experiment left: before and after, refined bounds, artifacts, and how to look further."""
+    parts: list[RenderableType] = []
+    if status.comparison:
+        parts += [comparison_table(status), Text()]
+    if bounds := _bounds(status):
+        parts += [bounds, Text()]
+    parts.append(_artifacts(status))
+    claim = status.workspace.claim_name if status.workspace else "?"
+    hints = (
+        f"All of it:      kubectl -n {namespace} describe sbx {name}",
+        f"In one page:    sandboxctl -n {namespace} show {name}",
+        f"Logs of a hook: kubectl -n {namespace} logs -l sandbox.datajuicer.io/experiment={name} --prefix --tail=-1",
+        f"The files:      on the claim {claim}, at the paths above; mount it in a pod of yours",
+    )
+    return Group(*parts, Text(), *(Text(hint, "dim") for hint in hints))
+
+
+def comparison_table(status: ExperimentStatus) -> Table:
+    """Each figure before and after."""
+    first = status.comparison[0]
+    table = Table(title=f"before ({first.before_job}) and after ({first.after_job})", title_justify="left")
+    table.add_column("figure")
+    for column in ("before", "after", "change"):
+        table.add_column(column, justify="right")
+    for row in status.comparison:
+        table.add_row(row.metric, _number(row.before), _number(row.after), _change(row.before, row.after))
+    return table
+
+
+def _bounds(status: ExperimentStatus) -> Table | None:
+    bounds: dict[str, dict[str, float]] = {}
+    for job in status.jobs:
+        for metric, value in (job.metrics or {}).items():
+            if match := _REFINED.fullmatch(metric.removeprefix(f"{job.meta_name}.")):
+                bounds.setdefault(match["bound"], {})[match["side"]] = value
+    if not bounds:
+        return None
+    table = Table(title="refined bounds", title_justify="left")
+    table.add_column("operator and argument")
+    table.add_column("before", justify="right")
+    table.add_column("after", justify="right")
+    for bound, sides in bounds.items():
+        table.add_row(bound, _number(sides.get("before")), _number(sides.get("after")))
+    return table
+
+
+def _artifacts(status: ExperimentStatus) -> Table:
+    claim = status.workspace.claim_name if status.workspace else "?"
+    table = Table(title=f"artifacts on the claim {claim}", title_justify="left", box=None, pad_edge=False)
+    table.add_column("name", style="bold")
+    table.add_column("path", overflow="fold")
+    for job in status.jobs:
+        for output, value in (job.outputs or {}).items():
+            table.add_row(f"{job.meta_name}.{output}", str(value))
+    return table
+
+
+def _words(job: JobStatus) -> str:
+    if job.state in ("Pending", "Failed", "Skipped") and job.reason:
+        return f"{job.reason}: {job.message}" if job.message else job.reason
+    return job.message or ""
+
+
+def _took(job: JobStatus, now: datetime) -> str:
+    if job.start_time is None or job.state == "Skipped":
+        return ""
+    end = moment(job.completion_time) if job.completion_time else now
+    return f"{max(0, int((end - moment(job.start_time)).total_seconds()))} s"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}".replace(",", " ") if value == int(value) and abs(value) < 1e15 else f"{value:.4g}"
+
+
+def _change(before: float | None, after: float | None) -> str:
+    if before is None or after is None or before == 0:
+        return ""
+    return f"{(after - before) / abs(before):+.1%}"

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Follows one experiment until it ends: a live view in a terminal, a line for each change elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+
+from sandbox_api.status import ExperimentStatus
+
+from ..kube.client import Client
+from ..kube.errors import Gone, Unreachable
+from .experiments import EXPERIMENTS, Ended
+from .render import line_of, progress_view
+
+
+async def follow(client: Client, console: Console, name: str, namespace: str) -> ExperimentStatus:
+    """Show an experiment until it ends; its last status. Raises Ended when it is deleted meanwhile."""
+    changes = statuses(client, name, namespace)
+    status = ExperimentStatus()
+    if not console.is_terminal:
+        said: set[str] = set()
+        async for status in changes:
+            for line in lines(status):
+                if line not in said:
+                    said.add(line)
+                    console.print(line, soft_wrap=True, highlight=False, markup=False)
+        return status
+    with Live(
+        console=console, refresh_per_second=4, get_renderable=lambda: progress_view(name, status, datetime.now(UTC))
+    ):
+        async for status in changes:  # noqa: B007  # the view reads it
+            pass
+    return status
+
+
+def lines(status: ExperimentStatus) -> list[str]:
+    """What can be said of an experiment, a line each; each is printed once."""
+    stalled = [
+        f"{c.reason}: {c.message}" for c in status.conditions if c.type == "Stalled" and not status.completion_time
+    ]
+    return [line_of(job) for job in status.jobs if job.attempts or job.state == "Skipped"] + stalled
+
+
+async def statuses(client: Client, name: str, namespace: str) -> AsyncIterator[ExperimentStatus]:
+    """Each status of an experiment, until it has ended. Raises Ended when it is deleted."""
+    selector = f"metadata.name={name}"
+    while True:
+        item = await client.get(EXPERIMENTS, name, namespace)
+        yield (status := _status(item))
+        if status.completion_time:
+            return
+        version = item["metadata"]["resourceVersion"]
+        try:
+            async for event in client.watch(EXPERIMENTS, namespace, resource_version=version, field_selector=selector):
+                if event.type == "DELETED":
+                    raise Ended(f"the experiment {namespace}/{name} was deleted")
+                if event.type != "BOOKMARK":
+                    yield (status := _status(event.object))
+                    if status.completion_time:
+                        return
+        except (Gone, Unreachable) as error:
+            await asyncio.sleep(0.5 if isinstance(error, Gone) else 2)
+
+
+def _status(item: dict[str, Any]) -> ExperimentStatus:
+    return ExperimentStatus.model_validate(item.get("status") or {})

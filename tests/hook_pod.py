@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A hook's pod without a cluster: the real `sandbox-runtime run` in a process of its own, on a folder in place of a volume."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sandbox_api.contract import (
+    CONTRACT_ENV,
+    POD_UID_ENV,
+    Configs,
+    ExperimentRef,
+    InputRef,
+    JobContract,
+    JobRef,
+    attempt_folder,
+    encode_contract,
+    experiment_folder,
+)
+from sandbox_api.result import Message, Result, decode_message
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PATHS = [REPOSITORY / "crds", REPOSITORY / "images" / "runtime", REPOSITORY / "tests" / "toy"]
+EXPERIMENT = ExperimentRef(name="demo", namespace="lab", uid="1f2e3d4c-0000", project="lab", run="demo")
+
+
+def job_contract(
+    hook: str = "ToyHook",
+    *,
+    dj: Any = None,
+    extra: Any = None,
+    local: dict[str, Any] | None = None,
+    stage: str = "probe",
+    index: int = 0,
+    meta_name: str = "toy",
+    attempt: int = 1,
+    **more: Any,
+) -> JobContract:
+    """A contract with only what a test is about spelt out."""
+    return JobContract(
+        experiment=EXPERIMENT,
+        job=JobRef(
+            id=f"anonymous/1/{stage}/{index}",
+            pipeline="anonymous",
+            iteration=1,
+            stage=stage,
+            index=index,
+            hook=hook,
+            meta_name=meta_name,
+        ),
+        attempt=attempt,
+        configs=Configs(dj=dj, extra=extra, local=local or {}),
+        **more,
+    )
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a pod left behind. `log` is what the container printed."""
+
+    code: int
+    log: str
+    termination: str
+    folder: Path
+    root: Path
+
+    @property
+    def message(self) -> Message:
+        message = decode_message(self.termination)
+        assert message is not None, f"no message in {self.termination!r}; the pod said:\n{self.log}"
+        return message
+
+    @property
+    def result(self) -> Result:
+        return Result.model_validate_json((self.folder / "result.json").read_bytes())
+
+    def output(self, name: str) -> Path:
+        path = self.result.outputs[name].path
+        assert path is not None
+        return self.root / path
+
+    def reference(self, output: str) -> InputRef:
+        """What the operator puts into a later job's contract."""
+        content = (self.root / self.message.path).read_bytes()
+        return InputRef(
+            job=self.message.job, output=output, result_path=self.message.path, sha256=hashlib.sha256(content).hexdigest()
+        )
+
+
+@dataclass
+class Running:
+    process: subprocess.Popen[str]
+    pod: HookPod
+    contract: JobContract
+    uid: str
+
+    @property
+    def folder(self) -> Path:
+        name = experiment_folder(EXPERIMENT.name, EXPERIMENT.uid)
+        return self.pod.root / attempt_folder(name, self.contract.job.id, self.contract.attempt, self.uid)
+
+    def wait_for(self, *names: str, seconds: float = 60) -> Path:
+        """Wait until a file that the hook makes is there, given by patterns relative to the attempt's folder."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            for name in names:
+                if found := sorted(self.folder.glob(name)):
+                    return found[0]
+            if self.process.poll() is not None:
+                raise AssertionError(f"the pod ended before {names} was there:\n{self.process.communicate()[0]}")
+            time.sleep(0.01)
+        raise AssertionError(f"{names} did not come up in {self.folder}")
+
+    def end(self, seconds: float = 240) -> Ended:
+        try:
+            log, _ = self.process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        termination = self.pod.termination.read_text() if self.pod.termination.exists() else ""
+        return Ended(self.process.returncode, log, termination, self.folder, self.pod.root)
+
+
+@dataclass
+class HookPod:
+    """One volume, one folder of inputs, and as many pods as a test starts, one after another."""
+
+    base: Path
+    python: str = sys.executable
+    environ: dict[str, str] = field(default_factory=dict)
+    started: int = 0
+
+    def __post_init__(self) -> None:
+        self.root.mkdir(exist_ok=True)
+        self.inputs.mkdir(exist_ok=True)
+
+    @property
+    def root(self) -> Path:
+        return self.base / "workspace"
+
+    @property
+    def inputs(self) -> Path:
+        return self.base / "inputs"
+
+    @property
+    def experiment(self) -> Path:
+        return self.root / experiment_folder(EXPERIMENT.name, EXPERIMENT.uid)
+
+    @property
+    def termination(self) -> Path:
+        return self.base / "termination-log"
+
+    def start(self, contract: JobContract, **environ: str) -> Running:
+        self.started += 1
+        uid = hashlib.sha256(str(self.started).encode()).hexdigest()[:36]
+        self.termination.unlink(missing_ok=True)
+        process = subprocess.Popen(
+            [self.python, "-m", "sandbox_runtime.main", "run"],
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": "/",
+                "PYTHONPATH": os.pathsep.join(str(path) for path in PATHS),
+                CONTRACT_ENV: encode_contract(contract),
+                POD_UID_ENV: uid,
+                "SANDBOX_WORKSPACE": str(self.root),
+                "SANDBOX_INPUTS": str(self.inputs),
+                "SANDBOX_TERMINATION_MESSAGE": str(self.termination),
+                **self.environ,
+                **environ,
+            },
+            cwd=self.base,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        return Running(process, self, contract, uid)
+
+    def run(self, contract: JobContract, **environ: str) -> Ended:
+        return self.start(contract, **environ).end()
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    return path

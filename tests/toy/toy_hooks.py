@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hooks of a third party, found by their entry points as any other's: they do what `extraConfigs.do` says.
+
+They exist so that the runtime's own promises are tested without Data-Juicer, through the real process.
+"""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from sandbox_runtime.hooks.base import Artifact, HookContext, HookResult
+
+
+class ToyHook:
+    def run(self, context: HookContext) -> HookResult:
+        return getattr(self, context.extra.get("do", "write"))(context)
+
+    def write(self, context: HookContext) -> HookResult:
+        """An artifact, a folder, and the configurations as they arrived."""
+        file = context.out / "text.txt"
+        file.write_text(str(context.extra.get("text", "")) * context.extra.get("times", 1))
+        folder = context.out / "folder"
+        (folder / "inner").mkdir(parents=True)
+        (folder / "inner" / "a.txt").write_text("a")
+        seen = {
+            "dj": context.dj,
+            "extra": dict(context.extra),
+            "inputs": {target: found.value for target, found in context.inputs.items()},
+            "cwd": str(Path.cwd()),
+            "home": os.environ["HOME"],
+        }
+        context.metrics.log({"loss": 0.5, "broken": float("nan")}, step=1)
+        print("the hook speaks")
+        subprocess.run(["sh", "-c", "echo a child speaks"], check=True)
+        return HookResult(
+            outputs=[Artifact(file, rows=1, publish=context.user_path("extraConfigs.export_path")), seen, Artifact(folder)],
+            metrics={"": 7, "rows": 3, "endless": float("inf"), **context.extra.get("figures", {})},
+            message="1 text written",
+        )
+
+    def wait(self, context: HookContext) -> HookResult:
+        """Say that it began, wait to be ended, save what is done."""
+        try:
+            _began(context)
+            threading.Event().wait()
+        finally:
+            context.state.mkdir(parents=True, exist_ok=True)
+            (context.state / f"saved-by-{context.contract.attempt}").write_text("half")
+        return HookResult(outputs=[])
+
+    def ignore(self, context: HookContext) -> HookResult:
+        """Swallow the order to end and return as if nothing had been."""
+        try:
+            _began(context)
+            threading.Event().wait()
+        except BaseException:
+            print("ignored")
+        return HookResult(outputs=["half done"])
+
+    def stubborn(self, context: HookContext) -> HookResult:
+        """Swallow the order to end and go on for ever."""
+        while True:
+            try:
+                _began(context)
+                threading.Event().wait()
+            except BaseException:
+                print("never")
+
+    def child(self, context: HookContext) -> HookResult:
+        """Wait for a child that answers SIGTERM with exit code 1, as torchrun does."""
+        program = "import signal,sys,time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(1)); print('up', flush=True); time.sleep(600)"
+        process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+        process.stdout.readline()
+        _began(context, process.pid)
+        try:
+            process.wait()
+        except BaseException:
+            process.terminate()
+            raise subprocess.CalledProcessError(process.wait(), "trainer") from None
+        return HookResult(outputs=[])
+
+    def orphan(self, context: HookContext) -> HookResult:
+        """Leave a grandchild behind that holds the log open and ignores SIGTERM."""
+        grandchild = "import os,signal,time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(os.getpid(), flush=True); time.sleep(600)"
+        starter = (
+            "import subprocess,sys;"
+            f"p=subprocess.Popen([sys.executable,'-c',{grandchild!r}],stdout=subprocess.PIPE,start_new_session=True);"
+            "print(p.stdout.readline().decode().strip(), flush=True)"
+        )
+        pid = int(subprocess.run([sys.executable, "-c", starter], stdout=subprocess.PIPE, check=True).stdout)
+        return HookResult(outputs=[pid])
+
+    def resume(self, context: HookContext) -> HookResult:
+        return HookResult(outputs=[sorted(p.name for p in context.state.glob("*"))])
+
+    def fail(self, context: HookContext) -> HookResult:
+        if "partial" in context.extra:
+            (context.out / "partial.txt").write_text(context.extra["partial"])
+        raise ValueError(context.extra["say"])
+
+    def full(self, context: HookContext) -> HookResult:
+        """What a library makes of a full volume."""
+        try:
+            with open("/dev/full", "w") as file:
+                file.write("x")
+        except OSError as error:
+            assert error.errno == errno.ENOSPC
+            raise RuntimeError("could not save the shard") from error
+        raise AssertionError("/dev/full took it")
+
+    def memory(self, context: HookContext) -> HookResult:
+        raise MemoryError("no more")
+
+    def leave(self, context: HookContext) -> HookResult:
+        sys.exit(0)
+
+    def kill(self, context: HookContext) -> HookResult:
+        (context.out / "partial.txt").write_text("half")
+        os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+        raise AssertionError("unreachable")
+
+    def block_result(self, context: HookContext) -> HookResult:
+        """The volume refuses the result at the last moment."""
+        context.workspace.result.mkdir()
+        return HookResult(outputs=["done"])
+
+
+class Settings(BaseModel, extra="forbid"):
+    size: int
+
+
+class StrictToyHook:
+    extra = Settings
+
+    def run(self, context: HookContext) -> HookResult:
+        return HookResult(outputs=[context.extra.size])
+
+
+def _began(context: HookContext, pid: int = 0) -> None:
+    """Tell the test, which must not see half a file."""
+    marker = context.workspace.attempt / "began"
+    marker.with_suffix(".tmp").write_text(str(pid))
+    marker.with_suffix(".tmp").rename(marker)
