@@ -140,6 +140,7 @@ async def test_what_vanished_while_history_was_lost_is_reported_as_deleted(clien
         put(api, pod("comes"))
         await eventually(lambda: seen.sizes() == {"stays": 1, "comes": 1})
         assert sorted(seen.changes) == [("comes", None, 1), ("goes", 1, None)]
+        assert client.counts["watch", "pods"] == 2, "one 410 was enough to list again"
 
 
 async def test_a_silent_stream_is_left_for_one_that_speaks(client: Client, api: FakeAPI) -> None:

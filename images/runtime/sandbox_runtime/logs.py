@@ -34,6 +34,7 @@ class Tee:
         self._read, write = os.pipe()
         self._wake_read, self._wake_write = os.pipe()
         self._file: BinaryIO | None = path.open("ab")
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a pipe would hide a hook's progress
         os.dup2(write, 1)
         os.dup2(write, 2)
         os.close(write)

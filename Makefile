@@ -1,0 +1,136 @@
+# Every target has a `##` help line; `make` prints them.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+export SANDBOX_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sandbox-operator
+UV_HOME := $(SANDBOX_CACHE)/bin/uv
+UV := $(UV_HOME)/bin/uv
+PYTHON := .venv/bin/python
+PYTEST := .venv/bin/pytest
+LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help
+help: ## Print this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ Use
+
+.PHONY: demo
+demo: .venv/.done ## The main job: cluster, images, Helm, the demo experiment, its table (CLUSTER=current: your own cluster)
+	@configs/demo/run.sh
+
+.PHONY: demo-clean
+demo-clean: ## Remove what the demo made, its namespace with the data included
+	@configs/demo/run.sh clean
+
+.PHONY: images
+images: .venv/.done ## Build the images and push them where the cluster pulls from
+	@PATH="$(UV_HOME)/bin:$$PATH" images/build.sh all
+
+.PHONY: cluster-up cluster-down cluster-status cluster-clean
+cluster-up: ## Raise the embedded Kubernetes node (GPUS=8: with fake GPUs)
+	@cluster/cluster up
+cluster-down: ## End the node; its objects, volumes and images stay for the next time
+	@cluster/cluster down
+cluster-status: ## Say what runs
+	@cluster/cluster status
+cluster-clean: ## End the node and drop its objects, volumes and images; binaries stay
+	@cluster/cluster clean
+
+##@ Test
+
+.PHONY: test
+test: ## All tests: checks, unit, fake API, real API server, real libraries, real node
+	@$(MAKE) --no-print-directory verify lint test-unit test-api test-runtime test-node
+
+.PHONY: test-unit
+test-unit: .venv/.done tools ## Models, planner, builders, runtime pieces, charts (seconds)
+	$(PYTEST) -q tests/unit tests/model
+
+.PHONY: test-api
+test-api: .venv/.done tools ## Fake API server with faults, and a real etcd + kube-apiserver
+	$(PYTEST) -q tests/api
+
+.PHONY: test-runtime
+test-runtime: .venvs/data/.done ## Every hook on the real libraries
+	.venvs/data/bin/python -m pytest -q tests/runtime
+
+.PHONY: test-node
+test-node: .venv/.done tools ## The embedded node: demo, failures, Helm, the node itself
+	@PATH="$(UV_HOME)/bin:$$PATH" $(PYTEST) -q tests/node
+
+.PHONY: test-deep
+test-deep: export SANDBOX_DEEP := 1
+test-deep: test ## The same with full counts
+
+.PHONY: bench-road
+bench-road: .venv/.done ## Measure the road: demo cold and warm, hand-over, overheads; prints a table
+	@tests/bench/road.py
+
+##@ Develop
+
+.PHONY: setup
+setup: .venv/.done .venvs/data/.done tools ## Make the Python environments, build the tools
+
+.PHONY: tools
+tools: ## Build or install what the cluster and the tests need, once
+	@cluster/cluster tools
+
+.PHONY: lint
+lint: .venv/.done ## Style, types, import contracts
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+.PHONY: format
+format: .venv/.done ## Format the code
+	ruff check --fix .
+	ruff format .
+
+.PHONY: generate
+generate: .venv/.done .venvs/data/.done ## Write the generated files: CRDs, chart templates, Data-Juicer's names
+	@.venvs/data/bin/python -m sandbox_runtime.data_juicer.catalogue > build-catalogue.json && mv build-catalogue.json crds/sandbox_api/data_juicer.json
+	@$(PYTHON) -m sandbox_api.crd crds
+	@$(PYTHON) helm/generate.py
+
+.PHONY: verify
+verify: generate ## Regenerate what is generated and fail when it differs from what is committed
+	@git diff --exit-code --stat -- crds helm || { echo "generated files are stale: run 'make generate' and commit them"; exit 1; }
+
+.PHONY: lock
+lock: $(UV) ## Resolve all requirements anew
+	$(LOCK) --upgrade --extra operator --extra cli --extra dev pyproject.toml -o requirements/dev.lock
+	cd images/base && $(LOCK) --upgrade requirements.in -o requirements.lock
+	cd images/operator && $(LOCK) --upgrade requirements.in -o requirements.lock
+	cd images/torch && $(LOCK) --upgrade requirements.in -o requirements.lock
+	cd images/data && $(LOCK) --upgrade -c ../torch/requirements.lock requirements.in -o requirements.lock
+	$(LOCK) --upgrade -c images/data/requirements.lock requirements/pytest.in -o requirements/pytest.lock
+
+.PHONY: clean
+clean: ## Remove the environments and build results of this checkout
+	rm -rf .venv .venvs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+# uv itself, from the same lock as the images have it.
+$(UV): images/base/requirements.lock
+	@python3 -c 'import venv, ensurepip' 2>/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv; }
+	@python3 -m venv $(UV_HOME)
+	@$(UV_HOME)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r images/base/requirements.lock
+	@touch $@
+
+.venv/.done: requirements/dev.lock pyproject.toml | $(UV)
+	@echo "environment for development (.venv)"
+	@[ -x .venv/bin/python ] || $(UV) venv --quiet --python 3.11 .venv
+	@$(UV) pip sync --quiet --python .venv/bin/python --require-hashes requirements/dev.lock
+	@$(UV) pip install --quiet --python .venv/bin/python --no-deps --editable .
+	@touch $@
+
+.venvs/data/.done: images/data/requirements.lock requirements/pytest.lock pyproject.toml | $(UV)
+	@echo "environment of the data image (.venvs/data, 6 GB)"
+	@[ -x .venvs/data/bin/python ] || $(UV) venv --quiet --python 3.11 .venvs/data
+	@$(UV) pip sync --quiet --python .venvs/data/bin/python --require-hashes images/data/requirements.lock requirements/pytest.lock
+	@$(UV) pip install --quiet --python .venvs/data/bin/python --no-deps --editable .
+	@touch $@
