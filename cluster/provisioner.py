@@ -54,7 +54,7 @@ class Api:
             return answer
 
     def watch(self, path: str, changed: threading.Event) -> None:
-        """Set `changed` at each change under `path`, for ever; also at each new start, when some may have been missed."""
+        """Set `changed` at each change under `path`, for ever; also at each start, when some may be missed."""
         while True:
             try:
                 version = self.call("GET", path + "?limit=1")["metadata"]["resourceVersion"]

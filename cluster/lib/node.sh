@@ -34,11 +34,11 @@ start_node() {
 }
 
 node_is_ready() {
-  local heard
-  is_ready "$API_SERVER" || return
+  local status heard gpus
+  read -r status heard gpus < <(admin get node "$NODE" -o \
+    'jsonpath={range .status.conditions[?(@.type=="Ready")]}{.status} {.lastHeartbeatTime}{end} {.status.allocatable.nvidia\.com/gpu}' 2>/dev/null)
   # A heartbeat from before this start is the node's previous life.
-  heard=$(admin get node "$NODE" -o 'jsonpath={range .status.conditions[?(@.type=="Ready")]}{.status} {.lastHeartbeatTime}{end}' 2>/dev/null) || return
-  [ "${heard% *}" = True ] && [[ ! ${heard#* } < $(cat "$STATE/run/started") ]]
+  [ "$status" = True ] && [[ ! $heard < $(cat "$STATE/run/started") ]] && [ "${gpus:-0}" = "$(cat "$ETC/gpus" 2>/dev/null || echo 0)" ]
 }
 
 admin() { "$K8S_BIN/kubectl" --kubeconfig "$KUBECONFIG_ADMIN" "$@"; }
@@ -47,7 +47,7 @@ admin() { "$K8S_BIN/kubectl" --kubeconfig "$KUBECONFIG_ADMIN" "$@"; }
 complaint() {
   [ -n "$(node_pid)" ] || { echo "the node is not running"; return; }
   is_ready "$API_SERVER" || { echo "the API server does not answer"; return; }
-  node_is_ready || { echo "the node is not Ready"; return; }
+  node_is_ready || { echo "the node is not Ready with its GPUs"; return; }
   curl -s -m 2 -o /dev/null "http://$REGISTRY/v2/" || { echo "the registry does not answer"; return; }
   inside ctr version >/dev/null 2>&1 || { echo "containerd does not answer"; return; }
   local name

@@ -142,7 +142,7 @@ def message_of(result: Result, *, path: str, sha256: str, size: int) -> Message:
 
 
 def encode_message(message: Message, *, needs: tuple[str, ...] = (), limit: int = MESSAGE_BYTES) -> str:
-    """The message as text of at most `limit` bytes; metrics are cut from the end, then list and value outputs.
+    """The message as text of at most `limit` bytes; metrics are cut from the end, then outputs that are long values.
 
     Metrics named in `needs` are kept to the last. Raises ValueError when even the bare result does not fit.
     """
@@ -151,6 +151,9 @@ def encode_message(message: Message, *, needs: tuple[str, ...] = (), limit: int 
     text = _pack(message.model_copy(update={"metrics": {name: message.metrics[name] for name in order}}))
     if len(text) <= limit:
         return text
+    short = {name: value for name, value in message.outputs.items() if len(canonical_json(value)) <= 512}
+    if len(_pack(_cut(message, first))) > limit:
+        message = message.model_copy(update={"outputs": short})
     low, high = len(first), len(order)
     while low < high:  # the most metrics that fit; size grows with their number
         middle = (low + high + 1) // 2
@@ -159,9 +162,6 @@ def encode_message(message: Message, *, needs: tuple[str, ...] = (), limit: int 
         else:
             high = middle - 1
     text = _pack(_cut(message, order[:low]))
-    if len(text) > limit:
-        short = {name: value for name, value in message.outputs.items() if len(canonical_json(value)) <= 512}
-        text = _pack(_cut(message.model_copy(update={"outputs": short}), order[:low]))
     if len(text) > limit:
         raise ValueError(f"a result's message of {len(text)} bytes does not fit into {limit}")
     return text

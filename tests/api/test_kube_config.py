@@ -29,7 +29,19 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
     openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=authority")
     openssl(
-        *["req", "-x509", *key, "-CA", "ca.crt", "-CAkey", "ca.key", "-keyout", "server.key", "-out", "server.crt"],
+        *[
+            "req",
+            "-x509",
+            *key,
+            "-CA",
+            "ca.crt",
+            "-CAkey",
+            "ca.key",
+            "-keyout",
+            "server.key",
+            "-out",
+            "server.crt",
+        ],
         *["-subj", "/CN=server", "-addext", "subjectAltName=DNS:api.example.com,IP:127.0.0.1"],
         *["-addext", "basicConstraints=critical,CA:FALSE"],
     )
@@ -122,7 +134,9 @@ def kubeconfig(folder: Path, server: str, *, cluster: dict[str, Any], user: dict
     return str(folder / "kubeconfig")
 
 
-async def test_a_kubeconfig_gives_server_authority_token_and_namespace(tmp_path: Path, certificates: Path) -> None:
+async def test_a_kubeconfig_gives_server_authority_token_and_namespace(
+    tmp_path: Path, certificates: Path
+) -> None:
     async with secure_api(certificates, "secret") as api:
         authority = {"certificate-authority": str(certificates / "ca.crt")}
         path = kubeconfig(tmp_path, api.url + "/", cluster=authority, user={"token": "secret"})
@@ -134,7 +148,11 @@ async def test_a_kubeconfig_gives_server_authority_token_and_namespace(tmp_path:
 
 
 async def test_an_exec_plugin_is_asked_for_the_token(tmp_path: Path, certificates: Path) -> None:
-    answer = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "minted"}}
+    answer = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "kind": "ExecCredential",
+        "status": {"token": "minted"},
+    }
     plugin = {
         "apiVersion": "client.authentication.k8s.io/v1",
         "command": sys.executable,
@@ -154,7 +172,9 @@ async def test_a_server_with_a_strangers_certificate_is_not_trusted_unless_told_
         path = kubeconfig(tmp_path, api.url, cluster={}, user={"token": "secret"})
         with pytest.raises(Unreachable, match="certificate"):
             await version(from_kubeconfig(path))
-        careless = kubeconfig(tmp_path, api.url, cluster={"insecure-skip-tls-verify": True}, user={"token": "secret"})
+        careless = kubeconfig(
+            tmp_path, api.url, cluster={"insecure-skip-tls-verify": True}, user={"token": "secret"}
+        )
         assert (await version(from_kubeconfig(careless)))["items"] == []
 
 
@@ -164,7 +184,9 @@ async def test_the_certificate_is_checked_against_the_name_the_kubeconfig_expect
     async with secure_api(certificates, "secret") as api:
         for name, trusted in [("api.example.com", True), ("other.example.com", False)]:
             cluster = {"certificate-authority": str(certificates / "ca.crt"), "tls-server-name": name}
-            connection = from_kubeconfig(kubeconfig(tmp_path, api.url, cluster=cluster, user={"token": "secret"}))
+            connection = from_kubeconfig(
+                kubeconfig(tmp_path, api.url, cluster=cluster, user={"token": "secret"})
+            )
             if trusted:
                 assert (await version(connection))["items"] == []
             else:
@@ -192,7 +214,9 @@ def test_a_kubeconfig_that_is_missing_empty_or_broken_is_told_with_its_path(
         from_kubeconfig(path)
 
 
-def test_without_the_kubernetes_package_the_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_kubernetes_package_the_sentence_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "kubernetes"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "kubernetes", None)
@@ -215,5 +239,7 @@ async def test_a_pods_account_comes_before_the_usual_kubeconfig_and_after_one_th
 
 def test_importing_the_wall_costs_no_kubernetes_package() -> None:
     code = "import sys, sandbox_operator.kube.informer, sandbox_operator.kube.queue; print('kubernetes' in sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": "operator"})
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": "operator"}
+    )
     assert run.stdout == "False\n", run.stderr

@@ -303,10 +303,9 @@ def test_nobody_is_let_in_without_a_name() -> None:
 
 def test_nothing_of_the_node_listens_in_the_machines_own_network(cluster: Cluster) -> None:
     machine = Path("/proc/self/ns/net").readlink()
-    outside = [pid for pid in cluster.processes() if Path(f"/proc/{pid}/ns/net").readlink() == machine]
-    names = [cluster.processes()[pid].split(" ", 1)[1] for pid in outside]
-    assert names == ["unshare"]
-    assert not [fd for fd in Path(f"/proc/{outside[0]}/fd").iterdir() if str(fd.readlink()).startswith("socket:")]
+    inside = {pid: Path(f"/proc/{pid}/ns/net").readlink() for pid in cluster.processes()}
+    assert len(inside) > 10
+    assert [cluster.processes()[pid] for pid, network in inside.items() if network == machine] == []
 
 
 def test_keys_and_tokens_are_the_owners_alone(cluster: Cluster) -> None:
@@ -327,7 +326,7 @@ def test_a_second_up_changes_nothing(cluster: Cluster) -> None:
 def test_gpus_can_be_added_to_a_running_node(cluster: Cluster) -> None:
     node = cluster.process("kubelet")
     cluster.tool("up", GPUS="8")
-    until("8 GPUs", lambda: cluster.allocatable_gpus() == "8")
+    assert cluster.allocatable_gpus() == "8"
     assert cluster.process("kubelet") == node
 
     output = cluster.run(a_pod("two-gpus", "echo $NVIDIA_VISIBLE_DEVICES", gpus=2))
@@ -341,11 +340,13 @@ def test_gpus_can_be_added_to_a_running_node(cluster: Cluster) -> None:
     assert "Insufficient nvidia.com/gpu" in conditions[0]["message"]
     cluster.kubectl("delete", "pod", "sixteen-gpus")
 
+    log = cluster.state / "log" / "gpu-plugin.log"
+    registered = log.read_text().count("8 devices")
     os.kill(node, signal.SIGKILL)
-    until("another kubelet", lambda: cluster.has("kubelet") and cluster.process("kubelet") != node)
+    until("the plugin registers with the next kubelet", lambda: log.read_text().count("8 devices") > registered)
     cluster.run(a_pod("after-the-kubelets-restart", "test -n $NVIDIA_VISIBLE_DEVICES", gpus=8))
     cluster.tool("up", GPUS="0")
-    until("no GPUs", lambda: cluster.allocatable_gpus() == "0")
+    assert cluster.allocatable_gpus() == "0"
 
 
 @pytest.mark.parametrize("process", ["containerd", "etcd", "kube-apiserver", "registry"])
@@ -466,7 +467,8 @@ def test_a_machine_that_cannot_run_it_is_told_all_reasons_and_the_way_out(tmp_pa
     """In a user namespace that maps nobody this process is not root, and this PATH has no Go."""
     tools = tmp_path / "bin"
     tools.mkdir()
-    for name in "bash cat cut dirname grep id mkdir paste readlink sed sha256sum stat tr uname".split():
+    needed = "bash cat cut dirname grep id mkdir paste readlink sed sha256sum stat tr uname"
+    for name in needed.split():
         (tools / name).symlink_to(next(p / name for p in map(Path, ("/bin", "/usr/bin")) if (p / name).exists()))
     environment = {"PATH": str(tools), "HOME": str(tmp_path), "SANDBOX_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(

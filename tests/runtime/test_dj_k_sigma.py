@@ -11,6 +11,7 @@ from sandbox_runtime.data_juicer.k_sigma import Argument, refine
 
 assert VARIABLES
 
+SIGNED = {"audio_nmf_snr", "in_context_influence"}  # statistics that may be negative, and so are in no table
 LENGTH = {"min_len": Argument("int", 10), "max_len": Argument("int", sys.maxsize)}
 RATIO = {"min_ratio": Argument("float", 0.25), "max_ratio": Argument("float", 1.0), "tokenization": Argument("bool", False)}
 
@@ -145,7 +146,7 @@ def test_every_filter_with_bounds_has_a_statistic_that_can_set_them():
     ]
     op_stats, op_args = operators.op_statistics(process)
     figures = {"mean": 0.5, "std": 0.1}
-    numeric = {stat for stats in op_stats.values() for stat in stats if stat in k_sigma.PROPORTIONS | k_sigma.NON_NEGATIVE | {"audio_nmf_snr"}}
+    numeric = {stat for stats in op_stats.values() for stat in stats if stat in k_sigma.PROPORTIONS | k_sigma.NON_NEGATIVE | SIGNED}
     _, changes = refine(process, dict.fromkeys(numeric, figures), op_stats, op_args)
     touched = {(change.op, change.arg) for change in changes}
     untouched = {(op, arg) for op, arguments in bounded.items() for arg in arguments} - touched

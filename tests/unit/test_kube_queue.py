@@ -60,7 +60,9 @@ def test_keys_come_in_the_order_they_were_added_and_each_once(on_clock: Run) -> 
     on_clock(story)
 
 
-def test_a_key_in_hand_is_given_to_nobody_else_and_comes_again_when_it_was_added_meanwhile(on_clock: Run) -> None:
+def test_a_key_in_hand_is_given_to_nobody_else_and_comes_again_when_it_was_added_meanwhile(
+    on_clock: Run,
+) -> None:
     async def story() -> None:
         queue = KeyedQueue[str]()
         queue.add("a")
@@ -186,7 +188,9 @@ def test_shutdown_wakes_every_waiting_worker_and_hands_out_nothing_more(on_clock
         queue.add_after("late", 5)
         await asyncio.sleep(1)
         queue.shutdown()
-        assert [type(result) for result in await asyncio.gather(*workers, return_exceptions=True)] == [QueueClosed] * 3
+        assert [type(result) for result in await asyncio.gather(*workers, return_exceptions=True)] == [
+            QueueClosed
+        ] * 3
         queue.add("more")
         queue.add_after("more", 1)
         queue.done("held")

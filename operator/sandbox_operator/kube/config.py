@@ -40,7 +40,7 @@ class Credential:
         self._lock = asyncio.Lock()
 
     async def header(self, *, after: float | None = None) -> tuple[str | None, float]:
-        """The header's value and when it was read (monotonic, seconds), later than `after` if that is given."""
+        """The header's value, and when it was read (monotonic, seconds): later than `after` if given."""
         oldest = time.monotonic() - TOKEN_LIFE if after is None else after
         async with self._lock:
             if self._read_at is None or self._read_at <= oldest:
@@ -103,7 +103,7 @@ def connect(*, kubeconfig: str | None = None, context: str | None = None) -> Con
         and os.environ.get("KUBERNETES_SERVICE_HOST")
         and SERVICE_ACCOUNT.exists()
     ):
-        return in_cluster()
+        return in_cluster(SERVICE_ACCOUNT)
     return from_kubeconfig(kubeconfig, context)
 
 
@@ -140,6 +140,7 @@ def from_kubeconfig(path: str | None = None, context: str | None = None) -> Conn
     try:
         from kubernetes.client import Configuration
         from kubernetes.config import ConfigException, list_kube_config_contexts, load_kube_config
+        from yaml import YAMLError
     except ImportError as error:
         raise ConfigError(
             'reading a kubeconfig needs the Python package "kubernetes"; install it, or run in a pod'
@@ -157,7 +158,7 @@ def from_kubeconfig(path: str | None = None, context: str | None = None) -> Conn
         load_kube_config(  # type: ignore[no-untyped-call]
             where, context, client_configuration=configuration, persist_config=False
         )
-    except (ConfigException, OSError, ValueError) as error:
+    except (ConfigException, YAMLError, OSError, ValueError) as error:
         raise ConfigError(f"the kubeconfig {where} can't be used: {error}") from error
     chosen = next((entry for entry in contexts if entry["name"] == context), current) if context else current
     tls = None
