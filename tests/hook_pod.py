@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A hook's pod without a cluster: the real `sandbox-runtime run` in a process of its own, on a folder in place of a volume."""
+"""A hook's pod without a cluster: the real `sandbox-runtime run` in its own process, on a folder in place of a volume."""
 
 from __future__ import annotations
 
@@ -91,7 +91,10 @@ class Ended:
         """What the operator puts into a later job's contract."""
         content = (self.root / self.message.path).read_bytes()
         return InputRef(
-            job=self.message.job, output=output, result_path=self.message.path, sha256=hashlib.sha256(content).hexdigest()
+            job=self.message.job,
+            output=output,
+            result_path=self.message.path,
+            sha256=hashlib.sha256(content).hexdigest(),
         )
 
 

@@ -29,7 +29,6 @@ from typing import Self
 from uuid import uuid4
 
 from aiohttp import web
-
 from tests.api.fakestore import (
     Change,
     FakeStore,

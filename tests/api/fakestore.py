@@ -66,7 +66,7 @@ class FakeStore:
     def remove(
         self, group: str, plural: str, namespace: str, name: str, *, propagation: str = "Background"
     ) -> Manifest:
-        """Delete an object, and what it owns unless `propagation` is Orphan; one with finalizers is marked."""
+        """Delete an object, and what it owns unless `propagation` is Orphan; finalizers only mark it."""
         body = self.kind_of(group, plural)[(namespace, name)]
         if body["metadata"].get("finalizers"):
             stamp = {"deletionTimestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}

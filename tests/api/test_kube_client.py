@@ -9,6 +9,9 @@ from typing import Any
 
 import aiohttp
 import pytest
+from tests.api.fakeapi import FakeAPI
+from tests.api.waiting import eventually
+
 from sandbox_operator.kube.client import Client, Manifest
 from sandbox_operator.kube.config import Connection
 from sandbox_operator.kube.errors import (
@@ -21,9 +24,6 @@ from sandbox_operator.kube.errors import (
     Unreachable,
 )
 from sandbox_operator.kube.resources import Resource
-
-from tests.api.fakeapi import FakeAPI
-from tests.api.waiting import eventually
 
 THINGS = Resource("example.com", "v1", "things", "Thing")
 PODS = Resource("", "v1", "pods", "Pod")
@@ -86,7 +86,9 @@ async def test_an_object_is_created_read_changed_and_deleted(client: Client) -> 
     }
 
 
-async def test_a_patch_computed_from_an_old_version_is_a_conflict_and_is_not_sent_again(client: Client) -> None:
+async def test_a_patch_computed_from_an_old_version_is_a_conflict_and_is_not_sent_again(
+    client: Client,
+) -> None:
     created = await client.create(THINGS, thing(), "lab")
     await client.patch(THINGS, "one", {"spec": {"size": 2}}, "lab")
     stale = {"metadata": {"resourceVersion": created["metadata"]["resourceVersion"]}, "status": {"a": 1}}
@@ -187,9 +189,7 @@ async def test_a_lost_answer_to_a_patch_or_delete_does_no_harm(client: Client, a
     assert api.objects["example.com", "things"] == {}
 
 
-async def test_no_server_at_all_is_unreachable_after_all_tries(
-    client: Client, api: FakeAPI, pauses: Pauses
-) -> None:
+async def test_no_server_at_all_is_unreachable_after_all_tries(client: Client, pauses: Pauses) -> None:
     async with Client(Connection("http://127.0.0.1:1"), field_manager="tester", sleep=pauses) as lost:
         with pytest.raises(Unreachable, match=r"GET http://127.0.0.1:1/version"):
             await lost.get_raw("/version")

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.api.fakeapi import FakeAPI
+
 from sandbox_operator.kube import config
 from sandbox_operator.kube.client import Client
 from sandbox_operator.kube.config import ConfigError, Connection, connect, from_kubeconfig, in_cluster
 from sandbox_operator.kube.errors import Unauthorized, Unreachable
-
-from tests.api.fakeapi import FakeAPI
 
 
 @pytest.fixture(scope="session")
@@ -92,12 +92,17 @@ async def test_a_pod_uses_its_service_account_and_follows_the_token_when_it_is_r
 
 
 async def test_a_token_is_read_again_in_time_even_when_nobody_refuses_it(
-    account: Path, certificates: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr(config.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
     reads: list[float] = []
-    credential = config.Credential(lambda: reads.append(clock[0]) or f"Bearer {len(reads)}")
+
+    def read() -> str:
+        reads.append(clock[0])
+        return f"Bearer {len(reads)}"
+
+    credential = config.Credential(read)
     for clock[0] in (0.0, 30.0, 59.0, 61.0, 62.0):
         await credential.header()
     assert reads == [0.0, 61.0]
@@ -238,7 +243,8 @@ async def test_a_pods_account_comes_before_the_usual_kubeconfig_and_after_one_th
 
 
 def test_importing_the_wall_costs_no_kubernetes_package() -> None:
-    code = "import sys, sandbox_operator.kube.informer, sandbox_operator.kube.queue; print('kubernetes' in sys.modules)"
+    modules = "sandbox_operator.kube.informer, sandbox_operator.kube.queue"
+    code = f"import sys, {modules}; print('kubernetes' in sys.modules)"
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": "operator"}
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The informer through everything that happens to a watch in a cluster's life, over real HTTP against the fake API server."""
+"""The informer through all that happens to a watch in a cluster's life, against the fake API server."""
 
 import asyncio
 import logging
@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
 import pytest
+from tests.api.fakeapi import FakeAPI
+from tests.api.waiting import eventually
+
 from sandbox_operator.kube.client import Client, Manifest
 from sandbox_operator.kube.config import Connection
 from sandbox_operator.kube.informer import Informer, Key
 from sandbox_operator.kube.resources import Resource
-
-from tests.api.fakeapi import FakeAPI
-from tests.api.waiting import eventually
 
 PODS = Resource("", "v1", "pods", "Pod")
 
@@ -63,8 +63,10 @@ async def watching(client: Client, **options: Any) -> AsyncIterator[Watched]:
     def on_change(key: Key, old: Pod | None, new: Pod | None) -> None:
         changes.append((key[1], old.size if old else None, new.size if new else None))
 
-    options = {"project": project, "group_by": lambda pod: pod.owner, "idle_seconds": 0.5} | options
-    informer: Informer[Pod] = Informer(client, PODS, on_change=on_change, **options)
+    options = {"idle_seconds": 0.5, **options}
+    informer: Informer[Pod] = Informer(
+        client, PODS, project=project, on_change=on_change, group_by=lambda pod: pod.owner, **options
+    )
     task = asyncio.create_task(informer.run())
     try:
         await asyncio.wait_for(informer.synced.wait(), 20)
@@ -193,7 +195,7 @@ async def test_a_server_that_refuses_watches_and_lists_for_a_while_is_waited_for
 
 
 async def test_watches_that_keep_failing_lead_to_a_new_list(client: Client, api: FakeAPI) -> None:
-    """A server restored from an older backup refuses our version for ever; its list is right, with lower versions."""
+    """A server restored from a backup refuses our version for ever; its list is right, its versions lower."""
     put(api, pod("a", 7))
     async with watching(client) as seen:
         api.version = 10
@@ -208,7 +210,7 @@ async def test_watches_that_keep_failing_lead_to_a_new_list(client: Client, api:
         await eventually(lambda: seen.sizes() == {"a": 3, "other": 1})
 
 
-async def test_a_server_that_went_away_and_came_back_empty_leaves_no_ghosts(api: FakeAPI) -> None:
+async def test_a_server_that_went_away_and_came_back_empty_leaves_no_ghosts() -> None:
     first = FakeAPI()
     await first.start()
     port = int(first.url.rpartition(":")[2])

@@ -7,13 +7,10 @@ from random import Random
 from typing import Any
 
 import pytest
-
 from tests.hook_pod import HookPod, write_jsonl
 
-WORDS = (
-    "river stone garden window letter paper market winter summer morning evening harbour village mountain forest"
-    " teacher doctor farmer sailor painter baker carries builds reads writes finds opens closes follows remembers"
-).split()
+WORDS = """river stone garden window letter paper market winter summer morning evening harbour village mountain forest
+teacher doctor farmer sailor painter baker carries builds reads writes finds opens closes follows remembers""".split()
 
 
 def sentence(random: Random, words: int) -> str:

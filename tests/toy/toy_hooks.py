@@ -4,7 +4,6 @@
 They exist so that the runtime's own promises are tested without Data-Juicer, through the real process.
 """
 
-import errno
 import os
 import signal
 import subprocess
@@ -16,6 +15,26 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from sandbox_runtime.hooks.base import Artifact, HookContext, HookResult
+
+# ruff: noqa: ARG002
+
+TRAINER = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+print("up", flush=True)
+time.sleep(600)
+"""
+DEAF = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print(os.getpid(), flush=True)
+time.sleep(600)
+"""
+STARTER = f"""
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {DEAF!r}], stdout=subprocess.PIPE, start_new_session=True)
+print(child.stdout.readline().decode().strip(), flush=True)
+"""
 
 
 class ToyHook:
@@ -40,7 +59,11 @@ class ToyHook:
         print("the hook speaks")
         subprocess.run(["sh", "-c", "echo a child speaks"], check=True)
         return HookResult(
-            outputs=[Artifact(file, rows=1, publish=context.user_path("extraConfigs.export_path")), seen, Artifact(folder)],
+            outputs=[
+                Artifact(file, rows=1, publish=context.user_path("extraConfigs.export_path")),
+                seen,
+                Artifact(folder),
+            ],
             metrics={"": 7, "rows": 3, "endless": float("inf"), **context.extra.get("figures", {})},
             message="1 text written",
         )
@@ -75,8 +98,7 @@ class ToyHook:
 
     def child(self, context: HookContext) -> HookResult:
         """Wait for a child that answers SIGTERM with exit code 1, as torchrun does."""
-        program = "import signal,sys,time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(1)); print('up', flush=True); time.sleep(600)"
-        process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+        process = subprocess.Popen([sys.executable, "-c", TRAINER], stdout=subprocess.PIPE)
         process.stdout.readline()
         _began(context, process.pid)
         try:
@@ -88,13 +110,7 @@ class ToyHook:
 
     def orphan(self, context: HookContext) -> HookResult:
         """Leave a grandchild behind that holds the log open and ignores SIGTERM."""
-        grandchild = "import os,signal,time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(os.getpid(), flush=True); time.sleep(600)"
-        starter = (
-            "import subprocess,sys;"
-            f"p=subprocess.Popen([sys.executable,'-c',{grandchild!r}],stdout=subprocess.PIPE,start_new_session=True);"
-            "print(p.stdout.readline().decode().strip(), flush=True)"
-        )
-        pid = int(subprocess.run([sys.executable, "-c", starter], stdout=subprocess.PIPE, check=True).stdout)
+        pid = int(subprocess.run([sys.executable, "-c", STARTER], stdout=subprocess.PIPE, check=True).stdout)
         return HookResult(outputs=[pid])
 
     def resume(self, context: HookContext) -> HookResult:
@@ -108,10 +124,8 @@ class ToyHook:
     def full(self, context: HookContext) -> HookResult:
         """What a library makes of a full volume."""
         try:
-            with open("/dev/full", "w") as file:
-                file.write("x")
+            Path("/dev/full").write_text("x")
         except OSError as error:
-            assert error.errno == errno.ENOSPC
             raise RuntimeError("could not save the shard") from error
         raise AssertionError("/dev/full took it")
 

@@ -4,6 +4,7 @@
 import json
 
 import pytest
+
 from sandbox_operator.kube import errors
 from sandbox_operator.kube.errors import ApiError, error_from
 from sandbox_operator.kube.resources import Resource

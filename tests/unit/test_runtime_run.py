@@ -6,10 +6,10 @@ import signal
 from pathlib import Path
 
 import pytest
+from tests.hook_pod import HookPod, job_contract
 
 from sandbox_api.contract import CONTRACT_ENV, CONTRACT_FILE_ENV, Limits, contract_digest, encode_contract
 from sandbox_api.result import MESSAGE_BYTES
-from tests.hook_pod import HookPod, job_contract
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import signal
 from pathlib import Path
 
 import pytest
+from tests.hook_pod import HookPod, job_contract
 
 from sandbox_runtime.signals import end_children
-from tests.hook_pod import HookPod, job_contract
 
 
 @pytest.fixture

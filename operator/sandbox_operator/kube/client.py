@@ -31,7 +31,7 @@ class Page(NamedTuple):
 
 
 class WatchEvent(NamedTuple):
-    """`type`: ADDED, MODIFIED, DELETED, or BOOKMARK, whose `object` is just a resourceVersion to go on from."""
+    """`type`: ADDED, MODIFIED, DELETED, or BOOKMARK, whose `object` only has a version to go on from."""
 
     type: str
     object: Manifest

@@ -56,8 +56,9 @@ def describe() -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    plain = value is None or isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= 80)
-    return value if plain else None
+    if isinstance(value, str):  # a path is one of the machine that asks
+        return value if len(value) <= 80 and not value.startswith("/") else None
+    return value if isinstance(value, bool | int | float) else None
 
 
 def dump(catalogue: Mapping[str, Any]) -> str:

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Kubernetes Job of one attempt of one hook, top to bottom as a person would write it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sandbox_api import contract as wire
+from sandbox_api.experiment import EnvVar, InputVolume, PodProfile, Resources, SecretEnv
+
+from .defaults import Defaults
+from .names import (
+    ANNOTATION_CONTRACT,
+    ANNOTATION_JOB_ID,
+    LABEL_ATTEMPT,
+    LABEL_HOOK,
+    LABEL_JOB,
+    experiment_labels,
+    job_hash,
+    job_name,
+)
+from .volume import owner_reference
+
+CONTRACT_FOLDER = "/sandbox/contract"
+CONTRACT_KEY = "contract"
+GRACE_SECONDS = 60
+"""Between SIGTERM and SIGKILL: a hook saves its state in that time."""
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """All that a Job's manifest depends on."""
+
+    contract: wire.JobContract
+    image: str
+    claim: str
+    inputs: tuple[InputVolume, ...] = ()
+    profile: PodProfile = field(default_factory=lambda: PodProfile())
+    resources: Resources | None = None
+    secrets: tuple[SecretEnv, ...] = ()
+    run_as: int = 1000
+    deadline: int = 0
+    """Backstop in seconds for pending, active and grace together; the runtime counts the active time itself."""
+
+
+def hook_job(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
+    """The Job: one pod, never restarted, never replaced; each further attempt is a Job of its own."""
+    contract = request.contract
+    experiment, job = contract.experiment, contract.job
+    name = job_name(experiment.name, experiment.uid, job.id, contract.attempt)
+    labels = {
+        "app.kubernetes.io/name": "sandbox-hook",
+        **experiment_labels(experiment.name, experiment.uid),
+        LABEL_JOB: job_hash(experiment.uid, job.id),
+        LABEL_ATTEMPT: str(contract.attempt),
+        LABEL_HOOK: job.hook[:63].rstrip("-_"),
+    }
+    annotations = {ANNOTATION_JOB_ID: job.id, ANNOTATION_CONTRACT: wire.contract_digest(contract)}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name,
+            "namespace": experiment.namespace,
+            "labels": labels,
+            "annotations": annotations,
+            "ownerReferences": [owner_reference(experiment.name, experiment.uid)],
+        },
+        "spec": {
+            "backoffLimit": 0,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {
+                "rules": [{"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
+            },
+            **({"activeDeadlineSeconds": request.deadline} if request.deadline else {}),
+            "template": {
+                "metadata": {"labels": labels, "annotations": annotations},
+                "spec": _merge(_pod_spec(request, defaults, name), request.profile.patch or {}),
+            },
+        },
+    }
+
+
+def contract_config_map(contract: wire.JobContract) -> dict[str, Any] | None:
+    """The immutable ConfigMap for a contract that is too long for an environment variable, else None."""
+    text = wire.encode_contract(contract)
+    if len(text) <= wire.MAX_INLINE:
+        return None
+    experiment = contract.experiment
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": job_name(experiment.name, experiment.uid, contract.job.id, contract.attempt),
+            "namespace": experiment.namespace,
+            "labels": experiment_labels(experiment.name, experiment.uid),
+            "ownerReferences": [owner_reference(experiment.name, experiment.uid)],
+        },
+        "immutable": True,
+        "data": {CONTRACT_KEY: text},
+    }
+
+
+def limits_of(*layers: Resources | None) -> Resources | None:
+    """Resources of a job: the profile's, with what the job names replaced one by one."""
+    requests: dict[str, Any] = {}
+    limits: dict[str, Any] = {}
+    for layer in layers:
+        if layer is not None:
+            requests |= layer.requests or {}
+            limits |= layer.limits or {}
+    return Resources(requests=requests or None, limits=limits or None) if requests or limits else None
+
+
+def _pod_spec(request: JobRequest, defaults: Defaults, name: str) -> dict[str, Any]:
+    profile = request.profile
+    in_map = contract_config_map(request.contract) is not None
+    shared_memory = {"sizeLimit": str(profile.shared_memory)} if profile.shared_memory is not None else {}
+    return {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": request.run_as,
+            "runAsGroup": request.run_as,
+            "fsGroup": request.run_as,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        **_placement(profile, defaults),
+        "containers": [
+            {
+                "name": wire.CONTAINER,
+                "image": request.image,
+                "imagePullPolicy": defaults.image_pull_policy,
+                "command": ["sandbox-runtime", "run"],
+                "env": _environment(request, in_map),
+                "terminationMessagePolicy": "FallbackToLogsOnError",
+                **({"resources": request.resources.model_dump(exclude_none=True)} if request.resources else {}),
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                "volumeMounts": [
+                    {"name": "workspace", "mountPath": wire.WORKSPACE},
+                    {"name": "tmp", "mountPath": "/tmp"},
+                    {"name": "shm", "mountPath": "/dev/shm"},
+                    *(_input_mount(number, volume) for number, volume in enumerate(request.inputs)),
+                    *([{"name": "contract", "mountPath": CONTRACT_FOLDER, "readOnly": True}] if in_map else []),
+                ],
+            }
+        ],
+        "volumes": [
+            {"name": "workspace", "persistentVolumeClaim": {"claimName": request.claim}},
+            {"name": "tmp", "emptyDir": {}},
+            {"name": "shm", "emptyDir": {"medium": "Memory", **shared_memory}},
+            *(_input_volume(number, volume) for number, volume in enumerate(request.inputs)),
+            *([{"name": "contract", "configMap": {"name": name}}] if in_map else []),
+        ],
+    }
+
+
+def _placement(profile: PodProfile, defaults: Defaults) -> dict[str, Any]:
+    priority = profile.priority_class_name or defaults.priority_class
+    fields: dict[str, Any] = {
+        "nodeSelector": profile.node_selector,
+        "tolerations": [t.model_dump(by_alias=True, exclude_none=True) for t in profile.tolerations or ()],
+        "affinity": profile.affinity,
+        "priorityClassName": priority,
+        "runtimeClassName": profile.runtime_class_name,
+        "schedulerName": profile.scheduler_name,
+        "imagePullSecrets": [{"name": secret} for secret in profile.image_pull_secrets or ()],
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
+def _environment(request: JobRequest, in_map: bool) -> list[dict[str, Any]]:
+    contract = (
+        {"name": wire.CONTRACT_FILE_ENV, "value": f"{CONTRACT_FOLDER}/{CONTRACT_KEY}"}
+        if in_map
+        else {"name": wire.CONTRACT_ENV, "value": wire.encode_contract(request.contract)}
+    )
+    return [
+        contract,
+        {"name": wire.POD_UID_ENV, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
+        {"name": wire.POD_NAME_ENV, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": wire.IMAGE_ENV, "value": request.image},
+        *(_plain(variable) for variable in request.profile.env or ()),
+        *(
+            {"name": secret.env, "valueFrom": {"secretKeyRef": {"name": secret.name, "key": secret.key}}}
+            for secret in request.secrets
+        ),
+    ]
+
+
+def _plain(variable: EnvVar) -> dict[str, Any]:
+    # The kubelet turns $$ into $ and expands $(NAME): doubling each $ makes the value arrive as it was written.
+    return {"name": variable.name, "value": variable.value.replace("$", "$$")}
+
+
+def _input_mount(number: int, volume: InputVolume) -> dict[str, Any]:
+    return {
+        "name": f"input-{number}",
+        "mountPath": f"{wire.INPUTS}/{volume.name}",
+        "readOnly": True,
+        **({"subPath": volume.sub_path} if volume.sub_path and volume.claim_name else {}),
+    }
+
+
+def _input_volume(number: int, volume: InputVolume) -> dict[str, Any]:
+    source = (
+        {"persistentVolumeClaim": {"claimName": volume.claim_name, "readOnly": True}}
+        if volume.claim_name
+        else {"configMap": {"name": volume.config_map_name}}
+    )
+    return {"name": f"input-{number}", **source}
+
+
+def _merge(base: dict[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON merge patch (RFC 7396): objects merged, everything else replaced, null removes."""
+    out = dict(base)
+    for key, value in patch.items():
+        if value is None:
+            out.pop(key, None)
+        elif isinstance(value, Mapping):
+            current = out.get(key)
+            out[key] = _merge(current if isinstance(current, dict) else {}, value)
+        else:
+            out[key] = value
+    return out

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names and labels of the objects we make: functions of identity alone, so that making one twice is making it once."""
+
+from __future__ import annotations
+
+import hashlib
+
+from sandbox_api.base import GROUP
+
+MANAGED_BY = "sandbox-operator"
+LABEL_MANAGED = "app.kubernetes.io/managed-by"
+LABEL_EXPERIMENT = f"{GROUP}/experiment"
+LABEL_UID = f"{GROUP}/experiment-uid"
+LABEL_JOB = f"{GROUP}/job"
+LABEL_ATTEMPT = f"{GROUP}/attempt"
+LABEL_HOOK = f"{GROUP}/hook"
+ANNOTATION_JOB_ID = f"{GROUP}/job-id"
+ANNOTATION_CONTRACT = f"{GROUP}/contract"
+_NAME_CUT = 40  # with -<hash10>-a<n> and a pod's suffix it stays under 63
+
+
+def job_hash(uid: str, job_id: str) -> str:
+    """Ten hex digits that stand for (experiment, job) where a job's id can't stand."""
+    return hashlib.sha256(f"{uid}/{job_id}".encode()).hexdigest()[:10]
+
+
+def job_name(experiment: str, uid: str, job_id: str, attempt: int) -> str:
+    """Name of the Kubernetes Job of one attempt."""
+    return f"{experiment[:_NAME_CUT].rstrip('-.')}-{job_hash(uid, job_id)}-a{attempt}"
+
+
+def claim_name(experiment: str) -> str:
+    """Name of the claim that is made for an experiment."""
+    return f"{experiment}-workspace"
+
+
+def experiment_labels(name: str, uid: str) -> dict[str, str]:
+    """Labels of everything that belongs to an experiment. Its own labels are never copied: GitOps tools own those."""
+    return {LABEL_MANAGED: MANAGED_BY, LABEL_EXPERIMENT: name, LABEL_UID: uid}
