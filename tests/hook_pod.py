@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A hook's pod without a cluster: the real `sandbox-runtime run` in its own process, on a folder in place of a volume."""
+"""A hook's pod without a cluster: the real `sandbox-runtime run` in its own process, on a folder as its volume."""
 
 from __future__ import annotations
 

@@ -33,25 +33,24 @@ cgroup_trees() {
 node_cgroups() { find /sys/fs/cgroup -type d -name "$CGROUP" 2>/dev/null; }
 
 # Moves the calling process into a new cgroup: below its own in version 1, so that limits set on the caller hold for the node;
-# at the top in version 2, where a cgroup with processes of its own cannot share controllers out.
+# at the top in version 2, where a cgroup with processes of its own cannot share controllers out. Status 1 when it is not let.
 enter_cgroup() {
   local mount options path place controller
   if [ "$(cgroup_version)" = 2 ]; then
     for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
       echo "+$controller" >/sys/fs/cgroup/cgroup.subtree_control 2>/dev/null
     done
-    mkdir -p "/sys/fs/cgroup/$CGROUP"
-    echo $BASHPID >"/sys/fs/cgroup/$CGROUP/cgroup.procs"
+    mkdir -p "/sys/fs/cgroup/$CGROUP" && echo $BASHPID >"/sys/fs/cgroup/$CGROUP/cgroup.procs"
     return
   fi
   while read -r mount options path; do
     place=/sys/fs/cgroup/$mount${path%/}/$CGROUP
-    mkdir -p "$place"
+    mkdir -p "$place" || return
     if [ -e "$place/cpuset.cpus" ]; then   # a new cpuset is empty and takes no process until it has both
       cat "${place%/*}/cpuset.cpus" >"$place/cpuset.cpus"
       cat "${place%/*}/cpuset.mems" >"$place/cpuset.mems"
     fi
-    echo $BASHPID >"$place/cgroup.procs"
+    echo $BASHPID >"$place/cgroup.procs" || return
   done < <(cgroup_trees)
 }
 

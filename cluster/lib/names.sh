@@ -16,6 +16,8 @@ INDEX=${SANDBOX_CLUSTER_INDEX:-0}        # 0..255; a second node on the same mac
 [[ $NAME =~ ^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$ ]] || { echo "cluster: SANDBOX_CLUSTER_NAME: '$NAME' is not a lower-case name of at most 40 letters, digits and hyphens" >&2; exit 2; }
 [[ $INDEX =~ ^[0-9]{1,3}$ ]] && ((10#$INDEX < 256)) || { echo "cluster: SANDBOX_CLUSTER_INDEX: '$INDEX' is not a number from 0 to 255" >&2; exit 2; }
 
+INDEX=$((10#$INDEX))
+
 if [ "$NAME" = sandbox ]; then STATE=$CACHE/cluster; else STATE=$CACHE/cluster-$NAME; fi
 KUBECONFIG_ADMIN=$STATE/etc/admin.kubeconfig
 

@@ -11,15 +11,18 @@ link_owner() { [ -e "/sys/class/net/$LINK" ] && { grep . "/sys/class/net/$LINK/i
 
 first_process() { cat "/proc/$1/task/$1/children" 2>/dev/null | tr -d ' '; }
 
+binaries() { echo "${GO_TOOLS[@]}" "${DEBIAN_TOOLS[@]}"; }
+
 start_node() {
   local version trees=""
   version=$(cgroup_version)
   [ "$version" = 2 ] || trees=$(cgroup_trees)
   rm -f "$STATE/run/ready"
+  binaries >"$STATE/run/binaries"
   date -u +%Y-%m-%dT%H:%M:%SZ >"$STATE/run/started"
   (
     cd /
-    enter_cgroup
+    enter_cgroup || exit
     remember $BASHPID "$STATE/run/node"
     exec 9>&-   # the lock is held until here: whoever gets it next finds the node's process
     export SANDBOX_CACHE=$CACHE SANDBOX_CLUSTER_NAME=$NAME SANDBOX_CLUSTER_INDEX=$INDEX LC_ALL=C.UTF-8
@@ -30,7 +33,7 @@ start_node() {
       "$HERE/lib/node-init" "$version" "$trees" "/sys/fs/cgroup/$CGROUP"
   ) >"$STATE/log/node.log" 2>&1 </dev/null 8</proc/self/ns/net &
   disown
-  until [ -e "$STATE/run/node" ]; do sleep 0.01; done
+  until [ -e "$STATE/run/node" ] || ! kill -0 $! 2>/dev/null; do sleep 0.01; done
 }
 
 node_is_ready() {
@@ -46,6 +49,7 @@ admin() { "$K8S_BIN/kubectl" --kubeconfig "$KUBECONFIG_ADMIN" "$@"; }
 # What `up` promises, looked at from outside. Prints the first thing that is not so.
 complaint() {
   [ -n "$(node_pid)" ] || { echo "the node is not running"; return; }
+  [ "$(cat "$STATE/run/binaries" 2>/dev/null)" = "$(binaries)" ] || { echo "the node runs other versions"; return; }
   is_ready "$API_SERVER" || { echo "the API server does not answer"; return; }
   node_is_ready || { echo "the node is not Ready with its GPUs"; return; }
   curl -s -m 2 -o /dev/null "http://$REGISTRY/v2/" || { echo "the registry does not answer"; return; }

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the demo's data set: real English and Chinese text with noise of known kinds mixed in.
 
-It exists so that the demo can say how much noise its recipe caught: every row carries the label of what it is. It is not a
-benchmark: kinds and shares are chosen to look like a small crawl of documentation. Only the standard library is used, and the
-same seed on the same sources gives the same bytes.
+It exists so that the demo can say how much noise its recipe caught: every row carries the label of what it is. It is
+not a benchmark: kinds and shares are chosen to look like a small crawl of documentation. Only the standard library is
+used, and the same seed on the same sources gives the same bytes.
 
-A row is `{"text": str, "meta": {"source": str, "lang": "en" | "zh" | "", "noise": str | null}}`; `noise` is null for a clean row.
-Copies always come after the row they copy, as in a crawl, so a deduplicator that keeps the first one keeps the clean one.
+A row is `{"text": str, "meta": {"source": str, "lang": "en" | "zh" | "", "noise": str | null}}`; `noise` is null for a
+clean row. Copies always come after the row they copy, as in a crawl, so a deduplicator that keeps the first one keeps
+the clean one.
 """
 
 from __future__ import annotations
@@ -15,9 +16,7 @@ import argparse
 import gzip
 import json
 import re
-import string
 import sys
-import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from pydoc_data import topics
@@ -96,7 +95,7 @@ FOREIGN = {
     ],
 }
 SHORT = [
-    "Next", "Previous", "Home", "Read more...", "See also:", "1.2.3", "(top)", "Table of contents", "OK", "Page 3 of 7", "Edit", "Share this",
+    "Next", "Previous", "Home", "Read more...", "See also:", "1.2.3", "(top)", "Contents", "OK", "Page 3 of 7", "Edit",
     "目录", "下一页", "返回顶部", "更多...", "参见", "描述", "选项", "上一章", "登录", "首页", "打印本页", "作者",
 ]  # fmt: skip
 SPAM = [
@@ -119,13 +118,17 @@ NOTICES = [
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--manpages", type=Path, required=True, help="where Debian's manpages-zh was unpacked (fetch_manpages.sh)")
+    parser.add_argument(
+        "--manpages", type=Path, required=True, help="where the package manpages-zh was unpacked (make_data.sh does it)"
+    )
     parser.add_argument("--output", type=Path, required=True, help="file to write, .jsonl or .jsonl.gz")
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args(argv)
     chinese = chinese_rows(options.manpages)
     if not chinese:
-        print(f"--manpages: no Chinese manual pages under {options.manpages}; run fetch_manpages.sh first", file=sys.stderr)
+        print(
+            f"--manpages: no Chinese manual pages under {options.manpages}; make_data.sh fetches them", file=sys.stderr
+        )
         return 2
     rows = mix(english_rows(), chinese, raw_roff(options.manpages), Random(options.seed))
     write(rows, options.output)
@@ -150,7 +153,9 @@ def mix(english: list[Row], chinese: list[Row], roff: list[str], random: Random)
             if kind in COPIES:
                 after, original = random.choice(placed[: len(clean)])
                 text = COPIES[kind](original["text"], random)
-                placed.append((random.uniform(after, 1), _row(text, original["meta"]["source"], original["meta"]["lang"], kind)))
+                placed.append(
+                    (random.uniform(after, 1), _row(text, original["meta"]["source"], original["meta"]["lang"], kind))
+                )
             else:
                 text = GARBAGE[kind](clean, roff, random)
                 placed.append((random.random(), _row(text, "made", "", kind)))
@@ -170,23 +175,31 @@ def _row(text: str, source: str, lang: str, noise: str | None = None) -> Row:
 
 def english_rows() -> list[Row]:
     """Prose of Python's language reference in pieces of one to a few sentences."""
-    paragraphs = (
-        (name, " ".join(block.split())) for name, text in sorted(topics.topics.items()) for block in re.split(r"\n\s*\n", text)
+    return _unique(
+        _row(piece, f"python/{name}", "en")
+        for name, text in sorted(topics.topics.items())
+        for block in (" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text))
+        if _is_english_prose(block)
+        for piece in _pieces(block, "en")
     )
-    prose = ((name, block) for name, block in paragraphs if _is_english_prose(block))
-    return _unique(_row(piece, f"python/{name}", "en") for name, block in prose for piece in _pieces(block, "en"))
 
 
 def _is_english_prose(block: str) -> bool:
+    if not block:
+        return False
     letters = sum(c.isalpha() or c == " " for c in block)
     return letters > 0.85 * len(block) and block[0].isupper() and block[-1] in ".:" and ">>>" not in block
 
 
 def chinese_rows(folder: Path) -> list[Row]:
     """Prose of the Chinese manual pages under `folder`, in pieces of one to a few sentences."""
-    pages = sorted(folder.rglob("zh_CN/man*/*.gz"))
-    prose = ((page, block) for page in pages for block in _paragraphs(_page(page)) if _is_chinese_prose(block))
-    return _unique(_row(piece, f"manpages-zh/{page.name[:-3]}", "zh") for page, block in prose for piece in _pieces(block, "zh"))
+    return _unique(
+        _row(piece, f"manpages-zh/{page.name[:-3]}", "zh")
+        for page in sorted(folder.rglob("zh_CN/man*/*.gz"))
+        for block in _paragraphs(_page(page))
+        if _is_chinese_prose(block)
+        for piece in _pieces(block, "zh")
+    )
 
 
 def _is_chinese_prose(block: str) -> bool:
@@ -220,12 +233,11 @@ def _paragraphs(roff: str) -> Iterator[str]:
 def _plain(text: str) -> str:
     text = re.sub(r"\\f(\(..|\[[^]]*\]|.)|\\s[-+]?\d|\\[&/,|^%c]", "", text)
     text = re.sub(r"\\\(..|\\\*(\(..|.)", "", text).replace("\\-", "-").replace("\\e", "\\").replace("\\ ", " ")
-    text = re.sub(f"(?<=[{CJK}])\\s+|\\s+(?=[{CJK}])", "", " ".join(text.split()))
-    return text
+    return re.sub(f"(?<=[{CJK}])\\s+|\\s+(?=[{CJK}])", "", " ".join(text.split()))
 
 
 def _pieces(paragraph: str, lang: str) -> Iterator[str]:
-    """Cut a paragraph between sentences into pieces of the language's length; what is too short or too long is left out."""
+    """Cut a paragraph between sentences into pieces of the language's length; what does not fit is left out."""
     low, high = CHUNK[lang]
     piece = ""
     for sentence in re.findall(r".+?(?:[.:!?](?=\s|$)\s*|[。！？；：]|$)", paragraph):
@@ -263,7 +275,11 @@ def _edited(text: str, random: Random) -> str:
     return text[:start] + text[start + random.randint(4, 9) :]
 
 
-COPIES: dict[str, Callable[[str, Random], str]] = {"duplicate": _same, "near_duplicate": _retyped, "edited_copy": _edited}
+COPIES: dict[str, Callable[[str, Random], str]] = {
+    "duplicate": _same,
+    "near_duplicate": _retyped,
+    "edited_copy": _edited,
+}
 
 
 # Noise of its own
@@ -271,7 +287,8 @@ COPIES: dict[str, Callable[[str, Random], str]] = {"duplicate": _same, "near_dup
 
 def _short(clean: list[Row], _: list[str], random: Random) -> str:
     word = re.split(r"[\s，。、：]", random.choice(clean)["text"])[0][:12]
-    return random.choice([f"{random.choice(SHORT)} {word}", f"{word} {random.randint(1, 99)}", f"{random.choice(SHORT)} | {random.choice(SHORT)}"])
+    label, other = random.choice(SHORT), random.choice(SHORT)
+    return random.choice([f"{label} {word}", f"{word} {random.randint(1, 99)}", f"{label} | {other}"])
 
 
 def _markup(clean: list[Row], roff: list[str], random: Random) -> str:
@@ -279,7 +296,8 @@ def _markup(clean: list[Row], roff: list[str], random: Random) -> str:
         start = random.randrange(len(roff) - 12)
         return "\n".join(roff[start : start + random.randint(8, 12)])
     cells = [random.choice(clean)["text"][:8].strip() for _ in range(random.randint(3, 6))]
-    return "".join(f'<td class="c{random.randint(1, 9)}"><a href="#{random.randint(10, 99)}">{cell}</a></td>\n' for cell in cells)
+    tag = '<td class="c{}"><a href="#{}">{}</a></td>\n'
+    return "".join(tag.format(random.randint(1, 9), random.randint(10, 99), cell) for cell in cells)
 
 
 def _symbols(_: list[Row], __: list[str], random: Random) -> str:
@@ -302,8 +320,8 @@ def _long(_: list[Row], __: list[str], random: Random) -> str:
 
 
 def _mojibake(clean: list[Row], _: list[str], random: Random) -> str:
-    chinese = random.choice([row for row in clean if row["meta"]["lang"] == "zh"])["text"]
-    return chinese.encode().decode("latin-1")
+    text: str = random.choice([row for row in clean if row["meta"]["lang"] == "zh"])["text"]
+    return text.encode().decode("latin-1")
 
 
 def _foreign(_: list[Row], __: list[str], random: Random) -> str:
@@ -325,7 +343,8 @@ GARBAGE: dict[str, Callable[[list[Row], list[str], Random], str]] = {
 def raw_roff(folder: Path) -> list[str]:
     """Macro lines of the manual pages as they stand in the source: real markup that a careless crawl brings in."""
     pages = sorted(folder.rglob("zh_CN/man1/*.gz"))[:60]
-    return [line for page in pages for line in _page(page).splitlines() if re.match(r"\.[A-Z]{2}|\.\\\"|.*\\f[BIR]", line)]
+    macro = re.compile(r"\.[A-Z]{2}|\.\\\"|.*\\f[BIR]")
+    return [line for page in pages for line in _page(page).splitlines() if macro.match(line)]
 
 
 if __name__ == "__main__":

@@ -72,5 +72,5 @@ claim=$(kubectl -n $namespace get sbx $name -o jsonpath='{.status.workspace.clai
 sed -e "s|IMAGE|$DATA_IMAGE|; s|CLAIM|$claim|; s|PROCESSED|/workspace/$(output process processed)|" configs/demo/report-job.yaml |
   kubectl -n $namespace replace --force --grace-period=0 -f - >/dev/null
 kubectl -n $namespace wait --for=condition=Complete --timeout=120s job/demo-report >/dev/null
-kubectl -n $namespace logs job/demo-report
+kubectl -n $namespace logs job/demo-report | grep -v '^{'   # the line for programs
 printf '\n[%4ds] done. Again: make demo. Away with it: make demo-clean, make cluster-down.\n' "$SECONDS"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 GROUP = "sandbox.datajuicer.io"
@@ -19,9 +19,11 @@ API_VERSION = f"{GROUP}/{VERSION}"
 
 
 class SpecModel(BaseModel):
-    """What users write: camelCase, unknown keys refused, frozen."""
+    """What users write: camelCase, unknown keys refused, no type bent into another (the API server bends none), frozen."""
 
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True
+    )
 
 
 class ContractModel(BaseModel):
@@ -42,8 +44,38 @@ DURATION = r"^([0-9]+(s|m|h|d))+$"
 _DURATION_PART = re.compile(r"([0-9]+)([smhd])")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
-Duration = Annotated[str, Field(pattern=DURATION, max_length=32)]
+MAX_DAYS = 3650
+
+
+def seconds(duration: str) -> int:
+    """The seconds in a `Duration`; the API server's schema has checked its form."""
+    return sum(int(n) * _UNIT_SECONDS[unit] for n, unit in _DURATION_PART.findall(duration))
+
+
+def _within_reason(duration: str) -> str:
+    if seconds(duration) > MAX_DAYS * _UNIT_SECONDS["d"]:
+        raise ValueError(f"{duration!r} is longer than {MAX_DAYS} days")
+    return duration
+
+
+Duration = Annotated[str, Field(pattern=DURATION, max_length=32), AfterValidator(_within_reason)]
 """A length of time as Kubernetes users write it: `90s`, `10m`, `1h30m`, `2d`."""
+
+_QUANTITY = re.compile(r"([0-9]+(\.[0-9]*)?|\.[0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?")
+
+
+def _quantity(value: int | str) -> int | str:
+    if _QUANTITY.fullmatch(str(value)) is None:
+        raise ValueError(f"{value!r} is not a quantity; write it like 500m, 2 or 4Gi")
+    return value
+
+
+Quantity = Annotated[
+    int | str,
+    Field(json_schema_extra={"x-kubernetes-int-or-string": True, "x-sandbox-quantity": True}),
+    AfterValidator(_quantity),
+]
+"""An amount as Kubernetes writes it. The resource's schema can't hold its form, so the planner checks it."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?$", max_length=63)]
 """A name that references can hold: letters, digits, `-` and `_`, no dots (they part a reference)."""
@@ -58,8 +90,3 @@ TextOrObject = Annotated[
     Any, Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True, "x-sandbox-untyped": True})
 ]
 """Text (a path) or an object. The schema leaves it untyped, so its type is checked by the planner."""
-
-
-def seconds(duration: str) -> int:
-    """The seconds in a `Duration`; the API server's schema has checked its form."""
-    return sum(int(n) * _UNIT_SECONDS[unit] for n, unit in _DURATION_PART.findall(duration))

@@ -61,16 +61,24 @@ def structural(schema: Schema, definitions: dict[str, Schema]) -> Schema:
         out["enum"] = [schema["const"]]
     if "properties" in schema:
         out["properties"] = {name: structural(value, definitions) for name, value in schema["properties"].items()}
-    elif isinstance(schema.get("additionalProperties"), dict):
-        values = structural(schema["additionalProperties"], definitions)
+    elif isinstance(of := _values(schema), dict):
+        values = structural(of, definitions)
         if values == {"x-kubernetes-preserve-unknown-fields": True}:
             out["x-kubernetes-preserve-unknown-fields"] = True
         else:
             out["additionalProperties"] = values
+    elif schema.get("additionalProperties") is True:
+        out["x-kubernetes-preserve-unknown-fields"] = True
     if "items" in schema:
         out["items"] = structural(schema["items"], definitions)
         out.setdefault("x-kubernetes-list-type", schema.get("x-kubernetes-list-type", "atomic"))
     return out
+
+
+def _values(schema: Schema) -> Any:
+    """The schema of a map's values; keys with a form of their own are patternProperties, which CRDs don't have."""
+    (only,) = schema.get("patternProperties", {}).values() or (schema.get("additionalProperties"),)
+    return only
 
 
 def _kept(schema: Schema) -> Schema:

@@ -278,6 +278,7 @@ def test_a_pod_reaches_the_api_server_through_its_service_and_by_its_certificate
     until("it runs", lambda: cluster.phase("client") == "Running")
     token = cluster.kubectl("exec", "client", "--", "cat", "/var/run/secrets/kubernetes.io/serviceaccount/token")
     authority = cluster.kubectl("exec", "client", "--", "cat", "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")
+    cluster.kubectl("exec", "client", "--", "nc", "-w", "5", "10.96.0.1", "443")
     (cluster.state / "tmp" / "ca.crt").write_text(authority)
     curl = ["curl", "-s", "--cacert", str(cluster.state / "tmp" / "ca.crt"), "-H", f"Authorization: Bearer {token}"]
     address = "https://kubernetes.default.svc/api/v1/namespaces/default/pods"

@@ -39,7 +39,7 @@ def test_the_demo_ends_with_its_tables(demo: tuple[Kubernetes, str]) -> None:
     for figure in ("text_len.mean", "alnum_ratio.mean", "special_char_ratio.mean", "num_words.mean", "lang_score.mean"):
         assert figure in rows, f"{figure} is not compared"
         assert re.search(rf"{re.escape(figure)}\W", printed), f"{figure} was not printed"
-    assert "refined bounds" in printed
+    assert "Refined bounds" in printed
     assert "text_length_filter.max_len" in printed
     assert "demo-workspace" in printed
 

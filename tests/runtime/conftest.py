@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from tests.hook_pod import HookPod, write_jsonl
 
-WORDS = """river stone garden window letter paper market winter summer morning evening harbour village mountain forest
-teacher doctor farmer sailor painter baker carries builds reads writes finds opens closes follows remembers""".split()
+NOUNS = ["river", "stone", "garden", "window", "letter", "paper", "market", "winter", "harbour", "village", "mountain"]
+VERBS = ["carries", "builds", "reads", "writes", "finds", "opens", "closes", "follows", "remembers", "paints", "sells"]
+WORDS = [*NOUNS, *VERBS]
 
 
 def sentence(random: Random, words: int) -> str:

@@ -19,6 +19,8 @@ COLOURS = {
     "Skipped": "dim", "Queued": "yellow", "Stopped": "yellow",
 }  # fmt: skip
 MARKS = {"Succeeded": "✔", "Cached": "✔", "Running": "▶", "Failed": "✘", "Skipped": "·"}
+NO_LIMIT = 2.0**63
+"""Data-Juicer writes `sys.maxsize` where an argument sets no limit."""
 _REFINED = re.compile(r"(?:refineRecipe\.)?refined\.(?P<bound>.+)\.(?P<side>before|after)")
 
 
@@ -53,11 +55,16 @@ def report(name: str, namespace: str, status: ExperimentStatus) -> RenderableTyp
     """What a finished experiment left: before and after, refined bounds, artifacts, and how to look further."""
     parts: list[RenderableType] = []
     if status.comparison:
-        parts += [comparison_table(status), Text()]
+        first = status.comparison[0]
+        parts += [
+            Text(f"Before ({first.before_job}) and after ({first.after_job})", "bold"),
+            comparison_table(status),
+            Text(),
+        ]
     if bounds := _bounds(status):
-        parts += [bounds, Text()]
-    parts.append(_artifacts(status))
+        parts += [Text("Refined bounds", "bold"), bounds, Text()]
     claim = status.workspace.claim_name if status.workspace else "?"
+    parts += [Text(f"Artifacts on the claim {claim}", "bold"), _artifacts(status)]
     hints = (
         f"All of it:      kubectl -n {namespace} describe sbx {name}",
         f"In one page:    sandboxctl -n {namespace} show {name}",
@@ -69,12 +76,14 @@ def report(name: str, namespace: str, status: ExperimentStatus) -> RenderableTyp
 
 def comparison_table(status: ExperimentStatus) -> Table:
     """Each figure before and after."""
-    first = status.comparison[0]
-    table = Table(title=f"before ({first.before_job}) and after ({first.after_job})", title_justify="left")
+    table = Table()
     table.add_column("figure")
     for column in ("before", "after", "change"):
         table.add_column(column, justify="right")
+    statistic = None
     for row in status.comparison:
+        if statistic != (statistic := row.metric.rpartition(".")[0]):
+            table.add_section()
         table.add_row(row.metric, _number(row.before), _number(row.after), _change(row.before, row.after))
     return table
 
@@ -87,7 +96,7 @@ def _bounds(status: ExperimentStatus) -> Table | None:
                 bounds.setdefault(match["bound"], {})[match["side"]] = value
     if not bounds:
         return None
-    table = Table(title="refined bounds", title_justify="left")
+    table = Table()
     table.add_column("operator and argument")
     table.add_column("before", justify="right")
     table.add_column("after", justify="right")
@@ -97,9 +106,8 @@ def _bounds(status: ExperimentStatus) -> Table | None:
 
 
 def _artifacts(status: ExperimentStatus) -> Table:
-    claim = status.workspace.claim_name if status.workspace else "?"
-    table = Table(title=f"artifacts on the claim {claim}", title_justify="left", box=None, pad_edge=False)
-    table.add_column("name", style="bold")
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column("name", no_wrap=True)
     table.add_column("path", overflow="fold")
     for job in status.jobs:
         for output, value in (job.outputs or {}).items():
@@ -123,6 +131,8 @@ def _took(job: JobStatus, now: datetime) -> str:
 def _number(value: float | None) -> str:
     if value is None:
         return "-"
+    if abs(value) >= NO_LIMIT:
+        return "no limit"
     return f"{value:,.0f}".replace(",", " ") if value == int(value) and abs(value) < 1e15 else f"{value:.4g}"
 
 

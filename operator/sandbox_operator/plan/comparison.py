@@ -10,6 +10,9 @@ from sandbox_api.status import MAX_COMPARISON, ComparisonRow, JobStatus
 
 from .compile import PlannedJob
 
+FIGURES = ("count", "mean", "std", "min", "25%", "50%", "75%", "max")
+"""The order in which people read a statistic's figures."""
+
 
 def pairs(spec: ExperimentSpec, jobs: tuple[PlannedJob, ...]) -> list[tuple[PlannedJob, PlannedJob]]:
     """Jobs to compare: those the spec names, else of each hook and type the last probe with the last evaluation."""
@@ -30,10 +33,11 @@ def pairs(spec: ExperimentSpec, jobs: tuple[PlannedJob, ...]) -> list[tuple[Plan
 def compare(
     spec: ExperimentSpec, jobs: tuple[PlannedJob, ...], committed: Mapping[str, JobStatus]
 ) -> list[ComparisonRow]:
-    """Rows for each figure that both jobs of a pair have, in the order of the first."""
+    """Rows for each figure that both jobs of a pair have: totals first, then one statistic after another."""
     rows: list[ComparisonRow] = []
     for before, after in pairs(spec, jobs):
         first, second = figures(committed[before.id]), figures(committed[after.id])
+        names = sorted((name for name in first if name in second), key=_reading_order)
         rows += [
             ComparisonRow(
                 metric=name,
@@ -42,10 +46,16 @@ def compare(
                 before_job=before.meta_name,
                 after_job=after.meta_name,
             )
-            for name in first
-            if name in second
+            for name in names
         ]
     return rows[:MAX_COMPARISON]
+
+
+def _reading_order(name: str) -> tuple[bool, str, int, str]:
+    # The API server keeps maps in no order, so theirs is made here.
+    statistic, _, figure = name.rpartition(".")
+    order = FIGURES.index(figure) if figure in FIGURES else len(FIGURES)
+    return bool(statistic), statistic, order, figure
 
 
 def figures(job: JobStatus) -> dict[str, float]:

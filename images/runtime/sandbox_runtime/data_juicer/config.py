@@ -34,6 +34,7 @@ SETTLED = (
     "ds_cache_dir",
     "temp_dir",
     "hpo_config",
+    "custom_operator_paths",  # `preflight` has loaded them; the library refuses to load a module twice
 )
 
 

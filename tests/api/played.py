@@ -1,0 +1,451 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plays what has no process in these tests: the kubelet everywhere, a volume provisioner on the real API server, and the
+Job controller on the fake one.
+
+A played hook does no work. It reads its job contract as a real pod would and reports what a table says: `succeeds()`,
+`fails(...)`, `exits(...)`, `lacks_image()`, ... by experiment, metaName and attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import itertools
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+from sandbox_api.contract import (
+    CONTAINER,
+    CONTRACT_ENV,
+    CONTRACT_FILE_ENV,
+    JobContract,
+    attempt_folder,
+    contract_digest,
+    decode_contract,
+    experiment_folder,
+)
+from sandbox_api.result import EXIT_CODES, ErrorClass, Output, Result, ResultError, encode_message, message_of
+from sandbox_operator.build.names import LABEL_JOB
+from sandbox_operator.kube.client import Client, Manifest
+from sandbox_operator.kube.errors import ApiError, Conflict, NotFound
+from sandbox_operator.kube.informer import Informer, Key
+from sandbox_operator.kube.resources import Resource
+
+PODS = Resource("", "v1", "pods", "Pod")
+JOBS = Resource("batch", "v1", "jobs", "Job")
+CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
+VOLUMES = Resource("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False)
+NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
+
+NODE = "played"
+PLAYER = "player"
+"""Field manager and user agent of those who play."""
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass
+class Pod:
+    """One pod, as the behaviour of its hook sees it."""
+
+    client: Client
+    manifest: Manifest
+    contract: JobContract
+    began: str = field(default_factory=now)
+
+    @property
+    def key(self) -> Key:
+        return self.manifest["metadata"]["namespace"], self.manifest["metadata"]["name"]
+
+    @property
+    def uid(self) -> str:
+        return str(self.manifest["metadata"]["uid"])
+
+    async def report(self, phase: str, state: Manifest, *conditions: Manifest, **more: Any) -> None:
+        """Write the pod's status, as a kubelet does: the whole of it, conditions of others kept."""
+        container = {
+            "name": CONTAINER, "state": state, "ready": False, "restartCount": 0, "imageID": "",
+            "image": self.manifest["spec"]["containers"][0]["image"],
+        }  # fmt: skip
+        kept = {c["type"]: c for c in (self.manifest.get("status") or {}).get("conditions") or ()}
+        kept |= {c["type"]: {"lastTransitionTime": now(), **c} for c in conditions}
+        status = {"phase": phase, "containerStatuses": [container], "conditions": list(kept.values()), **more}
+        namespace, name = self.key
+        self.manifest = await self.client.patch(PODS, name, {"status": status}, namespace, subresource="status")
+
+    async def runs(self) -> None:
+        self.began = now()
+        await self.report("Running", {"running": {"startedAt": self.began}})
+
+    async def ends(self, code: int, message: str = "", reason: str = "", **more: Any) -> None:
+        ended = {
+            "exitCode": code, "reason": reason or ("Completed" if code == 0 else "Error"), "message": message,
+            "startedAt": self.began, "finishedAt": now(),
+        }  # fmt: skip
+        await self.report("Succeeded" if code == 0 else "Failed", {"terminated": ended}, **more)
+
+    def message(self, **more: Any) -> str:
+        """The termination message of the real runtime for this attempt."""
+        contract = self.contract
+        result = Result(
+            job=contract.job.id,
+            attempt=contract.attempt,
+            pod_uid=self.uid,
+            contract=contract_digest(contract),
+            started_at=self.began,
+            finished_at=now(),
+            cache_key=contract.cache_key,
+            meta_name=contract.job.meta_name,
+            **more,
+        )
+        text = result.model_dump_json()
+        return encode_message(
+            message_of(
+                result, path=f"{self.folder}/result.json", sha256=hashlib.sha256(text.encode()).hexdigest(), size=len(text)
+            )
+        )
+
+    @property
+    def folder(self) -> str:
+        experiment = self.contract.experiment
+        folder = experiment_folder(experiment.name, experiment.uid)
+        return attempt_folder(folder, self.contract.job.id, self.contract.attempt, self.uid)
+
+
+Behaviour = Callable[[Pod], Awaitable[None]]
+
+
+def succeeds(**metrics: float) -> Behaviour:
+    """Runs and ends with a valid result: its declared outputs, and these metrics or one that depends on the job alone."""
+
+    async def behave(pod: Pod) -> None:
+        await pod.runs()
+        job = pod.contract.job
+        figures = metrics or {"rows": 100.0 + job.index, "text_len.mean": 1.5 + len(job.stage)}
+        outputs = {name: Output(kind="path", path=f"{pod.folder}/out/{name}") for name in pod.contract.outputs}
+        told = {f"{job.meta_name}.{name}": value for name, value in figures.items()}
+        message = pod.message(outcome="Succeeded", message="100 rows", outputs=outputs, metrics=told)
+        await pod.ends(0, message)
+
+    return behave
+
+
+def fails(error: ErrorClass, kind: str, words: str, code: int | None = None) -> Behaviour:
+    """Runs and tells how it failed, with the exit code of that class."""
+
+    async def behave(pod: Pod) -> None:
+        await pod.runs()
+        told = ResultError(class_=error, type=kind, message=words)  # type: ignore[call-arg]  # alias or name: both do
+        await pod.ends(EXIT_CODES[error] if code is None else code, pod.message(outcome="Failed", error=told))
+
+    return behave
+
+
+def exits(code: int, words: str = "", reason: str = "") -> Behaviour:
+    """Runs and ends without a result of ours; `words` are the end of its log."""
+
+    async def behave(pod: Pod) -> None:
+        await pod.runs()
+        await pod.ends(code, words, reason)
+
+    return behave
+
+
+def lies(behaviour: Behaviour, **changes: Any) -> Behaviour:
+    """Reports in the name of another contract: another attempt's, another job's."""
+
+    async def behave(pod: Pod) -> None:
+        real, pod.contract = pod.contract, pod.contract.model_copy(update=changes)
+        try:
+            await behaviour(pod)
+        finally:
+            pod.contract = real
+
+    return behave
+
+
+def lacks_image(words: str = 'pull access denied for "registry.example/data:1"') -> Behaviour:
+    """Its image can't be pulled: the first error in full, then only that it backs off, until the pod is deleted."""
+
+    async def behave(pod: Pod) -> None:
+        await pod.report("Pending", {"waiting": {"reason": "ErrImagePull", "message": words}})
+        await asyncio.Event().wait()
+
+    return behave
+
+
+def finds_no_place(words: str) -> Behaviour:
+    """The scheduler's refusal, where there is no scheduler."""
+
+    async def behave(pod: Pod) -> None:
+        condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": words}
+        await pod.report("Pending", {}, condition)
+        await asyncio.Event().wait()
+
+    return behave
+
+
+def disrupted(reason: str = "PreemptionByScheduler", words: str = "preempted for a pod of higher priority") -> Behaviour:
+    """Runs, is marked for disruption and killed: what preemption and eviction by API look like."""
+
+    async def behave(pod: Pod) -> None:
+        await pod.runs()
+        condition = {"type": "DisruptionTarget", "status": "True", "reason": reason, "message": words}
+        await pod.report("Running", {"running": {"startedAt": pod.began}}, condition)
+        await pod.ends(143)
+
+    return behave
+
+
+@dataclass
+class Gate:
+    """Holds a hook at a point of its life until the test opens it."""
+
+    behaviour: Behaviour
+    running: bool = True
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, pod: Pod) -> None:
+        if self.running:
+            await pod.runs()
+        self.arrived.set()
+        await self.opened.wait()
+        await self.behaviour(pod)
+
+
+Table = dict[tuple[str | int, ...], Behaviour]
+"""Behaviours by (experiment, metaName, attempt), (experiment, metaName), (metaName, attempt) or (metaName,)."""
+
+
+class Kubelet:
+    """`async with Kubelet(client, namespace) as kubelet`: every hook pod that has a node is played by `table`.
+
+    `pods` holds (experiment uid, job id, attempt, pod uid) of each pod that was begun, in order.
+    """
+
+    def __init__(self, client: Client, namespace: str, table: Table | None = None, *, needs_node: bool = True) -> None:
+        self.table: Table = dict(table or {})
+        self.pods: list[tuple[str, str, int, str]] = []
+        self._client = client
+        self._needs_node = needs_node
+        self._informer: Informer[Manifest] = Informer(
+            client, PODS, namespace=namespace, label_selector=LABEL_JOB, project=lambda pod: pod, on_change=self._changed
+        )
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._ended: set[str] = set()
+        self._loop_task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._loop_task = asyncio.create_task(self._informer.run())
+        await asyncio.wait_for(self._informer.synced.wait(), 30)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        tasks = [task for task in (self._loop_task, *self._tasks.values()) if task is not None]
+        for task in tasks:
+            task.cancel()
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(outcome, Exception) and kind is None:
+                raise outcome
+
+    def _changed(self, key: Key, old: Manifest | None, new: Manifest | None) -> None:
+        if new is None:
+            if old is not None:
+                self._end(old["metadata"]["uid"])
+            return
+        uid = new["metadata"]["uid"]
+        if "deletionTimestamp" in new["metadata"]:
+            if uid not in self._ended:
+                self._ended.add(uid)
+                self._end(uid)
+                self._tasks[uid] = asyncio.create_task(self._terminate(new), name=f"terminate-{key[1]}")
+        elif uid not in self._tasks and (new["spec"].get("nodeName") or not self._needs_node):
+            phase = (new.get("status") or {}).get("phase", "Pending")
+            if phase == "Pending":
+                self._tasks[uid] = asyncio.create_task(self._play(new), name=f"pod-{key[1]}")
+
+    def _end(self, uid: str) -> None:
+        if (task := self._tasks.pop(uid, None)) is not None:
+            task.cancel()
+
+    async def _play(self, manifest: Manifest) -> None:
+        with contextlib.suppress(NotFound):
+            pod = Pod(self._client, manifest, await self._contract(manifest))
+            contract = pod.contract
+            self.pods.append((contract.experiment.uid, contract.job.id, contract.attempt, pod.uid))
+            await self.behaviour(contract)(pod)
+
+    async def _terminate(self, manifest: Manifest) -> None:
+        """SIGTERM, and the pod's end: the runtime tells a preemption, then the kubelet lets the object go."""
+        namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+        with contextlib.suppress(NotFound):
+            containers = (manifest.get("status") or {}).get("containerStatuses") or [{"state": {}}]
+            if "running" in containers[0]["state"]:
+                pod = Pod(self._client, manifest, await self._contract(manifest))
+                told = ResultError(class_="Preempted", type="SIGTERM", message="ended by SIGTERM")  # type: ignore[call-arg]
+                await pod.ends(143, pod.message(outcome="Failed", error=told))
+            path = PODS.path(namespace=namespace, name=name)
+            await self._client.request(("delete", "pods"), "DELETE", path, body={"gracePeriodSeconds": 0})
+
+    async def _contract(self, manifest: Manifest) -> JobContract:
+        container = next(c for c in manifest["spec"]["containers"] if c["name"] == CONTAINER)
+        environment = {variable["name"]: variable.get("value") for variable in container["env"]}
+        if CONTRACT_FILE_ENV not in environment:
+            return decode_contract(str(environment[CONTRACT_ENV]))
+        volume = next(v for v in manifest["spec"]["volumes"] if v["name"] == "contract")
+        name, key = volume["configMap"]["name"], str(environment[CONTRACT_FILE_ENV]).rsplit("/", 1)[1]
+        config_map = await self._client.get(CONFIG_MAPS, name, manifest["metadata"]["namespace"])
+        return decode_contract(config_map["data"][key])
+
+    def behaviour(self, contract: JobContract) -> Behaviour:
+        experiment, name, attempt = contract.experiment.name, contract.job.meta_name, contract.attempt
+        for key in ((experiment, name, attempt), (experiment, name), (name, attempt), (name,)):
+            if key in self.table:
+                return self.table[key]
+        return succeeds()
+
+
+class Follower:
+    """Calls `step` for each change of the objects of a kind, one after another; it may await and use the client."""
+
+    def __init__(self, client: Client, namespace: str, *resources: Resource) -> None:
+        self.client = client
+        self._changes: asyncio.Queue[tuple[Manifest | None, Manifest | None]] = asyncio.Queue()
+        self.informers: dict[str, Informer[Manifest]] = {
+            resource.plural: Informer(
+                client,
+                resource,
+                namespace=namespace,
+                project=lambda item: item,
+                on_change=lambda _, old, new: self._changes.put_nowait((old, new)),
+            )
+            for resource in resources
+        }
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for informer in self.informers.values():
+                group.create_task(informer.run())
+            while True:
+                old, new = await self._changes.get()
+                try:
+                    await self.step(old, new)
+                except (NotFound, Conflict):
+                    continue
+                except ApiError:
+                    await asyncio.sleep(0.05)
+                    self._changes.put_nowait((old, new))
+
+    async def step(self, old: Manifest | None, new: Manifest | None) -> None:
+        raise NotImplementedError
+
+
+class Provisioner(Follower):
+    """Makes a volume for each new claim of a namespace, bound to it; claims named in `refused` stay unbound."""
+
+    def __init__(self, client: Client, namespace: str) -> None:
+        super().__init__(client, namespace, CLAIMS)
+        self.refused: set[str] = set()
+
+    async def step(self, old: Manifest | None, new: Manifest | None) -> None:
+        if new is None or new["spec"].get("volumeName") or new["metadata"]["name"] in self.refused:
+            return
+        meta = new["metadata"]
+        volume = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": f"played-{meta['uid']}"},
+            "spec": {
+                "accessModes": new["spec"]["accessModes"],
+                "capacity": {"storage": new["spec"]["resources"]["requests"]["storage"]},
+                "hostPath": {"path": "/nowhere"},
+                "claimRef": {key: meta[key] for key in ("name", "namespace", "uid")},
+            },
+        }
+        with contextlib.suppress(Conflict):
+            await self.client.create(VOLUMES, volume, repeatable=False)
+
+
+class JobController(Follower):
+    """One pod for each Job, and the Job's condition when its pod has ended or gone: what batch/v1 does with ours."""
+
+    def __init__(self, client: Client, namespace: str) -> None:
+        super().__init__(client, namespace, JOBS, PODS)
+        self._made: set[str] = set()
+
+    async def step(self, old: Manifest | None, new: Manifest | None) -> None:
+        either = new or old
+        assert either is not None
+        namespace = either["metadata"]["namespace"]
+        if "template" in either["spec"]:
+            if new is not None and new["metadata"]["uid"] not in self._made:
+                self._made.add(new["metadata"]["uid"])
+                await self.client.create(PODS, self._pod(new), namespace)
+            return
+        job_name = either["metadata"]["labels"]["batch.kubernetes.io/job-name"]
+        if new is None:
+            await self._conclude(namespace, job_name, "Failed", "BackoffLimitExceeded")
+            return
+        status = new.get("status") or {}
+        if status.get("phase") == "Succeeded":
+            await self._conclude(namespace, job_name, "Complete", "CompletionsReached")
+        elif status.get("phase") == "Failed":
+            disruption = any(c["type"] == "DisruptionTarget" for c in status.get("conditions") or ())
+            reason = "PodFailurePolicy" if disruption else "BackoffLimitExceeded"
+            await self._conclude(namespace, job_name, "Failed", reason)
+
+    async def _conclude(self, namespace: str, name: str, kind: str, reason: str) -> None:
+        job = await self.client.get(JOBS, name, namespace)
+        if (job.get("status") or {}).get("conditions"):
+            return
+        condition = {"type": kind, "status": "True", "reason": reason, "lastTransitionTime": now()}
+        body = {"status": {"conditions": [condition]}}
+        await self.client.patch(JOBS, name, body, namespace, subresource="status")
+
+    @staticmethod
+    def _pod(job: Manifest) -> Manifest:
+        meta, template = job["metadata"], job["spec"]["template"]
+        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": meta["name"], "uid": meta["uid"], "controller": True}
+        suffix = hashlib.sha256(meta["uid"].encode()).hexdigest()[:5]
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": f"{meta['name']}-{suffix}",
+                "namespace": meta["namespace"],
+                "labels": {**template["metadata"]["labels"], "batch.kubernetes.io/job-name": meta["name"]},
+                "annotations": template["metadata"]["annotations"],
+                "ownerReferences": [owner],
+            },
+            "spec": template["spec"],
+        }
+
+
+async def make_node(client: Client) -> None:
+    """A node that is ready and has no GPU; its heartbeat is never asked for (`cluster/plane`)."""
+    await client.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}})
+    amounts = {"cpu": "64", "memory": "256Gi", "pods": "1000"}
+    ready = {"type": "Ready", "status": "True", "reason": "Played", "lastHeartbeatTime": now(), "lastTransitionTime": now()}
+    status = {"capacity": amounts, "allocatable": amounts, "conditions": [ready]}
+    await client.patch(NODES, NODE, {"status": status}, subresource="status")
+
+
+def numbered(prefix: str) -> Callable[[], str]:
+    """Names that are new each time: `prefix-1`, `prefix-2`, ..."""
+    counter = itertools.count(1)
+    return lambda: f"{prefix}-{next(counter)}"
+
+
+def statuses(table: Mapping[str, Any]) -> dict[str, str]:
+    """State of each job by metaName, from an experiment's status."""
+    return {job["metaName"]: job["state"] for job in table.get("jobs") or ()}
