@@ -29,6 +29,7 @@ choose_engine images/build.sh "$@"
 choose_registry
 exec 9>"$cache/lock"
 flock 9
+clean_up_after_a_kill
 
 # What goes in, as digests. An image's key holds the key of what it stands on.
 code=$(contents crds/sandbox_api operator/sandbox_operator images/runtime/sandbox_runtime pyproject.toml README.md LICENSE | digest)
@@ -72,11 +73,11 @@ make_image() {  # image: builds it, and what it stands on, where it is not there
   remove_others "$image" "${key[$image]}"
 }
 
-deliver() {  # image: makes sure that the registry has it, and prints its pinned reference
+deliver() {  # image: makes sure that the registry has it; its pinned reference is in $reference then
   local image=$1 record=$cache/pushed/$1-${key[$1]}-${registry//[:\/]/_} repository=sandbox-operator/$1
   if [ -z "$registry" ]; then
     make_image "$image"
-    name_of "$image"
+    reference=$(name_of "$image")
     return
   fi
   if ! { [ -f "$record" ] && is_pushed "$registry/$repository@$(cat "$record")"; }; then
@@ -85,14 +86,15 @@ deliver() {  # image: makes sure that the registry has it, and prints its pinned
     push "$(name_of "$image")" "$registry/$repository:${key[$image]}" "$record.new"
     mv "$record.new" "$record"
   fi
-  echo "$registry_in_cluster/$repository@$(cat "$record")"
+  reference=$registry_in_cluster/$repository@$(cat "$record")
 }
 
 touch "$cache/images.env"
 if [ "$what" = torch ]; then make_image torch; fi
 for image in operator data; do
   [[ $what == all || $what == "$image" ]] || continue
-  line=${image^^}_IMAGE=$(deliver "$image")
+  deliver "$image"
+  line=${image^^}_IMAGE=$reference
   { grep -v "^${image^^}_IMAGE=" "$cache/images.env" || true; echo "$line"; } > "$cache/images.env.new"
   mv "$cache/images.env.new" "$cache/images.env"
   echo "$line"

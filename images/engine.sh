@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2034,SC2154
 # The two container engines behind one set of verbs, and the registry, for build.sh to source. $cache, say and die are build.sh's.
 
 EMBEDDED_REGISTRY=10.99.0.1:5000   # on the embedded node's own link; its containerd knows it as registry.local:5000
@@ -42,6 +42,11 @@ exists() {
   if [ "$engine" = docker ]; then docker image inspect "$1" >/dev/null 2>&1; else buildah inspect --type image "$1" >/dev/null 2>&1; fi
 }
 
+clean_up_after_a_kill() {  # nobody else works in our storage: the lock is held
+  rm -rf "$cache"/.base.*
+  if [ "$engine" = buildah ] && [ -n "$(buildah containers -q)" ]; then buildah rm --all >/dev/null; fi
+}
+
 import_rootfs() {  # tar name
   local container
   container=$(buildah from scratch)
@@ -56,7 +61,7 @@ build() {  # Dockerfile name KEY=VALUE...
   for argument in "$@"; do arguments+=(--build-arg "$argument"); done
   log=$cache/$(basename "$(dirname "$file")").log
   if [ "$engine" = docker ]; then
-    docker build -f "$file" -t "$name" "${arguments[@]}" . >"$log" 2>&1 && return
+    docker build --network host -f "$file" -t "$name" "${arguments[@]}" . >"$log" 2>&1 && return
   else
     # The machine's certificates lie over the image's while it is built, and stay in none of its layers.
     buildah bud --isolation chroot --network host --layers --pull=never --volume /etc/ssl/certs:/etc/ssl/certs:ro \

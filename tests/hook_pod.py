@@ -110,17 +110,18 @@ class Running:
         name = experiment_folder(EXPERIMENT.name, EXPERIMENT.uid)
         return self.pod.root / attempt_folder(name, self.contract.job.id, self.contract.attempt, self.uid)
 
-    def wait_for(self, *names: str, seconds: float = 60) -> Path:
-        """Wait until a file that the hook makes is there, given by patterns relative to the attempt's folder."""
+    def wait_for(self, name: str | Path, seconds: float = 120) -> Path:
+        """Wait until a file that the hook makes is there: a name in the attempt's folder, or an absolute path."""
+        path = self.folder / name
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            for name in names:
-                if found := sorted(self.folder.glob(name)):
-                    return found[0]
+        while not path.exists():
             if self.process.poll() is not None:
-                raise AssertionError(f"the pod ended before {names} was there:\n{self.process.communicate()[0]}")
+                raise AssertionError(f"the pod ended before {path} was there:\n{self.process.communicate()[0]}")
+            if time.monotonic() > deadline:
+                self.process.kill()
+                raise AssertionError(f"{path} was not there in time; the pod said:\n{self.process.communicate()[0]}")
             time.sleep(0.01)
-        raise AssertionError(f"{names} did not come up in {self.folder}")
+        return path
 
     def end(self, seconds: float = 240) -> Ended:
         try:

@@ -178,17 +178,15 @@ def english_rows() -> list[Row]:
     return _unique(
         _row(piece, f"python/{name}", "en")
         for name, text in sorted(topics.topics.items())
-        for block in (" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text))
-        if _is_english_prose(block)
-        for piece in _pieces(block, "en")
+        for paragraph in re.split(r"\n\s*\n", text)
+        for piece in _pieces(" ".join(paragraph.split()), "en")
+        if _is_english_prose(piece)
     )
 
 
-def _is_english_prose(block: str) -> bool:
-    if not block:
-        return False
-    letters = sum(c.isalpha() or c == " " for c in block)
-    return letters > 0.85 * len(block) and block[0].isupper() and block[-1] in ".:" and ">>>" not in block
+def _is_english_prose(text: str) -> bool:
+    letters = sum(c.isalpha() or c == " " for c in text)
+    return letters > 0.85 * len(text) and text[0].isupper() and text[-1] in ".:" and ">>>" not in text
 
 
 def chinese_rows(folder: Path) -> list[Row]:
@@ -196,14 +194,14 @@ def chinese_rows(folder: Path) -> list[Row]:
     return _unique(
         _row(piece, f"manpages-zh/{page.name[:-3]}", "zh")
         for page in sorted(folder.rglob("zh_CN/man*/*.gz"))
-        for block in _paragraphs(_page(page))
-        if _is_chinese_prose(block)
-        for piece in _pieces(block, "zh")
+        for paragraph in _paragraphs(_page(page))
+        for piece in _pieces(paragraph, "zh")
+        if _is_chinese_prose(piece)
     )
 
 
-def _is_chinese_prose(block: str) -> bool:
-    return len(re.findall(f"[{CJK}]", block)) > 0.6 * len(block) and block[-1] in "。：；！？"
+def _is_chinese_prose(text: str) -> bool:
+    return len(re.findall(f"[{CJK}]", text)) > 0.6 * len(text) and text[-1] in "。：；！？"
 
 
 def _page(path: Path) -> str:

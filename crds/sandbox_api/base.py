@@ -8,6 +8,7 @@ tell), a contract ignores it (a newer writer may say more).
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -60,6 +61,16 @@ def _within_reason(duration: str) -> str:
 
 Duration = Annotated[str, Field(pattern=DURATION, max_length=32), AfterValidator(_within_reason)]
 """A length of time as Kubernetes users write it: `90s`, `10m`, `1h30m`, `2d`."""
+
+
+def _moment(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError(f"{text!r} does not say its time zone")
+    return text
+
+
+Timestamp = Annotated[str, Field(max_length=40), AfterValidator(_moment)]
+"""A moment as programs of ours tell each other: RFC 3339, e.g. `2026-01-31T12:00:00Z`."""
 
 _QUANTITY = re.compile(r"([0-9]+(\.[0-9]*)?|\.[0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?")
 

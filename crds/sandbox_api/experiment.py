@@ -10,12 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from .base import AnyObject, Duration, Name, ObjectName, SpecModel, TextOrObject
+from .base import AnyObject, Duration, Name, ObjectName, Quantity, SpecModel, TextOrObject
 
-Quantity = Annotated[
-    int | str,
-    Field(json_schema_extra={"x-kubernetes-int-or-string": True, "x-sandbox-quantity": True}),
-]
 MAX_JOBS = 64
 AccessMode = Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]
 Policy = Literal["Fail", "Continue"]
@@ -81,7 +77,7 @@ class PodProfile(SpecModel):
 
 
 class NewClaim(SpecModel):
-    storage_class: ObjectName | None = None
+    storage_class_name: ObjectName | None = None
     """Storage class; default: the cluster's."""
     access_modes: Annotated[list[AccessMode], Field(min_length=1, max_length=1)] = ["ReadWriteMany"]
     """One mode: ReadWriteMany lets jobs run on several nodes."""

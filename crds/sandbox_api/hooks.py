@@ -52,8 +52,12 @@ class Hook:
     extra: type[ExtraConfig] = NoExtra
     writes: dict[str, str] = field(default_factory=dict)
     """Configuration keys that name a file it writes, and the output that file is."""
+    only_with: dict[str, str] = field(default_factory=dict)
+    """Outputs that it makes only where a configuration key is true."""
     reads_dj: bool = False
     """Whether it runs on a Data-Juicer configuration."""
+    reads_data: bool = False
+    """Whether that configuration must name a data set."""
     figures: str = r"(?!)"
     """Pattern of the figures that may be referred to besides outputs."""
     available: bool = True
@@ -75,7 +79,9 @@ HOOKS: dict[str, Hook] = _catalogue(
         ("probe", "evaluation"),
         ("stats", "overall", "histograms", "dataset"),
         writes={"djConfigs.export_path": "dataset"},
+        only_with={"dataset": "djConfigs.export_original_dataset"},
         reads_dj=True,
+        reads_data=True,
         figures=r"rows|[A-Za-z0-9_]+\.(count|mean|std|min|max|[0-9.]+%)",
     ),
     Hook(
@@ -86,7 +92,7 @@ HOOKS: dict[str, Hook] = _catalogue(
         extra=KSigmaConfig,
         writes={"extraConfigs.path_k_sigma_recipe": "recipe"},
         reads_dj=True,
-        figures=r"refined\..+\.(before|after)",
+        figures=r"(refineRecipe\.)?refined\..+\.(before|after)",
     ),
     Hook(
         "ProcessDataHook",
@@ -96,6 +102,7 @@ HOOKS: dict[str, Hook] = _catalogue(
         extra=ProcessConfig,
         writes={"djConfigs.export_path": "dataset"},
         reads_dj=True,
+        reads_data=True,
         figures=r"rows_(in|out)|ops\..+\.rows_(in|out)",
     ),
     Hook(

@@ -14,12 +14,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .base import ContractModel
+from .base import ContractModel, Timestamp
 from .digest import canonical_json
 
 RESULT_VERSION = 1
 MESSAGE_PREFIX = "sandbox1:"
 MESSAGE_BYTES = 3584
+BODY_BYTES = 64 * 1024
+"""Most that a message may hold before compression: what it says goes into `.status`, which has limits of its own."""
 ERROR_BYTES = 800
 
 ErrorClass = Literal["User", "Config", "Input", "Infra", "Preempted", "OutOfMemory", "Timeout"]
@@ -74,8 +76,8 @@ class Result(ContractModel):
     contract: str
     """Digest of the job contract."""
     outcome: Literal["Succeeded", "Failed"]
-    started_at: str
-    finished_at: str
+    started_at: Timestamp
+    finished_at: Timestamp
     cache_key: str = ""
     meta_name: str = ""
     """Its metrics begin with it; a refine job that shares it with its probe adds an infix."""
@@ -106,8 +108,8 @@ class Message(ContractModel):
     """Digest of result.json."""
     bytes: int
     outcome: Literal["Succeeded", "Failed"]
-    started_at: str
-    finished_at: str
+    started_at: Timestamp
+    finished_at: Timestamp
     message: str = ""
     recovered: bool = False
     cache_key: str = ""
@@ -144,39 +146,43 @@ def message_of(result: Result, *, path: str, sha256: str, size: int) -> Message:
 def encode_message(message: Message, *, needs: tuple[str, ...] = (), limit: int = MESSAGE_BYTES) -> str:
     """The message as text of at most `limit` bytes; metrics are cut from the end, then outputs that are long values.
 
-    Metrics named in `needs` are kept to the last. Raises ValueError when even the bare result does not fit.
+    Metrics named in `needs` are kept to the last. Raises ValueError when even the bare result does not fit, or holds a
+    number that is not finite.
     """
-    first = [name for name in needs if name in message.metrics]
+    first = [name for name in dict.fromkeys(needs) if name in message.metrics]
     order = first + [name for name in message.metrics if name not in needs]
-    text = _pack(message.model_copy(update={"metrics": {name: message.metrics[name] for name in order}}))
-    if len(text) <= limit:
+    text = _pack(message.model_copy(update={"metrics": {name: message.metrics[name] for name in order}}), limit)
+    if text is not None:
         return text
-    short = {name: value for name, value in message.outputs.items() if len(canonical_json(value)) <= 512}
-    if len(_pack(_cut(message, first))) > limit:
+    if _pack(_cut(message, first), limit) is None:
+        short = {name: value for name, value in message.outputs.items() if len(canonical_json(value)) <= 512}
         message = message.model_copy(update={"outputs": short})
     low, high = len(first), len(order)
     while low < high:  # the most metrics that fit; size grows with their number
         middle = (low + high + 1) // 2
-        if len(_pack(_cut(message, order[:middle]))) <= limit:
+        if _pack(_cut(message, order[:middle]), limit) is not None:
             low = middle
         else:
             high = middle - 1
-    text = _pack(_cut(message, order[:low]))
-    if len(text) > limit:
-        raise ValueError(f"a result's message of {len(text)} bytes does not fit into {limit}")
+    text = _pack(_cut(message, order[:low]), limit)
+    if text is None:
+        raise ValueError(f"the message of the result of {message.job} does not fit into {limit} bytes")
     return text
 
 
 def decode_message(text: str) -> Message | None:
-    """The message in a termination message, or None when there is none (empty, cut, or somebody else's text)."""
+    """The message in a termination message, or None when there is none: empty, cut, of another version or another's."""
     if not text.startswith(MESSAGE_PREFIX):
         return None
     try:
         inflater = zlib.decompressobj()
-        body = inflater.decompress(base64.b64decode(text[len(MESSAGE_PREFIX) :], validate=True), 1 << 20)
-        return Message.model_validate(json.loads(body))
-    except (ValueError, zlib.error):
+        packed = base64.b64decode(text[len(MESSAGE_PREFIX) :], validate=True)
+        body = json.loads(inflater.decompress(packed, BODY_BYTES))
+        canonical_json(body).encode()  # a number or a character that JSON can't hold must not reach the status
+        message = Message.model_validate(body)
+    except (ValueError, RecursionError, zlib.error):
         return None
+    return message if RESULT_VERSION - 1 <= message.version <= RESULT_VERSION else None
 
 
 def plain_text(text: str, limit: int) -> str:
@@ -189,6 +195,11 @@ def _cut(message: Message, metrics: list[str]) -> Message:
     return message.model_copy(update={"metrics": {name: message.metrics[name] for name in metrics}, "truncated": True})
 
 
-def _pack(message: Message) -> str:
-    body = json.dumps(message.model_dump(mode="json", exclude_defaults=True), separators=(",", ":"), allow_nan=False)
-    return MESSAGE_PREFIX + base64.b64encode(zlib.compress(body.encode(), 9)).decode()
+def _pack(message: Message, limit: int) -> str | None:
+    """The message as text, or None when it is too long."""
+    said = {"version": message.version, **message.model_dump(mode="json", exclude_defaults=True)}
+    body = json.dumps(said, separators=(",", ":"), allow_nan=False)
+    if len(body) > BODY_BYTES:
+        return None
+    text = MESSAGE_PREFIX + base64.b64encode(zlib.compress(body.encode(), 9)).decode()
+    return text if len(text) <= limit else None

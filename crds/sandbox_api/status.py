@@ -110,6 +110,26 @@ class ResultRef(ContractModel):
     """Rises with each rerun that touches the job."""
 
 
+class StepProgress(ContractModel):
+    step: int
+    """Steps done."""
+    total: int | None = None
+    """Steps in all."""
+    metrics: dict[str, float] | None = None
+    """Newest figures."""
+    eta: str | None = None
+    """When it should end."""
+
+
+class ShardCounts(ContractModel):
+    succeeded: int = 0
+    """Pieces done."""
+    failed: int = 0
+    """Pieces that failed."""
+    total: int
+    """All pieces."""
+
+
 class JobStatus(ContractModel):
     id: str
     """<pipeline>/<iteration>/<stage>/<index>."""
@@ -143,6 +163,41 @@ class JobStatus(ContractModel):
     """Figures, at most 32; all of them stand in result.json."""
     result: ResultRef | None = None
     """The committed result."""
+    progress: StepProgress | None = None
+    """How far the running hook is."""
+    shards: ShardCounts | None = None
+    """Independent pieces by how they ended."""
+
+
+class EarlierResult(ContractModel):
+    """A result that a rerun or a regeneration has replaced."""
+
+    id: str
+    """Job that made it."""
+    completion_time: str | None = None
+    """When that job ended."""
+    metrics: dict[str, float] | None = None
+    """Its figures."""
+    result: ResultRef
+    """Where it lies."""
+
+
+class TrialDecision(ContractModel):
+    rung: int
+    """Where in the trial it was decided."""
+    value: float
+    """The objective there."""
+    seen: int | None = None
+    """How many other trials were compared."""
+    decision: Literal["Continue", "Stop"]
+    """What was decided."""
+
+
+class TrialStatus(ContractModel):
+    decisions: list[TrialDecision] = []
+    """Decisions of early stopping, in order."""
+    pruned: bool = False
+    """Whether the trial was ended early."""
 
 
 class WorkspaceStatus(ContractModel):
@@ -197,7 +252,7 @@ class ExperimentStatus(ContractModel):
         list[Condition],
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
     ] = []
-    """Ready, Reconciling, Stalled (kstatus), Succeeded, Suspended, StorageReady."""
+    """Ready, Reconciling, Stalled (kstatus); Succeeded, Suspended, StorageReady."""
     workspace: WorkspaceStatus | None = None
     """The volume in use."""
     resolved: Resolved | None = None
@@ -209,5 +264,9 @@ class ExperimentStatus(ContractModel):
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["id"]}),
     ] = []
     """Each job in the order in which it runs."""
+    history: list[EarlierResult] | None = None
+    """Results of earlier generations."""
+    trial: TrialStatus | None = None
+    """What a sweep has decided about this trial."""
     comparison: list[ComparisonRow] = []
     """Figures before and after, at most 50 rows."""

@@ -23,6 +23,7 @@ import json
 import re
 import ssl
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
@@ -74,6 +75,10 @@ class Fault:
     cut: bool = False
 
 
+OnWrite = Callable[[str, str, str], Awaitable[bool]]
+"""(verb, plural[/subresource], "before" or "after") -> whether the connection is reset there."""
+
+
 class FakeAPI(FakeStore):
     """The server. With a `token`, requests that don't bear it get 401."""
 
@@ -95,6 +100,8 @@ class FakeAPI(FakeStore):
         self.stalled = False
         self.break_every: int | None = None
         self.watchers = 0
+        self.spared = set[str]()  # user agents that meet no faults and are not recorded: who plays the cluster
+        self.on_write: OnWrite | None = None
         self._closing = False
 
     async def __aenter__(self) -> Self:
@@ -158,6 +165,9 @@ class FakeAPI(FakeStore):
         """Every watch is cut, in the middle of a line, after this many events; None ends it."""
         self.break_every = events
 
+    # `on_write` (an attribute) is awaited for each write, "before" it is carried out and "after"; when it gives
+    # True the connection is reset there.
+
     def delay_echoes(self, seconds: float) -> None:
         """Watches tell of a change this much later than its writer was answered."""
         self.echo_seconds = seconds
@@ -179,26 +189,38 @@ class FakeAPI(FakeStore):
             group, plural = match["group"] or "", match["plural"]
             verb = self._verb(request, match["name"])
             told = f"{plural}/{match['subresource']}" if match["subresource"] else plural
-            self.requests.append((verb, told, match["namespace"], match["name"]))
-            fault = next(
-                (f for f in self.faults if f.verb == verb and f.plural in (None, plural) and f.times > 0),
-                None,
-            )
+            if spared := request.headers.get("User-Agent") in self.spared:
+                fault = None
+            else:
+                self.requests.append((verb, told, match["namespace"], match["name"]))
+                fault = next(
+                    (f for f in self.faults if f.verb == verb and f.plural in (None, plural) and f.times > 0),
+                    None,
+                )
             if fault is not None:
                 fault.times -= 1
                 if fault.code:
                     raise Refused(fault.code, "", "a fault of the test", fault.retry_after)
             if verb == "watch":
-                return await self._watch(request, (group, plural), match["namespace"])
+                return await self._watch(request, (group, plural), match["namespace"], spared)
+            on_write = None if spared or verb in ("get", "list") else self.on_write
+            if on_write is not None and await on_write(verb, told, "before"):
+                return self._reset(request)
             answer = await self._answer(request, verb, match)
-            if fault is not None and request.transport is not None:
-                request.transport.abort()
+            if fault is not None or (on_write is not None and await on_write(verb, told, "after")):
+                return self._reset(request)
             if isinstance(answer, str):
                 return web.Response(text=answer)
             return web.json_response(answer, status=201 if verb == "create" else 200)
         except Refused as refused:
             headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
             return web.json_response(refused.status, status=refused.code, headers=headers)
+
+    @staticmethod
+    def _reset(request: web.Request) -> web.Response:
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response()
 
     @staticmethod
     def _verb(request: web.Request, name: str | None) -> str:
@@ -294,7 +316,9 @@ class FakeAPI(FakeStore):
             "items": found[start : start + limit],
         }
 
-    async def _watch(self, request: web.Request, kind: Kind, namespace: str | None) -> web.StreamResponse:
+    async def _watch(
+        self, request: web.Request, kind: Kind, namespace: str | None, spared: bool
+    ) -> web.StreamResponse:
         sent, told = int(request.query.get("resourceVersion", self.version)), 0
         stream = web.StreamResponse(headers={"Content-Type": "application/json"})
         await stream.prepare(request)
@@ -304,7 +328,7 @@ class FakeAPI(FakeStore):
         try:
             while not self._closing and loop.time() < ends:
                 news, now = self.news, loop.time()
-                if self.stalled:
+                if self.stalled and not spared:
                     await news.wait()
                     continue
                 if sent < self.oldest:
@@ -317,14 +341,14 @@ class FakeAPI(FakeStore):
                     if event is not None:
                         await self._send(stream, *event)
                         told += 1
-                    if told == self.break_every and request.transport is not None:
+                    if told == self.break_every and not spared and request.transport is not None:
                         await stream.write(b'{"type":"MODI')
                         request.transport.abort()
                         return stream
                 with suppress(TimeoutError):
                     await asyncio.wait_for(news.wait(), self.bookmark_seconds)
                     continue
-                if not self.stalled and not self.changes_after(sent):
+                if not (self.stalled and not spared) and not self.changes_after(sent):
                     sent = max(sent, self.version)
                     await self._send(stream, "BOOKMARK", {"metadata": {"resourceVersion": str(sent)}})
         except ConnectionError:

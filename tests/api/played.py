@@ -108,7 +108,10 @@ class Pod:
         text = result.model_dump_json()
         return encode_message(
             message_of(
-                result, path=f"{self.folder}/result.json", sha256=hashlib.sha256(text.encode()).hexdigest(), size=len(text)
+                result,
+                path=f"{self.folder}/result.json",
+                sha256=hashlib.sha256(text.encode()).hexdigest(),
+                size=len(text),
             )
         )
 
@@ -192,7 +195,9 @@ def finds_no_place(words: str) -> Behaviour:
     return behave
 
 
-def disrupted(reason: str = "PreemptionByScheduler", words: str = "preempted for a pod of higher priority") -> Behaviour:
+def disrupted(
+    reason: str = "PreemptionByScheduler", words: str = "preempted for a pod of higher priority"
+) -> Behaviour:
     """Runs, is marked for disruption and killed: what preemption and eviction by API look like."""
 
     async def behave(pod: Pod) -> None:
@@ -237,7 +242,12 @@ class Kubelet:
         self._client = client
         self._needs_node = needs_node
         self._informer: Informer[Manifest] = Informer(
-            client, PODS, namespace=namespace, label_selector=LABEL_JOB, project=lambda pod: pod, on_change=self._changed
+            client,
+            PODS,
+            namespace=namespace,
+            label_selector=LABEL_JOB,
+            project=lambda pod: pod,
+            on_change=self._changed,
         )
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ended: set[str] = set()
@@ -435,7 +445,13 @@ async def make_node(client: Client) -> None:
     """A node that is ready and has no GPU; its heartbeat is never asked for (`cluster/plane`)."""
     await client.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}})
     amounts = {"cpu": "64", "memory": "256Gi", "pods": "1000"}
-    ready = {"type": "Ready", "status": "True", "reason": "Played", "lastHeartbeatTime": now(), "lastTransitionTime": now()}
+    ready = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "Played",
+        "lastHeartbeatTime": now(),
+        "lastTransitionTime": now(),
+    }
     status = {"capacity": amounts, "allocatable": amounts, "conditions": [ready]}
     await client.patch(NODES, NODE, {"status": status}, subresource="status")
 

@@ -73,9 +73,7 @@ async def test_an_object_is_created_read_changed_and_deleted(client: Client) -> 
     assert (read["spec"], read["status"]) == ({"size": 2}, {"done": True})
     assert await client.delete(THINGS, "one", "lab") is True
     assert await client.delete(THINGS, "one", "lab") is False
-    with pytest.raises(
-        NotFound, match=r'GET /apis/example.com/v1/namespaces/lab/things/one: things "one" not found'
-    ):
+    with pytest.raises(NotFound, match=r'GET /apis/example.com/v1/namespaces/lab/things/one: things "one" not found'):
         await client.get(THINGS, "one", "lab")
     assert client.counts == {
         ("create", "things"): 1,
@@ -97,9 +95,7 @@ async def test_a_patch_computed_from_an_old_version_is_a_conflict_and_is_not_sen
     assert client.counts["patch", "things/status"] == 1
 
 
-async def test_apply_creates_or_changes_with_the_field_manager_in_the_request(
-    client: Client, api: FakeAPI
-) -> None:
+async def test_apply_creates_or_changes_with_the_field_manager_in_the_request(client: Client, api: FakeAPI) -> None:
     await client.patch(THINGS, "one", thing(), "lab", kind="apply", force=True)
     await client.patch(THINGS, "one", thing(spec={"size": 5}), "lab", kind="apply", force=True)
     assert api.objects["example.com", "things"]["lab", "one"]["spec"] == {"size": 5}
@@ -120,9 +116,7 @@ async def test_a_list_comes_in_pages_of_one_version(client: Client, api: FakeAPI
     assert [item["metadata"]["name"] for item in whole.items] == ["t4"]
 
 
-async def test_a_list_whose_version_was_forgotten_between_two_pages_is_gone(
-    client: Client, api: FakeAPI
-) -> None:
+async def test_a_list_whose_version_was_forgotten_between_two_pages_is_gone(client: Client, api: FakeAPI) -> None:
     for number in range(4):
         api.put("example.com", "things", {"metadata": {"name": f"t{number}", "namespace": "lab"}})
     pages = client.pages(THINGS, page_size=2)
@@ -133,9 +127,7 @@ async def test_a_list_whose_version_was_forgotten_between_two_pages_is_gone(
 
 
 @pytest.mark.parametrize("code", [429, 500, 502, 503, 504])
-async def test_a_busy_or_broken_server_is_asked_again(
-    client: Client, api: FakeAPI, pauses: Pauses, code: int
-) -> None:
+async def test_a_busy_or_broken_server_is_asked_again(client: Client, api: FakeAPI, pauses: Pauses, code: int) -> None:
     api.put("example.com", "things", {"metadata": {"name": "one", "namespace": "lab"}})
     api.fail("get", code, times=3)
     assert (await client.get(THINGS, "one", "lab"))["metadata"]["name"] == "one"
@@ -160,9 +152,7 @@ async def test_a_create_that_was_turned_away_is_sent_again_after_the_time_asked_
     assert pauses == [3]
 
 
-async def test_a_repeatable_create_whose_answer_was_lost_finds_its_own_object(
-    client: Client, api: FakeAPI
-) -> None:
+async def test_a_repeatable_create_whose_answer_was_lost_finds_its_own_object(client: Client, api: FakeAPI) -> None:
     api.cut("create")
     with pytest.raises(AlreadyExists):
         await client.create(THINGS, thing(), "lab", repeatable=True)
@@ -207,9 +197,7 @@ async def test_something_that_is_no_api_server_is_told_so() -> None:
     await runner.setup()
     await aiohttp.web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
-        async with Client(
-            Connection(f"http://127.0.0.1:{runner.addresses[0][1]}"), field_manager="tester"
-        ) as stranger:
+        async with Client(Connection(f"http://127.0.0.1:{runner.addresses[0][1]}"), field_manager="tester") as stranger:
             with pytest.raises(Unreachable, match=r"something else answered.*welcome"):
                 await stranger.list(THINGS)
             assert await stranger.get_raw("/") == "<html>welcome</html>"
@@ -229,17 +217,13 @@ async def test_a_delete_with_uid_spares_a_namesake(client: Client, api: FakeAPI)
 async def test_owned_objects_go_with_their_owner_unless_orphaned(client: Client, api: FakeAPI) -> None:
     for name, propagation, left in [("a", "Background", 0), ("b", "Orphan", 1)]:
         owner = await client.create(THINGS, thing(name), "lab")
-        reference = [
-            {"uid": owner["metadata"]["uid"], "kind": "Thing", "name": name, "apiVersion": "example.com/v1"}
-        ]
+        reference = [{"uid": owner["metadata"]["uid"], "kind": "Thing", "name": name, "apiVersion": "example.com/v1"}]
         await client.create(PODS, {"metadata": {"name": name, "ownerReferences": reference}}, "lab")
         await client.delete(THINGS, name, "lab", propagation=propagation)  # type: ignore[arg-type]
         assert len(api.objects["", "pods"]) == left
 
 
-async def test_a_collection_is_deleted_by_selector_and_never_without_one(
-    client: Client, api: FakeAPI
-) -> None:
+async def test_a_collection_is_deleted_by_selector_and_never_without_one(client: Client, api: FakeAPI) -> None:
     for name, color in [("a", "red"), ("b", "blue"), ("c", "red")]:
         await client.create(PODS, {"metadata": {"name": name, "labels": {"color": color}}}, "lab")
     with pytest.raises(ValueError, match="needs a selector"):
@@ -291,9 +275,7 @@ async def test_a_watch_ends_by_itself_at_its_time_limit(client: Client) -> None:
     assert {event.type async for event in events} == {"BOOKMARK"}
 
 
-async def test_an_object_larger_than_any_read_buffer_passes_through_a_watch(
-    client: Client, api: FakeAPI
-) -> None:
+async def test_an_object_larger_than_any_read_buffer_passes_through_a_watch(client: Client, api: FakeAPI) -> None:
     start = str(api.version)
     big = "x" * 3_000_000
     api.put("", "pods", {"metadata": {"name": "a", "namespace": "lab"}, "spec": {"big": big}})
@@ -313,9 +295,7 @@ async def test_leaving_a_watch_closes_its_connection(client: Client, api: FakeAP
 async def test_pod_logs_come_line_by_line_with_an_unfinished_last_line(client: Client, api: FakeAPI) -> None:
     api.put("", "pods", {"metadata": {"name": "a", "namespace": "lab"}})
     api.logs["lab", "a"] = "first\n\nlast ünfinished"
-    lines = client.stream_lines(
-        PODS, "a", "lab", subresource="log", query={"follow": "true", "container": None}
-    )
+    lines = client.stream_lines(PODS, "a", "lab", subresource="log", query={"follow": "true", "container": None})
     assert [line async for line in lines] == ["first", "", "last ünfinished"]
     with pytest.raises(NotFound):
         await anext(client.stream_lines(PODS, "b", "lab", subresource="log"))

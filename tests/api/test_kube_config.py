@@ -139,9 +139,7 @@ def kubeconfig(folder: Path, server: str, *, cluster: dict[str, Any], user: dict
     return str(folder / "kubeconfig")
 
 
-async def test_a_kubeconfig_gives_server_authority_token_and_namespace(
-    tmp_path: Path, certificates: Path
-) -> None:
+async def test_a_kubeconfig_gives_server_authority_token_and_namespace(tmp_path: Path, certificates: Path) -> None:
     async with secure_api(certificates, "secret") as api:
         authority = {"certificate-authority": str(certificates / "ca.crt")}
         path = kubeconfig(tmp_path, api.url + "/", cluster=authority, user={"token": "secret"})
@@ -177,9 +175,7 @@ async def test_a_server_with_a_strangers_certificate_is_not_trusted_unless_told_
         path = kubeconfig(tmp_path, api.url, cluster={}, user={"token": "secret"})
         with pytest.raises(Unreachable, match="certificate"):
             await version(from_kubeconfig(path))
-        careless = kubeconfig(
-            tmp_path, api.url, cluster={"insecure-skip-tls-verify": True}, user={"token": "secret"}
-        )
+        careless = kubeconfig(tmp_path, api.url, cluster={"insecure-skip-tls-verify": True}, user={"token": "secret"})
         assert (await version(from_kubeconfig(careless)))["items"] == []
 
 
@@ -189,9 +185,7 @@ async def test_the_certificate_is_checked_against_the_name_the_kubeconfig_expect
     async with secure_api(certificates, "secret") as api:
         for name, trusted in [("api.example.com", True), ("other.example.com", False)]:
             cluster = {"certificate-authority": str(certificates / "ca.crt"), "tls-server-name": name}
-            connection = from_kubeconfig(
-                kubeconfig(tmp_path, api.url, cluster=cluster, user={"token": "secret"})
-            )
+            connection = from_kubeconfig(kubeconfig(tmp_path, api.url, cluster=cluster, user={"token": "secret"}))
             if trusted:
                 assert (await version(connection))["items"] == []
             else:
@@ -245,7 +239,5 @@ async def test_a_pods_account_comes_before_the_usual_kubeconfig_and_after_one_th
 def test_importing_the_wall_costs_no_kubernetes_package() -> None:
     modules = "sandbox_operator.kube.informer, sandbox_operator.kube.queue"
     code = f"import sys, {modules}; print('kubernetes' in sys.modules)"
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": "operator"}
-    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": "operator"})
     assert run.stdout == "False\n", run.stderr

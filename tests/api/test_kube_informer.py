@@ -87,9 +87,7 @@ def put(api: FakeAPI, *pods: Manifest) -> None:
         api.put("", "pods", body)
 
 
-async def test_it_knows_what_is_there_page_by_page_and_follows_what_changes(
-    client: Client, api: FakeAPI
-) -> None:
+async def test_it_knows_what_is_there_page_by_page_and_follows_what_changes(client: Client, api: FakeAPI) -> None:
     put(api, *(pod(f"p{number}") for number in range(7)))
     async with watching(client, page_size=3) as seen:
         assert len(seen.informer.store) == 7
@@ -104,9 +102,7 @@ async def test_it_knows_what_is_there_page_by_page_and_follows_what_changes(
         assert seen.sizes()["p1"] == 5
 
 
-async def test_only_what_is_selected_is_kept_and_what_is_no_longer_selected_goes(
-    client: Client, api: FakeAPI
-) -> None:
+async def test_only_what_is_selected_is_kept_and_what_is_no_longer_selected_goes(client: Client, api: FakeAPI) -> None:
     put(api, pod("mine", team="a"), pod("other", team="b"), pod("odd", team="a", ignored="yes"))
     async with watching(client, namespace="lab", label_selector="team=a") as seen:
         assert seen.sizes() == {"mine": 1}
@@ -116,9 +112,7 @@ async def test_only_what_is_selected_is_kept_and_what_is_no_longer_selected_goes
         await eventually(lambda: seen.sizes() == {})
 
 
-async def test_an_event_that_changes_nothing_of_the_projection_calls_nobody(
-    client: Client, api: FakeAPI
-) -> None:
+async def test_an_event_that_changes_nothing_of_the_projection_calls_nobody(client: Client, api: FakeAPI) -> None:
     async with watching(client) as seen:
         put(api, pod("a"), pod("a", 1, unseen="1"), pod("a", 1, unseen="2"), pod("a", 2))
         await eventually(lambda: seen.sizes() == {"a": 2})
@@ -140,9 +134,7 @@ async def test_groups_follow_their_members(client: Client, api: FakeAPI) -> None
         assert [member.name for member in seen.informer.group("y")] == ["a"]
 
 
-async def test_what_vanished_while_history_was_lost_is_reported_as_deleted(
-    client: Client, api: FakeAPI
-) -> None:
+async def test_what_vanished_while_history_was_lost_is_reported_as_deleted(client: Client, api: FakeAPI) -> None:
     put(api, pod("stays"), pod("goes"))
     async with watching(client) as seen:
         seen.changes.clear()
@@ -168,9 +160,7 @@ async def test_a_silent_stream_is_left_for_one_that_speaks(client: Client, api: 
         assert seen.informer.last_error is None
 
 
-async def test_streams_that_break_after_every_event_lose_none_and_repeat_none(
-    client: Client, api: FakeAPI
-) -> None:
+async def test_streams_that_break_after_every_event_lose_none_and_repeat_none(client: Client, api: FakeAPI) -> None:
     async with watching(client) as seen:
         api.break_after(1)
         put(api, *(pod("a", size) for size in range(1, 6)))
@@ -179,9 +169,7 @@ async def test_streams_that_break_after_every_event_lose_none_and_repeat_none(
         assert client.counts["list", "pods"] == 1, "a broken stream goes on where it broke"
 
 
-async def test_a_server_that_refuses_watches_and_lists_for_a_while_is_waited_for(
-    client: Client, api: FakeAPI
-) -> None:
+async def test_a_server_that_refuses_watches_and_lists_for_a_while_is_waited_for(client: Client, api: FakeAPI) -> None:
     async with watching(client) as seen:
         api.fail("watch", 500, times=2)
         api.fail("watch", 403, times=1)
@@ -240,9 +228,7 @@ async def test_what_was_just_written_is_known_at_once_and_older_echoes_do_not_ta
         assert seen.changes == [("a", 2, 3)], "neither the old state nor our own write came as news"
 
 
-async def test_a_late_deletion_does_not_take_away_the_successor_of_the_same_name(
-    client: Client, api: FakeAPI
-) -> None:
+async def test_a_late_deletion_does_not_take_away_the_successor_of_the_same_name(client: Client, api: FakeAPI) -> None:
     put(api, pod("a", 1))
     async with watching(client) as seen:
         seen.changes.clear()
@@ -256,9 +242,7 @@ async def test_a_late_deletion_does_not_take_away_the_successor_of_the_same_name
         assert seen.changes == [("marker", None, 1)]
 
 
-async def test_what_was_just_deleted_is_not_brought_back_by_older_echoes(
-    client: Client, api: FakeAPI
-) -> None:
+async def test_what_was_just_deleted_is_not_brought_back_by_older_echoes(client: Client, api: FakeAPI) -> None:
     async with watching(client) as seen:
         api.delay_echoes(0.3)
         created = await client.create(PODS, pod("a"), "lab")
@@ -333,9 +317,7 @@ async def test_an_error_in_on_change_is_not_hidden(client: Client, api: FakeAPI)
         await asyncio.wait_for(Informer(client, PODS, project=project, on_change=fail).run(), 20)
 
 
-async def test_last_activity_moves_with_bookmarks_alone_and_stops_with_the_server(
-    client: Client, api: FakeAPI
-) -> None:
+async def test_last_activity_moves_with_bookmarks_alone_and_stops_with_the_server(client: Client, api: FakeAPI) -> None:
     async with watching(client) as seen:
         first = seen.informer.last_activity
         assert first is not None

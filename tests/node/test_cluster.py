@@ -424,10 +424,19 @@ def api_server_answers(_: Cluster) -> bool:
     return http_status(f"https://{NODE_IP}:6443/readyz") == "401"
 
 
-@pytest.mark.parametrize("moment", [node_is_remembered, link_is_there, api_server_is_starting, api_server_answers])
-@pytest.mark.parametrize("victim", ["up", "node"])
+@pytest.mark.parametrize(
+    ("victim", "moment"),
+    [
+        ("up", node_is_remembered),
+        ("up", link_is_there),
+        ("up", api_server_is_starting),
+        ("up", api_server_answers),
+        ("node", link_is_there),
+        ("node", api_server_is_starting),
+    ],
+)
 def test_up_repairs_what_a_kill_in_the_middle_left(
-    cluster: Cluster, moment: Callable[[Cluster], bool], victim: str
+    cluster: Cluster, victim: str, moment: Callable[[Cluster], bool]
 ) -> None:
     cluster.tool("down")
     process = cluster.start("up")

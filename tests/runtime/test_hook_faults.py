@@ -3,11 +3,10 @@
 
 import json
 import signal
-from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.hook_pod import Ended, HookPod, Running, job_contract, write_jsonl
+from tests.hook_pod import Ended, HookPod, job_contract, write_jsonl
 
 GATE = '''
 """An operator of a user: it waits while `hold` is there and fails while `broken` is there; it says when it begins."""
@@ -57,11 +56,6 @@ def gated(pod: HookPod, *, attempt: int = 1) -> Any:
     return job_contract("ProcessDataHook", dj=dj, attempt=attempt, meta_name="process")
 
 
-def wait_for_gate(running: Running) -> None:
-    gate = Path("../" * 20).joinpath(*running.pod.inputs.parts[1:])
-    running.wait_for(str(gate / "began"), seconds=120)
-
-
 def assert_went_on(ended: Ended, rows: list[dict[str, Any]]) -> None:
     assert ended.code == 0, ended.log
     assert "2 of them done by an earlier attempt" in ended.message.message
@@ -82,7 +76,7 @@ def test_after_sigterm_the_next_attempt_goes_on_after_the_operators_that_are_don
 ) -> None:
     (hook_pod.inputs / "hold").touch()
     running = hook_pod.start(gated(hook_pod))
-    wait_for_gate(running)
+    running.wait_for(hook_pod.inputs / "began")
     running.process.send_signal(signal.SIGTERM)
     stopped = running.end()
     (hook_pod.inputs / "hold").unlink()

@@ -129,6 +129,19 @@ class ToyHook:
             raise RuntimeError("could not save the shard") from error
         raise AssertionError("/dev/full took it")
 
+    def strange(self, context: HookContext) -> HookResult:
+        return HookResult(outputs=[{"score": float("nan")}])
+
+    def surrogate(self, context: HookContext) -> HookResult:
+        return HookResult(outputs=["done"], message="wrote caf\udce9.jsonl")
+
+    def mute(self, context: HookContext) -> HookResult:
+        class Mute(Exception):
+            def __str__(self) -> str:
+                raise RuntimeError("no words")
+
+        raise Mute
+
     def memory(self, context: HookContext) -> HookResult:
         raise MemoryError("no more")
 

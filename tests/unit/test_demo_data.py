@@ -105,7 +105,8 @@ def test_the_report_counts_by_label(rows: list[dict[str, Any]], made: Path, tmp_
     assert figures["kinds"]["digits"] == {"rows": before["digits"], "caught": before["digits"], "recall": 1.0}
     assert figures["kinds"]["short"]["caught"] == before["short"] - after["short"]
     assert figures["clean_loss"] == (before[None] - after[None]) / before[None]
-    assert figures["noise_recall"] == 1 - (len(kept) - after[None]) / (len(rows) - before[None])
+    noise = len(rows) - before[None]
+    assert figures["noise_recall"] == (noise - (len(kept) - after[None])) / noise
     assert figures["rows_before"] == len(rows)
     assert figures["rows_after"] == len(kept)
     assert [line for line in table if line.startswith("near duplicate")]

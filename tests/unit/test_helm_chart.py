@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 import yaml
-from sandbox_api.hooks import HOOKS
-
 from tests.unit.charts import (
     CRDS,
     IMAGE,
@@ -25,6 +23,8 @@ from tests.unit.charts import (
     render,
     settings,
 )
+
+from sandbox_api.hooks import HOOKS
 
 
 def refusal(chart: Path = OPERATOR, **values: Any) -> str:

@@ -10,7 +10,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import ModuleType
 
 import pytest
-
 from tests.unit.charts import OPERATOR
 
 EXPERIMENTS = "/apis/sandbox.datajuicer.io/v1alpha1"

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from helm.generate import ROOT, crd_template, main
 from tests.unit.charts import CRDS, render
 

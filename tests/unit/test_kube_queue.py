@@ -169,9 +169,7 @@ async def test_shutdown_wakes_every_waiting_worker_and_hands_out_nothing_more() 
     queue.add_after("late", 5)
     await asyncio.sleep(1)
     queue.shutdown()
-    assert [type(result) for result in await asyncio.gather(*workers, return_exceptions=True)] == [
-        QueueClosed
-    ] * 3
+    assert [type(result) for result in await asyncio.gather(*workers, return_exceptions=True)] == [QueueClosed] * 3
     queue.add("more")
     queue.add_after("more", 1)
     queue.done("held")

@@ -35,9 +35,7 @@ def test_paths_follow_the_api_servers_layout() -> None:
         (JOBS, {"namespace": "lab", "subresource": "status"}, "give its name"),
     ],
 )
-def test_a_path_that_would_mean_something_else_is_refused(
-    resource: Resource, where: dict[str, str], said: str
-) -> None:
+def test_a_path_that_would_mean_something_else_is_refused(resource: Resource, where: dict[str, str], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         resource.path(**where)
 
@@ -73,10 +71,7 @@ def test_an_error_reads_as_a_sentence_with_the_request_and_the_servers_words() -
     error = error_from(
         422, status("Invalid", "spec.x: must be positive", details=causes), request="POST /apis/a/v1/things"
     )
-    assert (
-        str(error)
-        == "the API server answered 422 Invalid to POST /apis/a/v1/things: spec.x: must be positive"
-    )
+    assert str(error) == "the API server answered 422 Invalid to POST /apis/a/v1/things: spec.x: must be positive"
     assert error.details["causes"][0]["field"] == "spec.x"
     assert "token" in str(error_from(401, status("Unauthorized"), request="GET /x"))
 
@@ -98,9 +93,7 @@ def test_a_proxys_page_in_place_of_a_status_is_told_shortened() -> None:
         (None, status("TooManyRequests"), None),
     ],
 )
-def test_retry_after_is_read_from_header_or_status(
-    header: str | None, body: str, seconds: float | None
-) -> None:
+def test_retry_after_is_read_from_header_or_status(header: str | None, body: str, seconds: float | None) -> None:
     assert error_from(429, body, retry_after=header).retry_after == seconds
 
 
@@ -119,9 +112,7 @@ def test_retry_after_is_read_from_header_or_status(
         (error_from(404, ""), True, False),
     ],
 )
-def test_only_what_was_refused_or_can_be_repeated_is_sent_again(
-    error: ApiError, repeatable: bool, again: bool
-) -> None:
+def test_only_what_was_refused_or_can_be_repeated_is_sent_again(error: ApiError, repeatable: bool, again: bool) -> None:
     assert (pause_before_retry(error, 1, repeatable=repeatable) is not None) == again
 
 

@@ -2,11 +2,14 @@
 """One attempt from contract to exit code, through the real process: what an operator and a user find afterwards."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from tests.hook_pod import HookPod, job_contract
+from tests.hook_pod import PATHS, HookPod, job_contract
 
 from sandbox_api.contract import CONTRACT_ENV, CONTRACT_FILE_ENV, Limits, contract_digest, encode_contract
 from sandbox_api.result import MESSAGE_BYTES
@@ -266,3 +269,33 @@ def test_files_on_the_volume_can_be_written_by_the_group(pod: HookPod) -> None:
 
     assert ended.output("0").stat().st_mode & 0o060 == 0o060
     assert ended.folder.stat().st_mode & 0o070 == 0o070
+
+
+def test_a_value_that_json_can_not_hold_fails_the_hook_and_not_the_message(pod: HookPod) -> None:
+    ended = pod.run(job_contract(extra={"do": "strange"}))
+
+    assert ended.code == 1
+    assert "a value that JSON can't hold" in str(ended.message.error)
+
+
+def test_a_sentence_that_is_no_text_and_an_error_without_words_still_end_with_a_message(pod: HookPod) -> None:
+    assert pod.run(job_contract(extra={"do": "surrogate"})).message.message == "wrote caf .jsonl"
+
+    mute = pod.run(job_contract(extra={"do": "mute"}, index=1))
+    assert mute.code == 1
+    assert mute.message.error is not None
+    assert mute.message.error.type == "Mute"
+
+
+def test_nothing_heavy_is_imported_before_the_hook() -> None:
+    program = (
+        "import sys, sandbox_runtime.run, sandbox_runtime.hooks as hooks\n"
+        "[hooks.load_hook(name) for name in hooks.BUILT_IN]\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    environ = {"PYTHONPATH": os.pathsep.join(str(path) for path in PATHS)}
+    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True)
+
+    assert "sandbox_runtime" in done.stdout.split()
+    heavy = {"data_juicer", "datasets", "numpy", "pandas", "pyarrow", "ray", "torch", "yaml", "matplotlib", "asyncio"}
+    assert heavy.isdisjoint(done.stdout.split())

@@ -59,7 +59,7 @@ def error_of(error: BaseException, memory: Memory, *, killed_before: int) -> Res
     if isinstance(error, Stopped):
         return ResultError(class_=error.class_, type=error.kind, message=plain_text(str(error), ERROR_BYTES))
     if killed > 0 or isinstance(error, MemoryError):
-        said = f"; the hook said: {_first_line(error)}" if str(error) else ""
+        said = f"; the hook said: {_first_line(error)}" if _words(error) else ""
         return ResultError(
             class_="OutOfMemory",
             type="OOMKilled" if killed > 0 else "MemoryError",
@@ -87,7 +87,7 @@ def _sentence(error: BaseException) -> str:
         return str(error)
     if isinstance(error, SystemExit):
         return f"the hook ended the process itself (exit code {error.code!r}) instead of returning a result"
-    said = str(error) or f"{type(error).__name__} without a message"
+    said = _words(error) or f"{type(error).__name__} without a message"
     if isinstance(error, subprocess.CalledProcessError) and error.stderr:
         tail = error.stderr.decode(errors="replace") if isinstance(error.stderr, bytes) else str(error.stderr)
         said = f"{said}\n{plain_text(tail, 500)}"
@@ -95,8 +95,15 @@ def _sentence(error: BaseException) -> str:
     return f"{said} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else said
 
 
+def _words(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "(an error that can't be shown)"
+
+
 def _first_line(error: BaseException) -> str:
-    return plain_text(str(error), 300).partition("\n")[0]
+    return plain_text(_words(error), 300).partition("\n")[0]
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+
 from sandbox_api.contract import InputRef, JobContract
 from sandbox_api.digest import sha256_of
 from sandbox_api.result import Result

@@ -60,7 +60,7 @@ class Tee:
         while True:
             ready, _, _ = select.select([self._read, self._wake_read], [], [], 0 if closing else None)
             if self._read in ready:
-                chunk = os.read(self._read, 65536)
+                chunk = os.read(self._read, min(65536, self._half))
                 if chunk:
                     self._write(chunk)
                     continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 
 
@@ -12,27 +13,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="sandbox-runtime", description="Runs one job of a sandbox experiment.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="run the job of the contract in SANDBOX_CONTRACT or SANDBOX_CONTRACT_FILE")
-    commands.add_parser("check", help="load every hook of this image; fails when one can't be")
     commands.add_parser("version", help="print versions of the runtime and its libraries")
-    command = parser.parse_args().command
-    if command == "run":
+    if parser.parse_args().command == "run":
+        # process 1 of a container ignores SIGTERM until somebody listens, and the imports take a while
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
         from .run import run
 
         code = run(os.environ)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)  # threads and exit handlers that libraries leave behind must not hold the pod or change its code
-    if command == "check":
-        from .hooks import BUILT_IN, load_hook
+    from .measures import versions
 
-        for name in BUILT_IN:
-            load_hook(name)
-            print(name)
-    else:
-        from .measures import versions
-
-        for name, version in versions().items():
-            print(name, version)
+    for name, version in versions().items():
+        print(name, version)
 
 
 if __name__ == "__main__":

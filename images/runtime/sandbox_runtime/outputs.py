@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sandbox_api.contract import JobContract
+from sandbox_api.digest import canonical_json
 from sandbox_api.hooks import HOOKS
 from sandbox_api.result import Output
 
-from .errors import ConfigError
+from .errors import ConfigError, UserError
 from .files import digest_of, link_atomic
 from .hooks.base import Artifact, HookResult
 from .workspace import Workspace
@@ -52,9 +53,13 @@ def _output(value: Any, workspace: Workspace) -> Output:
         return Output(
             kind="path", path=workspace.relative(value.path), sha256=digest.sha256, bytes=digest.bytes, rows=value.rows
         )
-    if isinstance(value, list):
-        return Output(kind="list", value=[_element(item, workspace) for item in value])
-    return Output(kind="value", value=value)
+    kind: Literal["list", "value"] = "list" if isinstance(value, list) else "value"
+    plain = [_element(item, workspace) for item in value] if isinstance(value, list) else value
+    try:
+        canonical_json(plain).encode()
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the hook returned a value that JSON can't hold: {error}") from error
+    return Output(kind=kind, value=plain)
 
 
 def _element(item: Any, workspace: Workspace) -> Any:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+
 from sandbox_api import contract as wire
 from sandbox_api.contract import JobContract, contract_digest
 from sandbox_api.hooks import HOOKS
@@ -172,7 +173,7 @@ class Attempt:
         figures = finite_metrics(done.metrics, "metrics")
         return self._result(
             outcome="Succeeded",
-            message=done.message,
+            message=plain_text(done.message, 300),
             outputs=outputs,
             metrics={f"{self._prefix()}.{name}" if name else self._prefix(): value for name, value in figures.items()},
             tables=[self.workspace.relative(path) for path in done.tables],
@@ -280,7 +281,7 @@ class Attempt:
 
 
 def _extra(hook: type, name: str, configured: dict[str, Any]) -> Any:
-    """`extraConfigs` checked against the hook's model. Raises ConfigError with the first field that is wrong."""
+    """`extraConfigs` checked against the hook's model. Raises ConfigError, a line for each field that is wrong."""
     model: type[BaseModel] | None = getattr(hook, "extra", None) or (HOOKS[name].extra if name in HOOKS else None)
     if model is None:
         return configured

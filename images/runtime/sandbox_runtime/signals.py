@@ -83,7 +83,7 @@ class Stop:
         if self.reason is None:
             message = f"the job's time of {self._out_of_time} s (timeouts.active) ran out"
             self.reason = Stopped("Timeout", "Timeout", message)
-            os.kill(os.getpid(), signal.SIGTERM)  # only a signal reaches a main thread that waits
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)  # wakes it where it waits
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self._told:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
+
 from sandbox_api.contract import JobContract, attempt_folder, contract_digest, experiment_folder
 from sandbox_api.result import Output, Result
 

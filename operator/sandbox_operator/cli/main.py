@@ -50,7 +50,7 @@ def watch(context: typer.Context, name: Name, namespace: Namespace = None) -> No
 
     status, where = _with_cluster(context, namespace, run)
     console.print()
-    console.print(report(name, where, status))
+    console.print(report(name, where, status), crop=False)
     if status.outcome != "Succeeded":
         ready = next((c for c in status.conditions if c.type == "Ready"), None)
         _fail(f"{name}: {ready.message}" if ready else f"{name}: {status.outcome}")
@@ -65,7 +65,7 @@ def show(context: typer.Context, name: Name, namespace: Namespace = None) -> Non
         return ExperimentStatus.model_validate(item.get("status") or {})
 
     status, where = _with_cluster(context, namespace, run)
-    console.print(report(name, where, status))
+    console.print(report(name, where, status), crop=False)
 
 
 @app.command()

@@ -71,7 +71,7 @@ def report(name: str, namespace: str, status: ExperimentStatus) -> RenderableTyp
         f"Logs of a hook: kubectl -n {namespace} logs -l sandbox.datajuicer.io/experiment={name} --prefix --tail=-1",
         f"The files:      on the claim {claim}, at the paths above; mount it in a pod of yours",
     )
-    return Group(*parts, Text(), *(Text(hint, "dim") for hint in hints))
+    return Group(*parts, Text(), *(_whole_line(hint, "dim") for hint in hints))
 
 
 def comparison_table(status: ExperimentStatus) -> Table:
@@ -105,14 +105,19 @@ def _bounds(status: ExperimentStatus) -> Table | None:
     return table
 
 
-def _artifacts(status: ExperimentStatus) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column("name", no_wrap=True)
-    table.add_column("path", overflow="fold")
-    for job in status.jobs:
-        for output, value in (job.outputs or {}).items():
-            table.add_row(f"{job.meta_name}.{output}", str(value))
-    return table
+def _artifacts(status: ExperimentStatus) -> RenderableType:
+    named = [
+        (f"{job.meta_name}.{output}", str(value))
+        for job in status.jobs
+        for output, value in (job.outputs or {}).items()
+    ]
+    width = max((len(name) for name, _ in named), default=0)
+    return Group(*(_whole_line(f"{name:<{width}}  {value}") for name, value in named))
+
+
+def _whole_line(text: str, style: str = "") -> Text:
+    """A line that is never broken: paths and commands are there to be copied."""
+    return Text(text, style, no_wrap=True, overflow="ignore")
 
 
 def _words(job: JobStatus) -> str:

@@ -48,9 +48,7 @@ class Credential:
                 self._read_at = time.monotonic()
             return self._value, self._read_at
 
-    async def __call__(
-        self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
+    async def __call__(self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         """aiohttp's client middleware: sign the request, and once more with a newer token after a 401."""
         value, read_at = await self.header()
         if value is not None:
@@ -114,9 +112,7 @@ def in_cluster(account: Path = SERVICE_ACCOUNT) -> Connection:
     """
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     if not host:
-        raise ConfigError(
-            "KUBERNETES_SERVICE_HOST is not set: this process does not run in a pod; use a kubeconfig"
-        )
+        raise ConfigError("KUBERNETES_SERVICE_HOST is not set: this process does not run in a pod; use a kubeconfig")
     token, authority, namespace = account / "token", account / "ca.crt", account / "namespace"
     for file in (token, authority):
         if not file.is_file():

@@ -109,9 +109,7 @@ def error_from(
     answer = body if isinstance(body, Mapping) else _status_object(body)
     reason = str(answer.get("reason") or "")
     kind = (
-        AlreadyExists
-        if reason == "AlreadyExists"
-        else _CLASSES.get(status, ServerError if status >= 500 else ApiError)
+        AlreadyExists if reason == "AlreadyExists" else _CLASSES.get(status, ServerError if status >= 500 else ApiError)
     )
     details = answer.get("details")
     details = details if isinstance(details, Mapping) else {}

@@ -115,9 +115,7 @@ class Informer(Generic[T]):
                 await self._watch(self._watch_from)
                 if self.last_activity != heard:
                     continue
-                raise Unreachable(
-                    "the stream ended before it said anything", request=f"WATCH {self.resource.plural}"
-                )
+                raise Unreachable("the stream ended before it said anything", request=f"WATCH {self.resource.plural}")
             except ApiError as error:
                 self._failures += 1
                 self.last_error = str(error)
@@ -186,9 +184,7 @@ class Informer(Generic[T]):
         try:
             return self._project(item)
         except Exception:  # one object that can't be read must not blind us to all others
-            log.exception(
-                "%s %s/%s can't be read; going on with what was known of it", self.resource.kind, *key
-            )
+            log.exception("%s %s/%s can't be read; going on with what was known of it", self.resource.kind, *key)
             return self._store.get(key)
 
     def _change(self, key: Key, new: T | None, version: int) -> None:

@@ -23,9 +23,7 @@ class Resource:
         """What `apiVersion` says in a manifest of this kind: `v1` or `batch/v1`."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
-    def path(
-        self, *, namespace: str | None = None, name: str | None = None, subresource: str | None = None
-    ) -> str:
+    def path(self, *, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
         """The URL path of the collection, of one object when `name` is given, or of one of its subresources.
 
         A namespaced collection without a namespace is that of all namespaces. Raises ValueError where the
@@ -41,9 +39,7 @@ class Resource:
         if name is not None and namespace is None and self.namespaced:
             raise ValueError(f"{self.kind} {name!r} lives in a namespace; say which")
         if subresource is not None and name is None:
-            raise ValueError(
-                f"{self.kind}: the subresource {subresource!r} belongs to one object; give its name"
-            )
+            raise ValueError(f"{self.kind}: the subresource {subresource!r} belongs to one object; give its name")
         parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
         if namespace is not None:
             parts += ["namespaces", quote(namespace, safe="")]

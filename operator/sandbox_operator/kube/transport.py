@@ -35,9 +35,7 @@ def pause_before_retry(error: ApiError, failures: int, *, repeatable: bool) -> f
     503, 504) may have been carried out, so only a repeatable one is. `Retry-After` is obeyed up to
     `LONGEST_REQUESTED_PAUSE`.
     """
-    broken = isinstance(error, Unreachable) or (
-        isinstance(error, ServerError) and error.status in {500, 502, 503, 504}
-    )
+    broken = isinstance(error, Unreachable) or (isinstance(error, ServerError) and error.status in {500, 502, 503, 504})
     if failures >= TRIES or not (isinstance(error, TooManyRequests) or (broken and repeatable)):
         return None
     return max(exponential(failures, 0.1, 5.0), min(error.retry_after or 0.0, LONGEST_REQUESTED_PAUSE))
@@ -90,9 +88,7 @@ class Transport:
         while True:
             self.counts[what] += 1
             try:
-                async with self.answer(
-                    method, path, query=query, data=data, content_type=content_type
-                ) as response:
+                async with self.answer(method, path, query=query, data=data, content_type=content_type) as response:
                     return await response.read()
             except ApiError as error:
                 failures += 1
@@ -123,9 +119,7 @@ class Transport:
         )
         headers = {} if data is None else {"Content-Type": content_type}
         try:
-            async with self._session.request(
-                method, url, data=data, headers=headers, timeout=limits
-            ) as response:
+            async with self._session.request(method, url, data=data, headers=headers, timeout=limits) as response:
                 if response.status >= 400:
                     after = response.headers.get("Retry-After")
                     text = await response.read()

@@ -7,7 +7,7 @@ The result depends on the spec alone, so it may be kept for as long as the spec'
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,12 +18,18 @@ from sandbox_api.experiment import ExperimentSpec, JobConfig, JobLists, PodProfi
 from sandbox_api.hooks import HOOKS, STAGES, Hook
 
 from ..build.job import limits_of
-from .configs import check_configs, effective
-from .references import Producer, Reference, did_you_mean, normal_path, path_references, resolve
+from .configs import check_configs, effective, value_at
+from .exclusive import exclusive_problems
+from .profiles import profile_problems, secret_problems
+from .references import Producer, Reference, Written, did_you_mean, normal_path, path_references, resolve
 from .retry import Budgets, budgets_of
+from .schema import schema_problems
 from .unsupported import unsupported_in_job, unsupported_in_spec
 
 ANONYMOUS = "anonymous"
+PROBE_HOOK = "ProbeViaAnalyzerHook"
+PROBE_OUTPUT = HOOKS[PROBE_HOOK].outputs.index("overall")
+"""What a refine job reads of its probe."""
 LISTS = dict(
     zip(
         STAGES,
@@ -80,39 +86,51 @@ def compile_spec(raw: Mapping[str, Any]) -> Compiled:
     try:
         spec = ExperimentSpec.model_validate(raw)
     except ValidationError as error:
-        return Compiled(None, problems=tuple(_schema_problems(error)))
-    problems = [*unsupported_in_spec(spec)]
+        return Compiled(None, problems=tuple(schema_problems(error)))
+    problems = [*exclusive_problems(spec), *unsupported_in_spec(spec), *profile_problems(spec)]
     jobs = [*_drafts(spec, problems)]
     if not jobs and not spec.pipelines:
         problems.append(
             "spec: there is no job; write at least one in probeJobConfigs, refineRecipeJobConfigs,"
             " executionJobConfigs or evaluationJobConfigs"
         )
-    producers = [_producer(job) for job in jobs]
-    problems += _clashes(producers)
-    planned = []
-    for number, job in enumerate(jobs):
-        inputs, wrong = _inputs(job, tuple(producers[:number]), tuple(producers[number + 1 :]))
+    volumes = tuple(volume.name for volume in spec.inputs)
+    later = [_producer(job) for job in jobs]
+    earlier: list[Producer] = []
+    planned: list[PlannedJob] = []
+    recipes: dict[Reference, Any] = {}
+    """What is known of the Data-Juicer configurations that refine jobs write."""
+    for job in jobs:
+        del later[0]
+        inputs, wrong = _inputs(job, tuple(earlier), tuple(later))
         problems += wrong
-        problems += check_configs(job.config, job.hook, job.where, inputs, tuple(volume.name for volume in spec.inputs))
+        if job.hook.available:
+            problems += check_configs(job.config, job.hook, job.where, inputs, volumes)
+        recipe = recipes.get(inputs["djConfigs"]) if "djConfigs" in inputs else None
+        earlier.append(_producer(job, recipe))
+        if "recipe" in job.hook.outputs:
+            name = job.outputs[job.hook.outputs.index("recipe")]
+            recipes[Reference(job.id, name)] = effective(job.config)["djConfigs"] or recipe
         planned.append(replace(job, inputs=inputs))
+    problems += _name_clashes(planned)
+    problems += _file_clashes(earlier)
     problems += _comparison_problems(spec, planned)
-    warnings = [
-        f"{job.where}.hook: {job.hook.name} belongs to {' or '.join(job.hook.stages)} jobs; it runs here as well"
-        for job in planned if job.stage not in job.hook.stages
-    ]  # fmt: skip
-    return Compiled(spec, tuple(planned), tuple(problems), tuple(warnings))
+    return Compiled(spec, tuple(planned), tuple(problems), tuple(_warnings(spec, planned)))
 
 
-def _schema_problems(error: ValidationError) -> Iterator[str]:
-    for entry in error.errors():
-        path = "spec"
-        for part in entry["loc"]:
-            path += f"[{part}]" if isinstance(part, int) else f".{part}"
-        if entry["type"] == "extra_forbidden":
-            yield f"{path}: there is no such field; check the spelling with kubectl explain"
-        else:
-            yield f"{path}: {entry['msg'][0].lower()}{entry['msg'][1:]}"
+def _warnings(spec: ExperimentSpec, jobs: list[PlannedJob]) -> Iterator[str]:
+    """What will run, but perhaps not as it was meant."""
+    for job in jobs:
+        if job.stage not in job.hook.stages:
+            lists = " or ".join(job.hook.stages)
+            yield f"{job.where}.hook: {job.hook.name} belongs to {lists} jobs; it runs here as well"
+        for target in job.config.local or {}:
+            if target.split(".")[0] in job.inputs:
+                yield f'{job.where}.local["{target}"]: has no effect; an input replaces the whole configuration after it'
+    used = {job.hook.image for job in jobs}
+    for name in spec.images:
+        if name not in used:
+            yield f"spec.images.{name}: no job here runs on it; the images in use are {', '.join(sorted(used))}"
 
 
 def _drafts(spec: ExperimentSpec, problems: list[str]) -> Iterator[PlannedJob]:
@@ -120,12 +138,12 @@ def _drafts(spec: ExperimentSpec, problems: list[str]) -> Iterator[PlannedJob]:
     taken = {job.meta_name for _, _, _, job in _written(spec) if job.meta_name}
     used: Counter[str] = Counter()
     for where, stage, index, config in _written(spec):
-        problems += unsupported_in_job(config, where)
+        problems += [*unsupported_in_job(config, where), *secret_problems(config, where)]
         hook = HOOKS.get(config.hook)
         if hook is None:
             problems.append(f"{where}.hook: there is no hook {config.hook!r}{did_you_mean(config.hook, HOOKS)}")
-            continue
-        if not hook.available:
+            hook = _unknown(config)
+        elif not hook.available:
             problems.append(f"{where}.hook: {hook.name} is not in this version yet")
         meta_name = config.meta_name
         while meta_name is None:
@@ -158,6 +176,12 @@ def _drafts(spec: ExperimentSpec, problems: list[str]) -> Iterator[PlannedJob]:
         )
 
 
+def _unknown(config: JobConfig) -> Hook:
+    """A stand-in that can be referred to in any way, so that one misspelt hook is one mistake."""
+    outputs = tuple(config.output or ())
+    return Hook(config.hook, config.meta_name or "unknown", STAGES, outputs, figures=r".*", available=False)
+
+
 def _written(lists: JobLists) -> Iterator[tuple[str, str, int, JobConfig]]:
     for stage, name in LISTS.items():
         key = type(lists).model_fields[name].alias
@@ -183,43 +207,64 @@ def _time_limits(*layers: Timeouts | None) -> TimeLimits:
     return TimeLimits(**given)
 
 
-def _producer(job: PlannedJob) -> Producer:
+def _producer(job: PlannedJob, recipe: Any = None) -> Producer:
+    """What other jobs may refer to. `recipe` is the configuration that an input brings, as far as it is known."""
     configs = effective(job.config)
-    writes: dict[str, str] = {}
-    for target, output in job.hook.writes.items():
-        value: Any = configs
-        for part in target.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        if isinstance(value, str):
-            writes[normal_path(value)] = job.outputs[job.hook.outputs.index(output)]
-    return Producer(job.id, job.where, job.hook, job.pipeline, job.meta_name, job.outputs, writes)
+    if recipe is not None and not isinstance(configs["djConfigs"], Mapping):
+        configs["djConfigs"] = recipe
+    absent = {
+        job.outputs[job.hook.outputs.index(output)]: target
+        for output, target in job.hook.only_with.items()
+        if isinstance(configs[target.split(".")[0]], Mapping) and not value_at(job.config, configs, target)
+    }
+    writes: dict[str, Written] = {}
+    for target, result in job.hook.writes.items():
+        output = job.outputs[job.hook.outputs.index(result)]
+        path = value_at(job.config, configs, target)
+        if isinstance(path, str) and output not in absent:
+            writes[normal_path(path)] = Written(output, target)
+    outputs = tuple(output for output in job.outputs if output not in absent)
+    return Producer(job.id, job.where, job.hook, job.pipeline, job.meta_name, outputs, writes, absent)
 
 
-def _clashes(producers: list[Producer]) -> Iterator[str]:
-    """Two jobs that would answer to one name, or write one file."""
-    names: dict[tuple[str, str, str], Producer] = {}
+def _name_clashes(jobs: Sequence[PlannedJob]) -> Iterator[str]:
+    """A metaName is one job's, or a refine job's and its probe's, whose outputs then differ."""
+    owners: dict[tuple[str, str], list[PlannedJob]] = {}
+    for job in jobs:
+        double = next((name for name in job.outputs if job.outputs.count(name) > 1), None)
+        if double is not None:
+            order = ", ".join(job.hook.outputs)
+            yield f"{job.where}.output: two results would be named {double!r}; the results are {order}, in this order"
+        others = owners.setdefault((job.pipeline, job.meta_name), [])
+        probe = job.inputs.get("probe")
+        if others and not (len(others) == 1 and probe is not None and probe.job_id == others[0].id):
+            yield (
+                f"{job.where}.metaName: {job.meta_name!r} is already the name of {others[0].where};"
+                " give one of them another"
+            )
+        elif shared := next((name for other in others for name in job.outputs if name in other.outputs), None):
+            yield f"{job.where}.output: {others[0].where} has an output {shared!r} under the same metaName; rename one"
+        others.append(job)
+
+
+def _file_clashes(producers: Sequence[Producer]) -> Iterator[str]:
+    """Two jobs that would write one file."""
     files: dict[str, Producer] = {}
-    told: set[tuple[str, str]] = set()
     for producer in producers:
-        for output in producer.outputs:
-            first = names.setdefault((producer.pipeline, producer.meta_name, output), producer)
-            if first is not producer and (first.where, producer.where) not in told:
-                told.add((first.where, producer.where))
-                yield (
-                    f"{producer.where}.metaName: {producer.meta_name!r} with the output {output!r} is already"
-                    f" {first.where}; give one of them another metaName"
-                )
-        for path in producer.writes:
+        for path, written in producer.writes.items():
             first = files.setdefault(path, producer)
             if first is not producer:
-                yield f"{producer.where}: {path!r} is already written by {first.where}; give one of them another path"
+                yield (
+                    f"{producer.where}.{written.target}: {path!r} is already written by"
+                    f" {first.where}.{first.writes[path].target}; give one of them another path"
+                )
 
 
 def _inputs(
     job: PlannedJob, earlier: tuple[Producer, ...], later: tuple[Producer, ...]
 ) -> tuple[dict[str, Reference], list[str]]:
     """Every input of a job by target. What `input` says wins over a path that happens to be another job's file."""
-    found, problems = path_references(effective(job.config), job.hook.writes, job.where, earlier, later)
+    found, problems = path_references(effective(job.config), job.where, earlier, later)
     for target, text in (job.config.input or {}).items():
         where = f'{job.where}.input["{target}"]'
         root = target.split(".", 1)[0]
@@ -244,13 +289,15 @@ def _inputs(
 
 def _probe_of(job: PlannedJob, earlier: tuple[Producer, ...]) -> Reference | str:
     name = job.config.probe or job.meta_name
-    probes = {p.meta_name: p for p in earlier if p.hook.name == "ProbeViaAnalyzerHook" and p.pipeline == job.pipeline}
+    probes = {p.meta_name: p for p in earlier if p.pipeline == job.pipeline and p.hook.name == PROBE_HOOK}
     if name in probes:
-        probe = probes[name]
-        return Reference(probe.job_id, probe.outputs[probe.hook.outputs.index("overall")])
+        return Reference(probes[name].job_id, probes[name].outputs[PROBE_OUTPUT])
+    misspelt = next((p for p in earlier if p.meta_name == name and p.hook.name not in HOOKS), None)
+    if misspelt is not None:
+        return Reference(misspelt.job_id, "overall")
     field_name = "probe" if job.config.probe else "metaName"
     return (
-        f"{job.where}.{field_name}: no ProbeViaAnalyzerHook before this job has the metaName {name!r};"
+        f"{job.where}.{field_name}: no {PROBE_HOOK} before this job has the metaName {name!r};"
         f" give it the metaName of its probe, or set probe{did_you_mean(name, probes)}"
     )
 

@@ -25,7 +25,7 @@ class Headline:
     """What is to be said of the experiment as a whole."""
 
     outcome: Outcome
-    reason: Reason
+    reason: str
     message: str
     stalled: bool = False
     """Nothing will go on until a person does something."""
@@ -39,7 +39,7 @@ def conditions_of(
     outcome = headline.outcome
     finished = outcome in ("Succeeded", "Failed", "Stopped")
     reason, message = headline.reason, headline.message
-    wanted: list[tuple[str, Truth, Reason, str]] = [
+    wanted: list[tuple[str, Truth, str, str]] = [
         ("Ready", "True" if outcome == "Succeeded" else "False", reason, message),
         ("Succeeded", "True" if outcome == "Succeeded" else "False" if finished else "Unknown", reason, message),
     ]
@@ -55,7 +55,7 @@ def conditions_of(
     known = {condition.type: condition for condition in previous}
     if claim is None and "StorageReady" in known:
         storage = known["StorageReady"]
-        wanted.append(("StorageReady", storage.status, Reason(storage.reason), storage.message))
+        wanted.append(("StorageReady", storage.status, storage.reason, storage.message))
     return [
         Condition(
             type=kind,

@@ -15,88 +15,174 @@ from sandbox_api.contract import INPUTS, WORKSPACE
 from sandbox_api.data_juicer import configuration_problems
 from sandbox_api.experiment import JobConfig
 from sandbox_api.hooks import Hook
+from sandbox_api.paths import data_sets_in, paths_in
 
-from .references import Reference, normal_path, strings_in
+from .references import Reference, did_you_mean, normal_path
 
-PATH_KEYS = {"dataset_path", "export_path", "work_dir", "path_k_sigma_recipe", "ds_cache_dir", "validators"}
+ROOTS = ("djConfigs", "extraConfigs")
+_LATER = None
+"""Stands in a configuration for what an input will bring."""
 
 
 def effective(config: JobConfig) -> dict[str, Any]:
-    """Both configurations of a job with `local` applied, as `{"djConfigs": ..., "extraConfigs": ...}`."""
-    configs: dict[str, Any] = {"djConfigs": config.dj_configs, "extraConfigs": config.extra_configs}
+    """Both configurations of a job with `local` applied, as `{"djConfigs": ..., "extraConfigs": ...}`.
+
+    One that `input` replaces as a whole is None. One that is a path stays that text: only the pod can see into it.
+    """
+    replaced = set(config.input or ())
+    given = {"djConfigs": config.dj_configs, "extraConfigs": config.extra_configs}
+    configs: dict[str, Any] = {root: None if root in replaced else value for root, value in given.items()}
     for target, value in (config.local or {}).items():
-        configs = _with(configs, target.split("."), value)
+        try:
+            configs = placed(configs, target, value)
+        except LookupError:
+            continue  # check_configs tells it
     return configs
 
 
-def _with(tree: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:
-    head, *rest = path
-    if not rest:
-        return {**tree, head: value}
-    below = tree.get(head)
-    return {**tree, head: _with(below if isinstance(below, Mapping) else {}, rest, value)}
+def placed(configs: Mapping[str, Any], target: str, value: Any) -> dict[str, Any]:
+    """Configurations with one key set. Raises LookupError with a sentence when there is no such place."""
+    root, *path = target.split(".")
+    if root not in ROOTS or not path or not all(path):
+        raise LookupError("a target is djConfigs.<key> or extraConfigs.<key>")
+    if isinstance(configs[root], str):
+        return dict(configs)
+    return {**configs, root: _with(configs[root], path, value, root)}
+
+
+def _with(tree: Any, path: list[str], value: Any, where: str) -> Any:
+    if not path:
+        return value
+    key, *rest = path
+    if isinstance(tree, list):
+        if not key.isdigit() or int(key) >= len(tree):
+            raise LookupError(f"{where}.{key} does not exist; the list there has {len(tree)} elements, from 0")
+        number = int(key)
+        return [*tree[:number], _with(tree[number], rest, value, f"{where}.{key}"), *tree[number + 1 :]]
+    if tree is not None and not isinstance(tree, Mapping):
+        raise LookupError(f"{where} holds no keys, so {key!r} can't be set in it")
+    below = (tree or {}).get(key)
+    return {**(tree or {}), key: _with(below, rest, value, f"{where}.{key}")}
+
+
+def value_at(config: JobConfig, configs: Mapping[str, Any], target: str) -> Any:
+    """What stands at a target; `local` is seen even where the rest is a path."""
+    if target in (config.local or {}):
+        return (config.local or {})[target]
+    value: Any = configs
+    for part in target.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def check_configs(
     config: JobConfig, hook: Hook, where: str, inputs: Mapping[str, Reference], volumes: tuple[str, ...]
 ) -> Iterator[str]:
     """A sentence for each mistake in a job's configurations."""
-    for target in config.local or {}:
-        if target.split(".", 1)[0] not in ("djConfigs", "extraConfigs") or "." not in target:
-            yield f'{where}.local["{target}"]: a target is djConfigs.<key> or extraConfigs.<key>'
     configs = effective(config)
-    dj, extra = configs["djConfigs"], configs["extraConfigs"]
-    for name, value in (("djConfigs", dj), ("extraConfigs", extra)):
+    yield from _target_problems(config, configs, where)
+    for name, value in (("djConfigs", config.dj_configs), ("extraConfigs", config.extra_configs)):
         if value is not None and not isinstance(value, str | Mapping):
-            yield f"{where}.{name}: write an object, or the path of a .yaml or .json file, not {type(value).__name__}"
+            yield f"{where}.{name}: write an object, or the path of a .yaml or .json file, not {_kind(value)}"
         if isinstance(value, str) and not value.endswith((".yaml", ".yml", ".json")) and name not in inputs:
             yield f"{where}.{name}: {value!r} is not the path of a .yaml, .yml or .json file"
-    if hook.reads_dj:
-        if isinstance(dj, Mapping):
-            yield from (f"{where}.djConfigs{problem}" for problem in configuration_problems(dj))
-            named = {"dataset_path", "dataset", "generated_dataset_config"} & set(dj)
-            if not named and not {"djConfigs", "djConfigs.dataset_path"} & set(inputs):
-                yield f"{where}.djConfigs.dataset_path: name the data set to read, or fill it with input"
-        elif dj is None and not any(target.split(".")[0] == "djConfigs" for target in inputs):
-            yield f"{where}.djConfigs: {hook.name} needs a Data-Juicer configuration, inline, as a path or by input"
-    elif dj is not None:
-        yield f"{where}.djConfigs: {hook.name} reads no Data-Juicer configuration; leave it out"
-    if extra is None or isinstance(extra, Mapping):
-        filled = {target.split(".")[1] for target in inputs if target.startswith("extraConfigs.")}
-        yield from _extra_problems(hook, {**(extra or {})}, filled, where)
-    for target, value in strings_in(configs):
-        if target.rsplit(".", 1)[-1] in PATH_KEYS and target not in inputs:
-            yield from _path_problems(value, f"{where}.{target}", volumes)
+    yield from _dj_problems(hook, configs["djConfigs"], where, inputs)
+    extra = configs["extraConfigs"]
+    if "extraConfigs" not in inputs and (extra is None or isinstance(extra, Mapping)):
+        yield from _extra_problems(hook, extra or {}, inputs, where)
+    written = {f"{where}.{target}" for target in hook.writes}
+    for target, text in _paths(config, configs):
+        if target not in inputs:
+            yield from _path_problems(text, f"{where}.{target}", volumes, f"{where}.{target}" in written)
 
 
-def _extra_problems(hook: Hook, extra: Mapping[str, Any], filled: set[str], where: str) -> Iterator[str]:
+def _paths(config: JobConfig, configs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every path that can be seen, by target; where a configuration is a path, that one and those that `local` sets."""
+    for root, value in configs.items():
+        yield from paths_in(value, root)
+        if isinstance(value, str):
+            yield root, value
+    for target, value in (config.local or {}).items():
+        root, _, key = target.rpartition(".")
+        if isinstance(configs.get(target.split(".")[0]), str):
+            yield from paths_in({key: value}, root)
+
+
+def _target_problems(config: JobConfig, configs: Mapping[str, Any], where: str) -> Iterator[str]:
+    """Keys of `local` and `input` that name no place in a configuration."""
+    for name, targets in (("local", config.local or {}), ("input", config.input or {})):
+        for target in targets:
+            if name == "input" and target in ROOTS:
+                continue
+            try:
+                placed(configs, target, _LATER)
+            except LookupError as error:
+                yield f'{where}.{name}["{target}"]: {error}'
+
+
+def _dj_problems(hook: Hook, dj: Any, where: str, inputs: Mapping[str, Reference]) -> Iterator[str]:
+    filled = [target for target in inputs if target.split(".")[0] == "djConfigs"]
+    if not hook.reads_dj:
+        if dj is not None or filled:
+            yield f"{where}.djConfigs: {hook.name} reads no Data-Juicer configuration; leave it out"
+        return
+    if dj is None and not filled:
+        yield f"{where}.djConfigs: {hook.name} needs a Data-Juicer configuration, inline, as a path or by input"
+    if "djConfigs" in filled or not (dj is None or isinstance(dj, Mapping)):
+        return
+    complete: dict[str, Any] = {"djConfigs": dj, "extraConfigs": None}
+    for target in filled:
+        if not target.removeprefix("djConfigs.process.").isdigit():  # a whole operator: nothing can be said of it yet
+            try:
+                complete = placed(complete, target, _LATER)
+            except LookupError:
+                continue
+    dj = complete["djConfigs"]
+    if dj is None:
+        return
+    yield from (f"{where}.djConfigs{problem}" for problem in configuration_problems(dj))
+    if hook.reads_data and not {"dataset_path", "dataset", "generated_dataset_config"} & set(dj):
+        yield f"{where}.djConfigs.dataset_path: name the data set to read, or fill it with input"
+
+
+def _extra_problems(hook: Hook, extra: Mapping[str, Any], inputs: Mapping[str, Reference], where: str) -> Iterator[str]:
+    filled = {target.split(".")[1] for target in inputs if target.startswith("extraConfigs.")}
+    known = {field.alias or name for name, field in hook.extra.model_fields.items()}
+    there_is = f"; it has: {', '.join(sorted(known)) or 'none'}"
+    for name in sorted(filled - known):
+        yield f"{where}.extraConfigs.{name}: {hook.name} has no such setting{there_is}"
     try:
         hook.extra.model_validate({key: value for key, value in extra.items() if key not in filled})
     except ValidationError as error:
         for entry in error.errors():
             path = "".join(f".{part}" for part in entry["loc"])
-            if entry["type"] == "missing" and str(entry["loc"][0]) in filled:
+            if entry["type"] == "missing" and entry["loc"][0] in filled:
                 continue
             if entry["type"] == "extra_forbidden":
-                known = ", ".join(field.alias or name for name, field in hook.extra.model_fields.items())
-                yield f"{where}.extraConfigs{path}: {hook.name} has no such setting; it has: {known or 'none'}"
+                close = did_you_mean(str(entry["loc"][-1]), known)
+                yield f"{where}.extraConfigs{path}: {hook.name} has no such setting{close or there_is}"
             else:
                 yield f"{where}.extraConfigs{path}: {entry['msg'][0].lower()}{entry['msg'][1:]}"
 
 
-def _path_problems(path: str, where: str, volumes: tuple[str, ...]) -> Iterator[str]:
-    normal = normal_path(path)
-    if normal.startswith("/"):
-        if not normal.startswith((f"{WORKSPACE}/", f"{INPUTS}/")):
+def _path_problems(text: str, where: str, volumes: tuple[str, ...], is_written: bool) -> Iterator[str]:
+    for path in data_sets_in(text):
+        normal = normal_path(path)
+        if normal.startswith("/") and not f"{normal}/".startswith(f"{WORKSPACE}/"):
             yield (
                 f"{where}: {path!r} lies outside the workspace; use a relative path,"
                 f" or one under {WORKSPACE} or {INPUTS}"
             )
-        name = normal.removeprefix(f"{INPUTS}/").split("/")[0] if normal.startswith(f"{INPUTS}/") else None
-    elif normal.startswith(".."):
-        yield f"{where}: {path!r} leads out of the workspace"
-        name = None
-    else:
-        name = normal.split("/")[1] if normal.startswith("inputs/") else None
-    if name is not None and name not in volumes:
-        yield f"{where}: spec.inputs has no {name!r}"
+        elif normal == ".." or normal.startswith("../"):
+            yield f"{where}: {path!r} leads out of the workspace"
+        elif normal.startswith("inputs/"):
+            name = normal.split("/")[1]
+            if name not in volumes:
+                yield f"{where}: spec.inputs has no {name!r}{did_you_mean(name, volumes)}"
+            elif is_written:
+                yield f"{where}: {path!r} lies in an input, which is read-only; give a path such as outputs/..."
+
+
+def _kind(value: Any) -> str:
+    kinds = {bool: "true or false", int: "a number", float: "a number", list: "a list"}
+    return kinds.get(type(value), type(value).__name__)

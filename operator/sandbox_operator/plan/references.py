@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-from sandbox_api.hooks import Hook
+from sandbox_api.contract import INPUTS
+from sandbox_api.hooks import HOOKS, Hook
+
+_WRITTEN = {target for hook in HOOKS.values() for target in hook.writes}
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,15 @@ class Reference:
 
     job_id: str
     output: str
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file that a job's configuration says it writes."""
+
+    output: str
+    target: str
+    """The configuration key that names it."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +47,10 @@ class Producer:
     pipeline: str
     meta_name: str
     outputs: tuple[str, ...]
-    writes: Mapping[str, str]
-    """Normalised path -> output."""
+    writes: Mapping[str, Written] = field(default_factory=dict)
+    """By normalised path."""
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """Outputs it will not make, and the configuration key that would change that."""
 
 
 def resolve(text: str, where: str, earlier: tuple[Producer, ...], later: tuple[Producer, ...]) -> Reference | str:
@@ -49,6 +63,8 @@ def resolve(text: str, where: str, earlier: tuple[Producer, ...], later: tuple[P
         last = earlier[-1]
         if _has(last, output):
             return Reference(last.job_id, output)
+        if output in last.absent:
+            return _told_absent(where, last, output)
         hint = did_you_mean(output, last.outputs)
         return f"{where}: the job before this one ({last.meta_name}) has no output {output!r}{hint}"
     if len(parts) < 3:
@@ -61,6 +77,8 @@ def resolve(text: str, where: str, earlier: tuple[Producer, ...], later: tuple[P
     for producer in named:
         if _has(producer, output):
             return Reference(producer.job_id, output)
+        if output in producer.absent:
+            return _told_absent(where, producer, output)
     if any((p.pipeline, p.meta_name) == (pipeline, meta_name) for p in later):
         return f"{where}: {text!r} is an output of a job that runs later; only earlier jobs can be referred to"
     known = [f"{p.pipeline}.{p.meta_name}.{name}" for p in earlier for name in p.outputs]
@@ -71,26 +89,30 @@ def resolve(text: str, where: str, earlier: tuple[Producer, ...], later: tuple[P
     return f"{where}: {what}{did_you_mean(text, known)}"
 
 
+def _told_absent(where: str, producer: Producer, output: str) -> str:
+    key = producer.absent[output]
+    return f"{where}: {producer.meta_name} makes {output!r} only with {key}: true ({producer.where})"
+
+
 def path_references(
     configs: Mapping[str, Any],
-    own: Mapping[str, str],
     where: str,
     earlier: tuple[Producer, ...],
     later: tuple[Producer, ...],
 ) -> tuple[dict[str, Reference], list[str]]:
     """References that stand in a configuration as plain paths, by target, and problems with such paths.
 
-    `configs` holds `djConfigs` and `extraConfigs` as written; `own` names the keys this job itself writes.
+    `configs` holds `djConfigs` and `extraConfigs` as written. A key that names what some hook writes is never read.
     """
     found: dict[str, Reference] = {}
     problems: list[str] = []
     for target, value in strings_in(configs):
-        if target in own:
+        if target in _WRITTEN:
             continue
         path = normal_path(value)
         writer = next((p for p in reversed(earlier) if path in p.writes), None)
         if writer is not None:
-            found[target] = Reference(writer.job_id, writer.writes[path])
+            found[target] = Reference(writer.job_id, writer.writes[path].output)
         else:
             after = next((p for p in later if path in p.writes), None)
             if after is not None:
@@ -111,7 +133,8 @@ def strings_in(configs: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[s
 
 def normal_path(path: str) -> str:
     """One spelling for a path that users may write in several ways."""
-    return posixpath.normpath(path)
+    normal = posixpath.normpath(path)
+    return normal[1:] if f"{normal}/".startswith(f"{INPUTS}/") else normal
 
 
 def _has(producer: Producer, name: str) -> bool:

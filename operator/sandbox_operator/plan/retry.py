@@ -62,10 +62,10 @@ def may_retry(failures: Failures, error: ErrorClass, budgets: Budgets) -> bool:
 def delay(uid: str, job_id: str, attempt: int, failures: Failures, budgets: Budgets) -> float:
     """Seconds from a failed attempt to the next one.
 
-    Doubles with each failure, up to `max_backoff`, times a jitter in [0.8, 1.2) that is a function of (experiment uid,
-    job id, attempt), so that a restarted operator decides the same.
+    Doubles with each failure, times a jitter in [0.8, 1.2) that is a function of (experiment uid, job id, attempt), so
+    that a restarted operator decides the same; never more than `max_backoff`.
     """
     count = failures.user + failures.infra + failures.preempted
-    base = min(budgets.backoff * 2 ** min(max(count - 1, 0), 30), budgets.max_backoff)
     digest = hashlib.sha256(f"{uid}/{job_id}/{attempt}".encode()).digest()
-    return float(base) * (0.8 + 0.4 * int.from_bytes(digest[:4], "big") / 2**32)
+    jitter = 0.8 + 0.4 * int.from_bytes(digest[:4], "big") / 2**32
+    return min(budgets.backoff * 2 ** min(max(count - 1, 0), 30) * jitter, float(budgets.max_backoff))

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
-from sandbox_api.experiment import ExperimentSpec, JobConfig
+from sandbox_api.experiment import ExperimentSpec, JobConfig, Keep, StageFailure
+from sandbox_api.hooks import HOOKS
 
 _SPEC = {
     "pipelines": "write the four job lists",
@@ -35,6 +36,8 @@ _JOB = {
     "depends_on": "jobs run in the order of the lists",
     "on_failure": "a failed job ends the experiment",
 }
+_HARMLESS: tuple[object, ...] = (None, [], {}, "Fail", StageFailure(), Keep())
+"""Values that ask for nothing but what happens anyhow."""
 
 
 def unsupported_in_spec(spec: ExperimentSpec) -> Iterator[str]:
@@ -49,7 +52,7 @@ def unsupported_in_spec(spec: ExperimentSpec) -> Iterator[str]:
 def unsupported_in_job(job: JobConfig, where: str) -> Iterator[str]:
     """A sentence for each field of a job that can't be done yet."""
     yield from _sentences(job, _JOB, where)
-    if job.type is not None:
+    if job.type is not None and job.hook in HOOKS and HOOKS[job.hook].available:
         yield f"{where}.type: {job.hook} has no components to choose from; leave type out"
 
 
@@ -57,5 +60,5 @@ def _sentences(model: BaseModel, table: dict[str, str], where: str) -> Iterator[
     for name, advice in table.items():
         field = type(model).model_fields[name]
         value = getattr(model, name)
-        if value != field.default and value not in (None, [], {}):
+        if value != field.default and value not in _HARMLESS:
             yield f"{where}.{field.alias}: this version can't do it yet; {advice}"

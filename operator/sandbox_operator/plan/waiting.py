@@ -7,6 +7,7 @@ Events of the Job and the pod (quota, mounts), which exist nowhere else.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from sandbox_api.status import Reason
@@ -15,6 +16,7 @@ from .facts import JobFact, PodFact, WarningFact
 
 _IMAGE_TROUBLE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 _CONFIG_TROUBLE = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+_NO_GPU = re.compile(r"insufficient (\S*gpu|nvidia\.com/|amd\.com/)")
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,9 @@ def _no_pod(warnings: tuple[WarningFact, ...]) -> Waiting:
 
 def _no_place(words: str) -> Waiting:
     lowered = words.lower()
-    if "insufficient nvidia.com/gpu" in lowered or "insufficient amd.com/gpu" in lowered:
+    if _NO_GPU.search(lowered):
         return Waiting(Reason.INSUFFICIENT_GPU, f"no node has the GPUs it asks for: {words}")
-    if "persistentvolumeclaim" in lowered:
+    if "persistentvolumeclaim" in lowered or "persistent volumes to bind" in lowered:
         return Waiting(Reason.VOLUME_UNBOUND, f"its volume is not bound: {words}")
     return Waiting(Reason.UNSCHEDULABLE, f"no node fits: {words}")
 
@@ -84,7 +86,8 @@ def _no_place(words: str) -> Waiting:
 def _image_words(message: str, reason: str | None, warnings: tuple[WarningFact, ...]) -> str:
     """The pull's own error: in back-off the container says only that it backs off, the Event still knows why."""
     if reason == "ImagePullBackOff":
-        failed = next((w for w in reversed(warnings) if w.reason == "Failed" and "pull" in w.message.lower()), None)
-        if failed is not None and "back-off" not in failed.message.lower():
+        # The kubelet also sends `Error: ErrImagePull` and `Error: ImagePullBackOff`, which say nothing.
+        failed = next((w for w in reversed(warnings) if "failed to pull" in w.message.lower()), None)
+        if failed is not None:
             return failed.message
     return message or str(reason)

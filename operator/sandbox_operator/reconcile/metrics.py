@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -33,6 +33,7 @@ class Metrics:
     def __init__(self, counts: Mapping[tuple[str, str], int], queue_length: Callable[[], int]) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_ApiCalls(counts))
+        ProcessCollector(registry=self._registry)
         self._seconds = Histogram(
             "sandbox_operator_reconcile_seconds",
             "Time of one reconcile, its API calls included.",

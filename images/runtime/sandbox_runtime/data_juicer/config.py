@@ -184,6 +184,8 @@ def build_config(
         "use_cache": False,
         # the runtime keeps its own state after operators (`resume`), which survives a change of folder
         "use_checkpoint": False,
+        # its workers would open files that the library has unlinked already
+        "export_in_parallel": False,
         "event_logging": {"enabled": False},
         "strict_preflight": True,
         **(settings or {}),

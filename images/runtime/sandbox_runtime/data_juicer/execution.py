@@ -3,7 +3,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from .dataset import PreparedDataset
 from .errors import ConfigurationError, DataJuicerError, DatasetError, OperatorError, root_message
@@ -22,21 +22,45 @@ def load(builder: Any, prepared: PreparedDataset) -> Any:
 
 @contextlib.contextmanager
 def operator_errors(process: Sequence[Mapping[str, Any]]) -> Iterator[None]:
-    """Name the operator in whatever an operator raises on rows; the library's complaints about a recipe become ConfigurationError."""
-    from data_juicer.core.preflight import PipelineConfigError, PipelineRuntimeError
+    """Turn what a run raises into our errors: OperatorError with the operator's name, or ConfigurationError for the recipe.
 
+    A stop by a signal handler passes as it was raised.
+    """
     try:
         yield
     except DataJuicerError:
         raise
-    except (PipelineConfigError, PipelineRuntimeError) as error:
+    except BaseException as error:
+        stop = _interruption(error)
+        if stop is error:
+            raise
+        if stop is not None:
+            raise stop from None
+        _refuse_or_blame(error, process)
+
+
+def _refuse_or_blame(error: BaseException, process: Sequence[Mapping[str, Any]]) -> NoReturn:
+    from data_juicer.core.preflight import PipelineConfigError, PipelineRuntimeError
+
+    if isinstance(error, PipelineConfigError | PipelineRuntimeError):
         found = "; ".join(f"{item.op_name}: {item.message}" for item in error.errors)
         raise ConfigurationError(found, "process") from error
-    except Exception as error:
-        operator, index = _raised_in(error, process)
-        if operator is None:
-            raise
-        raise OperatorError(operator, index, error) from error
+    operator, index = _raised_in(error, process)
+    if operator is None:
+        raise error
+    raise OperatorError(operator, index, error) from error
+
+
+def _interruption(error: BaseException) -> BaseException | None:
+    """Find the stop that a signal handler raised: datasets' clean-up of its workers replaces it with an error of its own."""
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        if not isinstance(found, Exception):
+            return found
+        seen.add(id(found))
+        found = found.__context__
+    return None
 
 
 def _raised_in(error: BaseException, process: Sequence[Mapping[str, Any]]) -> tuple[str | None, int]:

@@ -37,7 +37,7 @@ class OperatorRows:
 
 @dataclass(frozen=True)
 class Processed:
-    """`dataset` is the exported file, or the folder of its shards when `export_shard_size` asks for them.
+    """`dataset` is the exported file, or with `export_shard_size` the folder of its shards, named as the file without its suffix.
 
     `operators` is empty for a Ray run that counts totals only. `resumed` is the number of operators that earlier attempts had done.
     """
@@ -92,27 +92,31 @@ def process(
             on_operator=on_operator,
         )
 
+    sharded = bool(raw.get("export_shard_size"))
+    exported = export_path.with_suffix("") if sharded else export_path
     config = build_config(
         raw,
         job_id=job_id,
         work_dir=work_dir,
-        export_path=export_path,
+        export_path=exported / export_path.name if sharded else exported,
         dataset_path=prepared.path,
         np=np,
         settings={**prepared.settings, "export_type": export_path.suffix.lower()[1:]},
     )
     forbid_installs()
     keep_temporary_files_in(work_dir / "tmp")
+    _write_shards_in_threads()
     recipe = list(config.process)
     state = State(state_dir, attempt, prepared.digest, recipe)
     executor, dataset, earlier = _start(config, prepared, state)
     run = _Run(earlier, len(dataset), state, save_after_seconds, on_operator)
     with operator_errors(recipe):
         result = executor.run(dataset=run.watch(dataset))
-    dataset_path = export_path.parent if config.export_shard_size else export_path
-    _check_export(dataset_path, len(result))
+    # the statistics of the rows that stay, without row ids: an analysis of the result gives them with ids
+    Path(config.export_path).with_name(f"{export_path.stem}_stats.jsonl").unlink(missing_ok=True)
+    _check_export(exported, len(result))
     state.clear()
-    return Processed(prepared.rows, len(result), tuple(run.operators), dataset_path, len(earlier))
+    return Processed(prepared.rows, len(result), tuple(run.operators), exported, len(earlier))
 
 
 def _start(config: Any, prepared: PreparedDataset, state: State) -> tuple[Any, Any, list[OperatorRows]]:
@@ -190,6 +194,15 @@ class _Watched:
 
     def run(self, dataset: Any, **options: Any) -> Any:
         return self._run.operate(self._operator, dataset, options)
+
+
+def _write_shards_in_threads() -> None:
+    """Data-Juicer writes shards in worker processes, which wait for ever for files that it has unlinked already."""
+    from multiprocessing.pool import ThreadPool
+
+    from data_juicer.core import exporter
+
+    exporter.Pool = ThreadPool
 
 
 def _check_export(path: Path, rows: int) -> None:

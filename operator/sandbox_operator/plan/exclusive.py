@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Forms that exclude each other. CEL rules of the resource hold them as well; a file on its way there has no API server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sandbox_api.experiment import ExperimentSpec, JobLists
+
+
+def exclusive_problems(spec: ExperimentSpec) -> Iterator[str]:
+    """A sentence for each choice that was made twice, or not at all."""
+    if (spec.workspace.claim_name is None) == (spec.workspace.claim is None):
+        yield "spec.workspace: give either claimName (an existing claim) or claim (one to make)"
+    names: set[str] = set()
+    for number, volume in enumerate(spec.inputs):
+        where = f"spec.inputs[{number}]"
+        if (volume.claim_name is None) == (volume.config_map_name is None):
+            yield f"{where}: give either claimName or configMapName"
+        if volume.sub_path is not None and volume.claim_name is None:
+            yield f"{where}.subPath: only an input with claimName has folders; leave it out"
+        if volume.name in names:
+            yield f"{where}.name: {volume.name!r} is already the name of another input"
+        names.add(volume.name)
+    lists = [field.alias for name, field in JobLists.model_fields.items() if getattr(spec, name) is not None]
+    if spec.pipelines and lists:
+        yield f"spec.pipelines: give either the four job lists or pipelines, not both; there is {lists[0]}"

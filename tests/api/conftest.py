@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures: one control plane without a node for all tests that want a real API server, a namespace for each test, and
+operators as real processes, whose logs are read for mistakes when a test ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from tests.api.fakeapi import FakeAPI
+from tests.api.lab import REPOSITORY, Lab, OperatorProcess, free_port
+from tests.api.played import PLAYER, make_node
+
+from sandbox_operator.kube.client import Client
+from sandbox_operator.kube.config import Connection, connect
+from sandbox_operator.kube.resources import Resource
+
+NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
+DEFINITIONS = Resource(
+    "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
+)
+CRDS = sorted((REPOSITORY / "crds").glob("*.yaml"))
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A real etcd, kube-apiserver, controller-manager and scheduler, with our CRDs and one played node."""
+
+    folder: Path
+    binaries: Path
+
+    @property
+    def admin(self) -> Path:
+        return self.folder / "etc/admin.kubeconfig"
+
+    @property
+    def operator(self) -> Path:
+        """For the operator: every request of this user stands in the audit log."""
+        return self.folder / "etc/operator.kubeconfig"
+
+    def kubectl(
+        self, *arguments: str, stdin: str | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        command = [self.binaries / "kubectl", f"--kubeconfig={self.admin}", *arguments]
+        answer = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+        assert not check or answer.returncode == 0, f"kubectl {' '.join(arguments)}: {answer.stderr}"
+        return answer
+
+    def requests(self, namespace: str) -> list[tuple[str, str]]:
+        """(verb, resource[/subresource]) of every request that the operator made in a namespace, as audited."""
+        found = []
+        for line in (self.folder / "log/audit.log").read_text().splitlines():
+            entry = json.loads(line)
+            about = entry.get("objectRef") or {}
+            if about.get("namespace") == namespace:
+                plural = about["resource"] + (f"/{about['subresource']}" if "subresource" in about else "")
+                found.append((entry["verb"], plural))
+        return found
+
+
+def tool_folder(name: str) -> Path:
+    own = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sandbox-operator"
+    (found,) = sorted((Path(os.environ.get("SANDBOX_CACHE") or own) / "bin").glob(f"{name}-[0-9]*/"))[-1:]
+    return found
+
+
+@pytest.fixture(scope="session")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
+    folder = tmp_path_factory.mktemp("plane")
+    for _ in range(3):  # five ports in a row: another one may take them between the look and the use
+        port = free_port() // 5 * 5
+        environment = {**os.environ, "W": str(folder), "PORT": str(port)}
+        up = subprocess.run(
+            [REPOSITORY / "cluster/plane", "up"], env=environment, capture_output=True, text=True, check=False
+        )
+        if up.returncode == 0:
+            break
+    assert up.returncode == 0, up.stderr
+    try:
+        made = Plane(folder, tool_folder("kubernetes"))
+        for crd in CRDS:
+            made.kubectl("apply", "--server-side", "-f", str(crd))
+        asyncio.run(_furnish(connect(kubeconfig=str(made.admin))))
+        yield made
+    finally:
+        subprocess.run([REPOSITORY / "cluster/plane", "down"], env=environment, capture_output=True, check=True)
+
+
+async def _furnish(connection: Connection) -> None:
+    async with Client(connection, field_manager=PLAYER) as client:
+        await make_node(client)
+        for _ in range(200):
+            crds = (await client.list(DEFINITIONS)).items
+            told = [{c["type"]: c["status"] for c in crd["status"].get("conditions") or ()} for crd in crds]
+            if len(told) == len(CRDS) and all(conditions.get("Established") == "True" for conditions in told):
+                return
+            await asyncio.sleep(0.05)
+    raise AssertionError(f"the CRDs are not established: {told}")
+
+
+@pytest.fixture
+async def lab(plane: Plane) -> AsyncIterator[Lab]:
+    """A namespace of its own on the real API server."""
+    name = f"lab-{uuid4().hex[:8]}"
+    connection = connect(kubeconfig=str(plane.admin))
+    async with Client(connection, field_manager=PLAYER) as client:
+        await client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        try:
+            async with Lab(connection, name) as made:
+                yield made
+        finally:
+            await client.delete(NAMESPACES, name)
+
+
+Operators = Callable[..., OperatorProcess]
+
+
+@pytest.fixture
+def operators(tmp_path: Path) -> Iterator[Callable[..., OperatorProcess]]:
+    """`operators(kubeconfig, **settings)` starts one; all have ended, and told of no mistake, after the test."""
+    started: list[OperatorProcess] = []
+
+    def start(kubeconfig: Path, **settings: str) -> OperatorProcess:
+        process = OperatorProcess(kubeconfig, tmp_path / f"operator-{len(started)}.log", **settings)
+        started.append(process)
+        return process.start()
+
+    yield start
+    for process in started:
+        print(process.log)  # pytest shows it where the test failed
+    with contextlib.ExitStack() as stack:
+        for process in started:
+            stack.callback(process.end)
+
+
+@pytest.fixture
+def operator(plane: Plane, lab: Lab, operators: Operators) -> OperatorProcess:
+    """An operator that watches the test's namespace."""
+    return operators(plane.operator, SANDBOX_NAMESPACES=lab.namespace)
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[FakeAPI]:
+    async with FakeAPI() as server:
+        server.spared.add(PLAYER)
+        yield server
+
+
+@pytest.fixture
+async def fake_lab(api: FakeAPI) -> AsyncIterator[Lab]:
+    """A namespace on the fake API server, whose faults meet everyone but the players."""
+    async with Lab(Connection(api.url), "lab", fake=True) as made:
+        yield made
+
+
+@pytest.fixture
+def fake_kubeconfig(api: FakeAPI, tmp_path: Path) -> Path:
+    path = tmp_path / "fake.kubeconfig"
+    config: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "fake",
+        "clusters": [{"name": "fake", "cluster": {"server": api.url}}],
+        "users": [{"name": "fake", "user": {}}],
+        "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "fake"}}],
+    }
+    path.write_text(json.dumps(config))
+    return path
