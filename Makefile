@@ -96,10 +96,11 @@ generate: .venv/.done .venvs/data/.done ## Write the generated files: CRDs, char
 	@.venvs/data/bin/python -m sandbox_runtime.data_juicer.catalogue > build-catalogue.json && mv build-catalogue.json crds/sandbox_api/data_juicer.json
 	@$(PYTHON) -m sandbox_api.crd crds
 	@$(PYTHON) helm/generate.py
+	@$(PYTHON) docs/generate.py
 
 .PHONY: verify
 verify: generate ## Regenerate what is generated and fail when it differs from what is committed
-	@git diff --exit-code --stat -- crds helm || { echo "generated files are stale: run 'make generate' and commit them"; exit 1; }
+	@git diff --exit-code --stat -- crds helm docs/reference || { echo "generated files are stale: run 'make generate' and commit them"; exit 1; }
 
 .PHONY: lock
 lock: $(UV) ## Resolve all requirements anew

@@ -19,6 +19,8 @@ FINISHED_STATES = ("Succeeded", "Failed", "Skipped", "Cached")
 DONE_STATES = ("Succeeded", "Cached")
 
 MAX_JOB_METRICS = 32
+MAX_METRICS = 2000
+"""Of all jobs together."""
 MAX_COMPARISON = 50
 
 

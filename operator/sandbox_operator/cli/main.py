@@ -75,14 +75,15 @@ def plan(
     """Print the jobs a file would run, and every problem in it; no cluster is asked. Exit code 1 on a problem."""
     try:
         experiments = list(read_experiments(file.read_text()))
-    except (Ended, yaml.YAMLError) as error:
+    except (Ended, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         _fail(f"{file}: {error}")
     problems = 0
     for experiment in experiments:
-        table, found = planned_jobs(experiment)
+        table, found, warnings = planned_jobs(experiment)
         console.print(table)
-        for problem in found:
-            console.print(problem, style="red", soft_wrap=True, highlight=False, markup=False)
+        for style, sentences in (("red", found), ("yellow", [f"warning: {words}" for words in warnings])):
+            for sentence in sentences:
+                console.print(sentence, style=style, soft_wrap=True, highlight=False, markup=False)
         problems += len(found)
     if problems:
         raise typer.Exit(1)

@@ -8,8 +8,10 @@ from typing import Any
 
 import yaml
 from rich.table import Table
+from rich.text import Text
 
 from sandbox_api.base import API_VERSION
+from sandbox_api.crd import MAX_NAME
 
 from ..plan.compile import compile_spec
 from .experiments import Ended
@@ -28,21 +30,32 @@ def read_experiments(text: str) -> Iterator[Mapping[str, Any]]:
         raise Ended("there is no SandboxExperiment in it")
 
 
-def planned_jobs(experiment: Mapping[str, Any]) -> tuple[Table, tuple[str, ...]]:
-    """A table of the jobs in order, and all problems as sentences."""
-    name = (experiment.get("metadata") or {}).get("name", "?")
+def planned_jobs(experiment: Mapping[str, Any]) -> tuple[Table, tuple[str, ...], tuple[str, ...]]:
+    """A table of the jobs in order, all problems and all warnings as sentences."""
+    metadata = experiment.get("metadata")
+    name = str(metadata.get("name", "?") if isinstance(metadata, Mapping) else "?")
     compiled = compile_spec(_without_nulls(experiment.get("spec") or {}))
+    too_long = (f"metadata.name: {name!r} has more than {MAX_NAME} characters",) if len(name) > MAX_NAME else ()
     table = Table(title=f"{name}: {len(compiled.jobs)} jobs, one after another", title_justify="left")
     for column in ("job", "hook", "metaName", "image", "inputs", "outputs"):
         table.add_column(column, overflow="fold")
     for job in compiled.jobs:
         inputs = [f"{target} = {reference.job_id} {reference.output}" for target, reference in job.inputs.items()]
-        table.add_row(job.id, job.hook.name, job.meta_name, job.hook.image, "\n".join(inputs), ", ".join(job.outputs))
-    return table, (*compiled.problems, *(f"warning: {warning}" for warning in compiled.warnings))
+        cells = (job.id, job.hook.name, job.meta_name, job.hook.image, "\n".join(inputs), ", ".join(job.outputs))
+        table.add_row(*map(Text, cells))
+    return table, (*too_long, *compiled.problems), compiled.warnings
+
+
+_TYPELESS = ("djConfigs", "extraConfigs", "local", "affinity", "patch")
+"""Fields whose content is not ours: a null in it may mean something."""
 
 
 def _without_nulls(value: Any) -> Any:
-    """As the API server stores it: keys set to null are as good as absent."""
+    """As the API server stores it: fields set to null are as good as absent."""
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
     if isinstance(value, Mapping):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+        return {
+            key: item if key in _TYPELESS else _without_nulls(item) for key, item in value.items() if item is not None
+        }
     return value

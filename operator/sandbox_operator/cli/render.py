@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
+from itertools import groupby
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sandbox_api.status import ExperimentStatus, JobStatus
+from sandbox_api.status import ComparisonRow, ExperimentStatus, JobStatus
 
 from ..plan.clock import moment
 
@@ -39,7 +41,7 @@ def progress_view(name: str, status: ExperimentStatus, now: datetime) -> Rendera
             Text(job.hook, colour),
             job.meta_name,
             _took(job, now),
-            _words(job),
+            Text(_words(job)),  # words of others may look like markup
         )
     trouble = [c for c in status.conditions if c.type == "Stalled" and outcome not in ("Succeeded", "Failed")]
     return Group(head, table, *(Text(f"{c.reason}: {c.message}", "red") for c in trouble))
@@ -55,12 +57,8 @@ def report(name: str, namespace: str, status: ExperimentStatus) -> RenderableTyp
     """What a finished experiment left: before and after, refined bounds, artifacts, and how to look further."""
     parts: list[RenderableType] = []
     if status.comparison:
-        first = status.comparison[0]
-        parts += [
-            Text(f"Before ({first.before_job}) and after ({first.after_job})", "bold"),
-            comparison_table(status),
-            Text(),
-        ]
+        for (before, after), rows in groupby(status.comparison, key=lambda row: (row.before_job, row.after_job)):
+            parts += [Text(f"Before ({before}) and after ({after})", "bold"), comparison_table(rows), Text()]
     if bounds := _bounds(status):
         parts += [Text("Refined bounds", "bold"), bounds, Text()]
     claim = status.workspace.claim_name if status.workspace else "?"
@@ -74,17 +72,17 @@ def report(name: str, namespace: str, status: ExperimentStatus) -> RenderableTyp
     return Group(*parts, Text(), *(_whole_line(hint, "dim") for hint in hints))
 
 
-def comparison_table(status: ExperimentStatus) -> Table:
-    """Each figure before and after."""
+def comparison_table(rows: Iterable[ComparisonRow]) -> Table:
+    """Each figure before and after, of one pair of jobs."""
     table = Table()
     table.add_column("figure")
     for column in ("before", "after", "change"):
         table.add_column(column, justify="right")
     statistic = None
-    for row in status.comparison:
+    for row in rows:
         if statistic != (statistic := row.metric.rpartition(".")[0]):
             table.add_section()
-        table.add_row(row.metric, _number(row.before), _number(row.after), _change(row.before, row.after))
+        table.add_row(Text(row.metric), _number(row.before), _number(row.after), _change(row.before, row.after))
     return table
 
 
@@ -101,7 +99,7 @@ def _bounds(status: ExperimentStatus) -> Table | None:
     table.add_column("before", justify="right")
     table.add_column("after", justify="right")
     for bound, sides in bounds.items():
-        table.add_row(bound, _number(sides.get("before")), _number(sides.get("after")))
+        table.add_row(Text(bound), _number(sides.get("before")), _number(sides.get("after")))
     return table
 
 
@@ -138,7 +136,7 @@ def _number(value: float | None) -> str:
         return "-"
     if abs(value) >= NO_LIMIT:
         return "no limit"
-    return f"{value:,.0f}".replace(",", " ") if value == int(value) and abs(value) < 1e15 else f"{value:.4g}"
+    return f"{value:,.0f}".replace(",", " ") if value == int(value) or abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _change(before: float | None, after: float | None) -> str:

@@ -27,6 +27,10 @@ T = TypeVar("T")
 RELIST_AFTER_FAILURES = 3
 """Failures in a row after which the list is made anew: perhaps it is our version that can't be served."""
 
+QUIET_SECONDS = 30.0
+"""A stream that ends after so long without a word was not refused: nothing happened. (Not every resource has bookmarks:
+Events have none.) The list is made anew all the same, it is as quiet."""
+
 
 class Informer(Generic[T]):
     """List, watch, remember.
@@ -71,7 +75,7 @@ class Informer(Generic[T]):
         self._field_selector = field_selector
         self._group_by = group_by
         self._page_size = page_size
-        self._idle_seconds = idle_seconds
+        self.idle_seconds = idle_seconds
         self._store: dict[Key, T] = {}
         self._versions: dict[Key, int] = {}
         self._groups: dict[Hashable, dict[Key, T]] = {}
@@ -111,9 +115,12 @@ class Informer(Generic[T]):
                     self._watch_from = await self._list()
                     self.last_error = None
                     self.synced.set()
-                heard = self.last_activity
+                heard, began = self.last_activity, asyncio.get_running_loop().time()
                 await self._watch(self._watch_from)
                 if self.last_activity != heard:
+                    continue
+                if asyncio.get_running_loop().time() - began >= QUIET_SECONDS:
+                    self._watch_from = None
                     continue
                 raise Unreachable("the stream ended before it said anything", request=f"WATCH {self.resource.plural}")
             except ApiError as error:
@@ -160,7 +167,7 @@ class Informer(Generic[T]):
             resource_version=resource_version,
             label_selector=self._label_selector,
             field_selector=self._field_selector,
-            idle_seconds=self._idle_seconds,
+            idle_seconds=self.idle_seconds,
         )
         async with aclosing(events):
             async for event in events:

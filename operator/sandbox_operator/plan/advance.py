@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sandbox_api.result import Message
-from sandbox_api.status import MAX_JOB_METRICS, Failures, JobStatus, Reason, ResultRef
+from sandbox_api.result import Message, plain_text
+from sandbox_api.status import MAX_JOB_METRICS, MAX_METRICS, Failures, JobStatus, Reason, ResultRef
 
 from ..build.job import contract_config_map, hook_job
 from ..build.names import ANNOTATION_CONTRACT, job_name
@@ -28,17 +28,29 @@ def advance(this: Round, job: PlannedJob) -> None:
     """One step of one job; what changes is written into `this`."""
     current = this.jobs[job.id]
     if current.job_name is None or current.retry_at is not None:
-        if this.may_start and _is_time(this, job, current):
+        if not this.may_start:
+            this.held = True
+        elif _is_time(this, job, current):
             _name_attempt(this, job, current)
             _create(this, job)
         return
     children = this.children(current.job_name)
-    state = attempts.look_at(job.id, current.attempts, *children, now=this.now, result_timeout=job.limits.result)
+    state = attempts.look_at(
+        job.id,
+        current.attempts,
+        *children,
+        now=this.now,
+        result_timeout=job.limits.result,
+        node_lost=_node_lost(this, job),
+        memory_limit=(job.resources.limits or {}).get("memory") if job.resources else None,
+    )
     if isinstance(state, attempts.Missing) and current.state == "Running":
         state = attempts.Failed("Preempted", Reason.PREEMPTED, f"its Job {current.job_name} was deleted by others")
     match state:
         case attempts.Missing():  # named in the status but not made: refused, or the operator stopped between the two
             _create_again(this, job, current)
+        case Waiting() if current.state == "Running":
+            pass  # its pod has gone, and its Job will say how
         case Waiting():
             _wait(this, job, current, state)
         case attempts.Running():
@@ -65,12 +77,24 @@ def _is_time(this: Round, job: PlannedJob, current: JobStatus) -> bool:
     if current.retry_at is not None and (left := -since(current.retry_at, this.now)) > 0:
         this.requeue.append(left)
         return False
-    old = next((p for p in this.snapshot.pods if p.job_name == current.job_name and not p.is_over), None)
+    lost = _node_lost(this, job)
+    old = next(
+        (
+            pod
+            for pod in this.snapshot.pods
+            if pod.job_name == current.job_name and not pod.is_over and not attempts.is_lost(pod, this.now, lost)
+        ),
+        None,
+    )
     if old is None:
         return True
     words = f"waits until the pod {old.name} of the last attempt is gone"
     this.update(job.id, reason=Reason.POD_LEFT, message=words)
     return False
+
+
+def _node_lost(this: Round, job: PlannedJob) -> int | None:
+    return job.limits.node_lost if this.node_may_be_lost else None
 
 
 def _name_attempt(this: Round, job: PlannedJob, current: JobStatus) -> None:
@@ -110,6 +134,12 @@ def _create_again(this: Round, job: PlannedJob, current: JobStatus) -> None:
     if refusal is not None and refusal.final:
         _give_up(this, job, refusal.reason, refusal.message)
         return
+    if not this.may_start:
+        this.held = True
+        this.update(job.id, waiting_since=None)
+        return
+    if current.waiting_since is None:
+        this.update(job.id, waiting_since=stamp(this.now))
     if refusal is not None:
         _wait(this, job, current, Waiting(refusal.reason, refusal.message))
     if this.jobs[job.id].state == "Pending":
@@ -132,19 +162,23 @@ def _wait(this: Round, job: PlannedJob, current: JobStatus, waiting: Waiting) ->
 
 
 def _run(this: Round, job: PlannedJob, current: JobStatus, running: attempts.Running) -> None:
-    if running.since is None:  # its container has ended, its result is still awaited
+    if running.is_over:
         this.requeue.append(job.limits.result)
+    elif running.ends_if_lost is not None:
+        this.requeue.append(running.ends_if_lost)
     this.update(
         job.id,
         state="Running",
         start_time=running.since or current.start_time or stamp(this.now),
+        waiting_since=None,
         reason=Reason.RUNNING,
-        message=None,
+        message="its container has ended; its result is awaited" if running.is_over else None,
     )
 
 
 def _commit(this: Round, job: PlannedJob, result: Message) -> None:
     """The result goes into the status before anything else is done; from then on its Job does not matter."""
+    room = MAX_METRICS - sum(len(other.metrics or {}) for other in this.jobs.values())
     this.update(
         job.id,
         state="Succeeded",
@@ -152,9 +186,9 @@ def _commit(this: Round, job: PlannedJob, result: Message) -> None:
         completion_time=result.finished_at,
         waiting_since=None,
         reason=Reason.RECOVERED if result.recovered else Reason.COMPLETED,
-        message=result.message,
+        message=plain_text(result.message, _MESSAGE_LENGTH) or None,
         outputs=dict(result.outputs),
-        metrics=dict(list(result.metrics.items())[:MAX_JOB_METRICS]),
+        metrics=dict(list(result.metrics.items())[: min(MAX_JOB_METRICS, max(0, room))]),
         result=ResultRef(
             path=result.path, sha256=result.sha256, bytes=result.bytes, cache_key=result.cache_key or None
         ),

@@ -21,6 +21,10 @@ from .waiting import Waiting, why_waiting
 @dataclass(frozen=True)
 class Running:
     since: str | None
+    is_over: bool = False
+    """Its container has ended; its result is still awaited."""
+    ends_if_lost: float | None = None
+    """Seconds until its node, which does not end it, counts as lost."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,6 @@ class Failed:
     error: ErrorClass
     reason: Reason
     message: str
-    result: Message | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ REASON_OF: dict[ErrorClass, Reason] = {
     "Timeout": Reason.TIMEOUT,
 }
 _CLASS_OF_EXIT: dict[int, ErrorClass] = {2: "Config", 3: "Input", 4: "Infra"}
+_NODE_GONE = ("DeletionByTaintManager", "DeletionByPodGC")
+"""Reasons of DisruptionTarget that mean a lost node, not somebody's wish."""
 
 
 def look_at(
@@ -64,18 +69,31 @@ def look_at(
     *,
     now: datetime,
     result_timeout: int,
+    node_lost: int | None = None,
+    memory_limit: int | str | None = None,
 ) -> State:
-    """The state of an attempt. `pods` and `warnings` are those of its Job; `result_timeout` is in seconds."""
-    for pod in pods:
-        result = _result_in(pod, job_id, attempt)
-        if result is not None:
-            return Succeeded(result) if result.outcome == "Succeeded" else _told(result, pod)
+    """The state of an attempt. `pods` and `warnings` are those of its Job.
+
+    `result_timeout` and `node_lost` are in seconds; without the latter a pod on a silent node is never given up.
+    """
+    results = [(pod, result) for pod in pods if (result := _result_in(pod, job_id, attempt)) is not None]
+    for _, result in results:
+        if result.outcome == "Succeeded":
+            return Succeeded(result)
+    if job is not None and job.failed == "DeadlineExceeded":  # what its pod says is only how the deadline ended it
+        return _failed_job(job)
+    for pod, result in results:
+        return _told(result, pod)
     for pod in pods:
         if pod.is_over:
-            return _untold(pod, now, result_timeout)
+            return _untold(pod, now, result_timeout, memory_limit)
     live = pods[0] if pods else None
+    if live is not None and is_lost(live, now, node_lost):
+        words = f"the node {live.node} is silent, and its pod has not ended since {live.deleting_since}"
+        return Failed("Infra", Reason.INFRA_ERROR, words)
     if live is not None and live.hook.running_since is not None:
-        return Running(live.hook.running_since)
+        left = None if live.deleting_since is None or node_lost is None else node_lost - since(live.deleting_since, now)
+        return Running(live.hook.running_since, ends_if_lost=left)
     if job is None:
         return why_waiting(None, live, warnings) if live is not None else Missing()
     if live is None and job.failed is not None:
@@ -83,6 +101,11 @@ def look_at(
     if live is None and job.complete:
         return Failed("Infra", Reason.RESULTS_LOST, "the pod ended and went before its result was seen")
     return why_waiting(job, live, warnings)
+
+
+def is_lost(pod: PodFact, now: datetime, node_lost: int | None) -> bool:
+    """Whether a pod that was told to end has not been heard of for too long: its node is silent."""
+    return node_lost is not None and pod.deleting_since is not None and since(pod.deleting_since, now) >= node_lost
 
 
 def _result_in(pod: PodFact, job_id: str, attempt: int) -> Message | None:
@@ -104,39 +127,49 @@ def _told(result: Message, pod: PodFact) -> Failed:
     """A failure in the hook's own words."""
     error = result.error
     if error is None:
-        return Failed("User", Reason.USER_ERROR, "the hook failed without a reason", result)
+        return Failed("User", Reason.USER_ERROR, "the hook failed without a reason")
     class_: ErrorClass = error.class_
-    if class_ == "Preempted" and pod.disruption is None and not pod.deleting:
-        class_ = "Infra"
+    if class_ == "Preempted":
+        class_ = _who_ended(pod)
     if class_ in ("User", "Infra") and pod.hook.exit_reason == "OOMKilled":
         class_ = "OutOfMemory"
     words = f"{error.type}: {error.message}" if error.type and error.type not in error.message else error.message
-    return Failed(class_, REASON_OF[class_], words, result)
+    return Failed(class_, REASON_OF[class_], words)
 
 
-def _untold(pod: PodFact, now: datetime, result_timeout: int) -> State:
+def _who_ended(pod: PodFact) -> ErrorClass:
+    """The class of an end from outside: the node's own troubles are Infra, what others decided is Preempted."""
+    if pod.reason == "Evicted":  # only the kubelet says so: memory, disk or process numbers of the node
+        return "Infra"
+    if pod.disruption is not None:
+        return "Infra" if pod.disruption.startswith(_NODE_GONE) else "Preempted"
+    return "Preempted" if pod.deleting else "Infra"
+
+
+def _untold(pod: PodFact, now: datetime, result_timeout: int, memory_limit: int | str | None) -> State:
     """A pod that ended without a word of ours."""
     container = pod.hook
     words = plain_text(container.termination_message, 600) or pod.message
-    if container.exit_code == 0:
-        if since(container.finished_at, now) < result_timeout:
-            return Running(None)  # the Job may yet be told more; nothing is decided before the time is over
+    if container.exit_code == 0 or pod.phase == "Succeeded":
+        if container.finished_at is not None and since(container.finished_at, now) < result_timeout:
+            return Running(container.running_since, is_over=True)
         return Failed("Infra", Reason.RESULTS_LOST, f"the hook ended without a result. {words}".strip())
     if container.exit_reason == "OOMKilled":
-        return Failed(
-            "OutOfMemory", Reason.OUT_OF_MEMORY, "the hook was killed because it needed more memory than its limit"
-        )
+        limit = f" of {memory_limit}" if memory_limit is not None else ", its node's"
+        said = f"the hook was killed because it needed more memory than its limit{limit} (its peak is unknown)"
+        return Failed("OutOfMemory", Reason.OUT_OF_MEMORY, said)
+    if pod.reason == "Evicted":
+        return Failed("Infra", Reason.INFRA_ERROR, f"the node evicted the pod: {pod.message}")
     if pod.disruption is not None:
-        return Failed("Preempted", Reason.PREEMPTED, f"the pod was ended by others: {pod.disruption}")
+        class_ = _who_ended(pod)
+        return Failed(class_, REASON_OF[class_], f"the pod was ended by others: {pod.disruption}")
     if container.exit_code is None:
         return Failed(
             "Infra", Reason.INFRA_ERROR, f"the pod failed before the hook ran: {pod.reason} {pod.message}".strip()
         )
     if container.exit_code == 143:
-        class_: ErrorClass = "Preempted" if pod.deleting else "Infra"
+        class_ = _who_ended(pod)
         return Failed(class_, REASON_OF[class_], f"the hook was ended from outside (exit code 143). {words}".strip())
-    if pod.reason == "Evicted":
-        return Failed("Infra", Reason.INFRA_ERROR, f"the node evicted the pod: {pod.message}")
     class_ = _CLASS_OF_EXIT.get(container.exit_code, "User")
     return Failed(class_, REASON_OF[class_], f"the hook ended with exit code {container.exit_code}. {words}".strip())
 

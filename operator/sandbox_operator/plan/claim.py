@@ -45,6 +45,12 @@ def decide_claim(workspace: Workspace, snapshot: Snapshot, defaults: Defaults) -
                 " create it, or write workspace.claim to have one made",
             )  # fmt: skip
         return _bound(claim)
+    if claim is None and any(job.result is not None for job in snapshot.status.jobs):
+        return ClaimDecision(
+            name, False, Reason.CLAIM_LOST,
+            f"the claim {name} is gone, and the results of the jobs that are done went with it; restore it, or delete"
+            " the experiment and apply it again",
+        )  # fmt: skip
     refusal = snapshot.refusals.get(name)
     if claim is None and refusal is not None and refusal.final:
         return ClaimDecision(name, False, Reason.CLAIM_REFUSED, f"spec.workspace.claim: {refusal.message}")
@@ -53,13 +59,18 @@ def decide_claim(workspace: Workspace, snapshot: Snapshot, defaults: Defaults) -
             name=snapshot.name, namespace=snapshot.namespace, uid=snapshot.uid, claim=workspace.claim,
             retention=workspace.retention, defaults=defaults,
         )  # fmt: skip
+        mode = workspace.claim.access_modes[0]
+        if refusal is not None:  # a quota may be raised: it is asked for again, and no job starts before
+            return ClaimDecision(
+                name,
+                False,
+                Reason.CLAIM_REFUSED,
+                f"spec.workspace.claim: {refusal.message}",
+                CreateClaim(manifest),
+                mode,
+            )
         return ClaimDecision(
-            name,
-            True,
-            Reason.CLAIM_PENDING,
-            f"the claim {name} is being made",
-            CreateClaim(manifest),
-            workspace.claim.access_modes[0],
+            name, True, Reason.CLAIM_PENDING, f"the claim {name} is being made", CreateClaim(manifest), mode
         )
     if claim.experiment != snapshot.name or claim.owner_uid not in (None, snapshot.uid):
         return ClaimDecision(

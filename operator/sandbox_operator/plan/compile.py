@@ -126,7 +126,7 @@ def _warnings(spec: ExperimentSpec, jobs: list[PlannedJob]) -> Iterator[str]:
             yield f"{job.where}.hook: {job.hook.name} belongs to {lists} jobs; it runs here as well"
         for target in job.config.local or {}:
             if target.split(".")[0] in job.inputs:
-                yield f'{job.where}.local["{target}"]: has no effect; an input replaces the whole configuration after it'
+                yield f'{job.where}.local["{target}"]: has no effect; an input then replaces it all'
     used = {job.hook.image for job in jobs}
     for name in spec.images:
         if name not in used:

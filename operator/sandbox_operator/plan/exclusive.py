@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Forms that exclude each other. CEL rules of the resource hold them as well; a file on its way there has no API server."""
+"""Forms that exclude each other. The CEL rules hold them as well, but `sandboxctl plan` has no API server."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from sandbox_api.status import (
 )
 
 from ..build.defaults import Defaults
-from .actions import Action, DeleteFinishedJobs, Event, Plan
+from .actions import Action, DeleteFinishedJobs, DeleteJob, Event, Plan
 from .advance import advance, skip
 from .claim import ClaimDecision, decide_claim
 from .clock import moment, since, stamp
@@ -57,6 +57,7 @@ def plan_experiment(snapshot: Snapshot, compiled: Compiled, defaults: Defaults, 
         images=_images(snapshot, compiled.spec, defaults),
         claim=claim.name,
         may_start=claim.ready and not compiled.spec.suspend,
+        node_may_be_lost=claim.access_mode == "ReadWriteMany",
         now=now,
         jobs=_jobs_so_far(snapshot.status, compiled.jobs),
         actions=[claim.action] if claim.action else [],
@@ -110,6 +111,8 @@ def _conclude(this: Round, compiled: Compiled, claim: ClaimDecision) -> Plan:
     )
     if finished:
         this.events.append(_closing_event(headline))
+    elif not claim.ready and claim.reason != Reason.CLAIM_TERMINATING:
+        this.events.append(Event("Warning", claim.reason, claim.message))
     used = {job.hook.image for job in compiled.jobs}
     status = ExperimentStatus(
         observed_generation=snapshot.generation,
@@ -148,14 +151,14 @@ def _headline(this: Round, jobs: list[JobStatus], claim: ClaimDecision, finished
         skipped = sum(job.state == "Skipped" for job in jobs)
         after = f"; {skipped} later {'job' if skipped == 1 else 'jobs'} skipped" if skipped else ""
         words = f"{failed.id} ({failed.hook}, {failed.meta_name}) failed: {failed.message}{after}"
-        return Headline("Failed", Reason(failed.reason or Reason.FAILED), words)
+        return Headline("Failed", failed.reason or Reason.FAILED, words)
     if finished:
         began = this.snapshot.status.start_time
         took = f" in {int(since(began, this.now))} s" if began else ""
         return Headline("Succeeded", Reason.SUCCEEDED, f"{len(jobs)} jobs done{took}")
     current = next(job for job in jobs if job.state not in FINISHED_STATES)
     begun = any(job.attempts for job in jobs)
-    if this.spec.suspend and (current.job_name is None or current.retry_at is not None):
+    if this.spec.suspend and this.held:
         words = "no further job is started until spec.suspend is false"
         return Headline("Running" if begun else "Pending", Reason.SUSPENDED, words, suspended=True)
     if not claim.ready:
@@ -164,7 +167,7 @@ def _headline(this: Round, jobs: list[JobStatus], claim: ClaimDecision, finished
     name = f"{current.id} ({current.hook}, {current.meta_name})"
     if current.state == "Running":
         return Headline("Running", Reason.RUNNING, f"{name} is running")
-    reason = Reason(current.reason or Reason.PENDING)
+    reason = current.reason or Reason.PENDING
     return Headline("Running", reason, f"{name} waits: {current.message or 'its Job is being created'}")
 
 
@@ -200,9 +203,11 @@ def _invalid(snapshot: Snapshot, problems: tuple[str, ...], now: datetime) -> Pl
 def _after_the_end(snapshot: Snapshot, compiled: Compiled, defaults: Defaults, now: datetime) -> Plan:
     """A finished experiment: its results stay; retention may change, and its Jobs go when their time is over."""
     status = snapshot.status
+    # A Job that was given up before its pod began is deleted after the status says so: the operator may stop between.
+    given_up = {job.job_name for job in status.jobs if job.reason == Reason.PENDING_TIMEOUT}
+    actions: list[Action] = [DeleteJob(job.name) for job in snapshot.jobs if job.name in given_up and not job.deleting]
     if compiled.spec is None:
-        return Plan(status)
-    actions: list[Action] = []
+        return Plan(status, tuple(actions))
     requeue: float | None = None
     claim = decide_claim(compiled.spec.workspace, snapshot, defaults)
     if claim.action is not None and snapshot.claims.get(claim.name) is not None:

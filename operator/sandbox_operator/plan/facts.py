@@ -58,6 +58,8 @@ class PodFact:
     """The pod's own reason, e.g. Evicted."""
     message: str = ""
     deleting: bool = False
+    deleting_since: str | None = None
+    """When it should have been gone, its grace period included."""
 
     @property
     def is_over(self) -> bool:

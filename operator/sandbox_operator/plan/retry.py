@@ -68,4 +68,5 @@ def delay(uid: str, job_id: str, attempt: int, failures: Failures, budgets: Budg
     count = failures.user + failures.infra + failures.preempted
     digest = hashlib.sha256(f"{uid}/{job_id}/{attempt}".encode()).digest()
     jitter = 0.8 + 0.4 * int.from_bytes(digest[:4], "big") / 2**32
-    return min(budgets.backoff * 2 ** min(max(count - 1, 0), 30) * jitter, float(budgets.max_backoff))
+    doubled = float(budgets.backoff << min(max(count - 1, 0), 30))
+    return min(doubled * jitter, float(budgets.max_backoff))

@@ -25,12 +25,16 @@ class Round:
     claim: str
     may_start: bool
     """Whether a further attempt may start: the volume is there and nothing is suspended."""
+    node_may_be_lost: bool
+    """Whether a pod on a silent node may be given up: with ReadWriteMany another node can have the volume as well."""
     now: datetime
     jobs: dict[str, JobStatus]
     actions: list[Action] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     requeue: list[float] = field(default_factory=list)
     urgent: bool = False
+    held: bool = False
+    """Whether an attempt would start now if only it might."""
 
     def update(self, job_id: str, **changes: Any) -> None:
         """Replace fields of a job's status."""

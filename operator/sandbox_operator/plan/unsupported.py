@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from sandbox_api.experiment import ExperimentSpec, JobConfig, Keep, StageFailure
 from sandbox_api.hooks import HOOKS
 
-_SPEC = {
+SPEC_FIELDS = {
     "pipelines": "write the four job lists",
     "max_iter_num": "leave it at 1",
     "iter_targets": "leave it out",
@@ -29,7 +29,7 @@ _SPEC = {
     "rerun": "apply the experiment under a new name, with workspace.claimName set to the same claim",
     "queue_name": "leave it out",
 }
-_JOB = {
+JOB_FIELDS = {
     "nodes": "leave it at 1",
     "shards": "leave it at 1",
     "for_each": "write one job for each item",
@@ -42,7 +42,7 @@ _HARMLESS: tuple[object, ...] = (None, [], {}, "Fail", StageFailure(), Keep())
 
 def unsupported_in_spec(spec: ExperimentSpec) -> Iterator[str]:
     """A sentence for each field of the experiment that can't be done yet."""
-    yield from _sentences(spec, _SPEC, "spec")
+    yield from _sentences(spec, SPEC_FIELDS, "spec")
     if spec.hpo_config is not None:
         yield "spec.hpoConfig: make a SandboxSweep for a search; in an experiment leave it null"
     if spec.tracking and spec.tracking.wandb and spec.tracking.wandb.mode != "disabled":
@@ -51,7 +51,7 @@ def unsupported_in_spec(spec: ExperimentSpec) -> Iterator[str]:
 
 def unsupported_in_job(job: JobConfig, where: str) -> Iterator[str]:
     """A sentence for each field of a job that can't be done yet."""
-    yield from _sentences(job, _JOB, where)
+    yield from _sentences(job, JOB_FIELDS, where)
     if job.type is not None and job.hook in HOOKS and HOOKS[job.hook].available:
         yield f"{where}.type: {job.hook} has no components to choose from; leave type out"
 

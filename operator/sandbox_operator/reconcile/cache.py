@@ -20,6 +20,9 @@ from .resources import CLAIMS, EVENTS, EXPERIMENTS, JOBS, PODS
 
 OURS = f"{LABEL_MANAGED}={MANAGED_BY},{LABEL_UID}"
 
+EVENTS_IDLE_SECONDS = 330.0
+"""The API server sends no bookmarks for Events, so a quiet stream lasts until its time limit of 300 s."""
+
 
 class Scope:
     """The informers of one namespace, or of all of them."""
@@ -65,6 +68,7 @@ class Scope:
             project=project.warning_fact,
             on_change=self._warning_changed,
             group_by=lambda warning: (warning.kind, warning.name),
+            idle_seconds=EVENTS_IDLE_SECONDS,
         )
 
     @property

@@ -20,8 +20,8 @@ from .settings import Settings
 
 log = logging.getLogger(__name__)
 
-SILENT_SECONDS = 300.0
-"""A watch hears a bookmark a minute; one that has heard nothing for so long is deaf."""
+SILENT_STREAMS = 4
+"""A watch that has heard nothing for so many times its limit of silence is deaf."""
 STUCK_SECONDS = 300.0
 """A key waits or is worked at for at most that long; a longer queue is no reason to restart."""
 
