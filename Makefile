@@ -60,7 +60,7 @@ test-runtime: .venvs/data/.done ## Every hook on the real libraries
 
 .PHONY: test-node
 test-node: .venv/.done tools ## The embedded node: demo, failures, Helm, the node itself
-	@PATH="$(UV_HOME)/bin:$$PATH" $(PYTEST) -q tests/node
+	@PATH="$(UV_HOME)/bin:$$PATH" $(PYTEST) -q --timeout 900 tests/node
 
 .PHONY: test-deep
 test-deep: export SANDBOX_DEEP := 1

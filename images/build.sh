@@ -7,7 +7,7 @@
 #   SANDBOX_CACHE                what is built once; default: ~/.cache/sandbox-operator
 #   SANDBOX_REGISTRY             where to push, e.g. registry.example/team; default: the embedded cluster's registry when it is up
 #   SANDBOX_REGISTRY_IN_CLUSTER  the same registry as pods name it; default: SANDBOX_REGISTRY
-#   SANDBOX_ENGINE               buildah or docker; default: docker where its daemon runs, else buildah
+#   SANDBOX_ENGINE               buildah or docker; default: buildah for the embedded registry, else docker where its daemon runs
 #   BASE_IMAGE                   default: python:3.11-slim with docker; with buildah a root file system made by images/base/build.sh
 #   SOURCE                       where the code comes from, for the label; default: unknown
 set -euo pipefail
@@ -25,11 +25,11 @@ contents() { find "$@" -type f ! -path '*/__pycache__/*' -print0 | sort -z | xar
 
 # shellcheck source=images/engine.sh
 source images/engine.sh
-choose_engine images/build.sh "$@"
 choose_registry
+choose_engine images/build.sh "$@"
 exec 9>"$cache/lock"
 flock 9
-clean_up_after_a_kill
+open_storage
 
 # What goes in, as digests. An image's key holds the key of what it stands on.
 code=$(contents crds/sandbox_api operator/sandbox_operator images/runtime/sandbox_runtime pyproject.toml README.md LICENSE | digest)

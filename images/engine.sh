@@ -5,8 +5,9 @@
 EMBEDDED_REGISTRY=10.99.0.1:5000   # on the embedded node's own link; its containerd knows it as registry.local:5000
 
 choose_engine() {  # script arguments...: may start the script again
-  engine=${SANDBOX_ENGINE:-}
-  if [ -z "$engine" ]; then engine=$(docker info >/dev/null 2>&1 && echo docker || echo buildah); fi
+  engine=${SANDBOX_ENGINE:-buildah}
+  # Docker refuses the embedded registry, which speaks plain HTTP, unless its daemon is told so.
+  if [ -z "${SANDBOX_ENGINE:-}" ] && [ "$registry" != $EMBEDDED_REGISTRY ] && docker info >/dev/null 2>&1; then engine=docker; fi
   [[ $engine =~ ^(buildah|docker)$ ]] || die "SANDBOX_ENGINE: '$engine' is not one of buildah, docker"
   command -v "$engine" >/dev/null || die "no $engine here: start docker, or install buildah with 'cluster/cluster tools'"
   command -v uv >/dev/null || die "no uv here: 'make setup' installs it"
@@ -20,8 +21,6 @@ choose_engine() {  # script arguments...: may start the script again
   done
   # buildah leaves mounts behind; in a mount namespace of our own they end with us.
   if [ -z "${SANDBOX_BUILD_UNSHARED:-}" ]; then SANDBOX_BUILD_UNSHARED=1 exec unshare --mount --propagation private bash "$@"; fi
-  run=$(mktemp -d)
-  trap 'rm -rf "$run"' EXIT
 }
 
 choose_registry() {
@@ -42,9 +41,12 @@ exists() {
   if [ "$engine" = docker ]; then docker image inspect "$1" >/dev/null 2>&1; else buildah inspect --type image "$1" >/dev/null 2>&1; fi
 }
 
-clean_up_after_a_kill() {  # nobody else works in our storage: the lock is held
-  rm -rf "$cache"/.base.*
-  if [ "$engine" = buildah ] && [ -n "$(buildah containers -q)" ]; then buildah rm --all >/dev/null; fi
+open_storage() {  # the lock is held: whatever is there was left by a killed run
+  rm -rf "$cache"/.base.* "$cache"/.run.*
+  [ "$engine" = buildah ] || return 0
+  run=$(mktemp -d "$cache/.run.XXXXXX")
+  trap 'rm -rf "$run"' EXIT
+  if [ -n "$(buildah containers -q)" ]; then buildah rm --all >/dev/null; fi
 }
 
 import_rootfs() {  # tar name
@@ -84,7 +86,7 @@ push() {  # name target file-for-the-digest
 
 is_pushed() {  # reference with a digest
   if [ "$engine" = docker ]; then
-    docker manifest inspect "$1" >/dev/null 2>&1
+    docker manifest inspect --insecure="$([ "$tls" = false ] && echo true || echo false)" "$1" >/dev/null 2>&1
   else
     skopeo inspect --raw --tls-verify="$tls" "docker://$1" >/dev/null 2>&1
   fi

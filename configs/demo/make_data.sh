@@ -11,7 +11,7 @@ cache=${SANDBOX_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sandbox-operator}/demo
 pages=${MANPAGES_ZH:-$cache/manpages-zh}
 
 if [ ! -d "$pages" ]; then
-  command -v apt-get >/dev/null && command -v dpkg >/dev/null ||
+  command -v apt-get >/dev/null ||
     { echo "make_data.sh: no apt-get here; unpack Debian's package manpages-zh somewhere and name the folder in MANPAGES_ZH" >&2; exit 1; }
   mkdir -p "$cache"
   work=$(mktemp -d "$cache/.manpages.XXXXXX")

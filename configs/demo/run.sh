@@ -48,7 +48,9 @@ echo "operator $OPERATOR_IMAGE"
 echo "data     $DATA_IMAGE"
 
 step "Helm: the resources' definitions, then the operator"
-helm upgrade --install sandbox-operator-crds helm/sandbox-operator-crds -n $system --create-namespace --wait >/dev/null
+# A release left half-way by an interrupted run would refuse every later one.
+kubectl -n $system delete secret -l 'owner=helm,status in (pending-install,pending-upgrade,pending-rollback)' --ignore-not-found >/dev/null
+helm upgrade --install sandbox-operator-crds helm/sandbox-operator-crds -n $system --create-namespace --take-ownership --wait >/dev/null
 helm upgrade --install sandbox-operator helm/sandbox-operator -n $system --wait --timeout 5m \
   --set image="$OPERATOR_IMAGE" --set images.data="$DATA_IMAGE" >/dev/null
 helm list -n $system

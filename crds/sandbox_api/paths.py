@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which texts of a configuration name files: one rule, for the planner that looks first and the pod that looks again."""
+"""Which texts of a configuration name files: one rule for the planner, which looks first, and for the pod, the last."""
 
 from __future__ import annotations
 

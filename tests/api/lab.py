@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A namespace in which the operator's real process meets experiments: apply, wait, look at what was made, kill, restart.
+"""A namespace in which the operator's real process meets experiments: apply, wait, look at what was made, kill it.
 
 The same on the fake and on the real API server; who plays the rest of the cluster stands in `played.py`.
 """
@@ -280,9 +280,14 @@ class Lab:
         found = await self.client.list(CLAIMS, self.namespace, field_selector=f"metadata.name={name}")
         return found.items[0] if found.items else None
 
-    async def events(self, name: str) -> list[Manifest]:
-        found = await self.client.list(EVENTS, self.namespace, field_selector=f"involvedObject.name={name}")
-        return found.items
+    async def event(self, name: str, reason: str) -> Manifest:
+        """Wait for an Event about an experiment: they are sent off the hot path."""
+        selector = f"involvedObject.name={name},reason={reason}"
+        for _ in range(200):
+            if found := (await self.client.list(EVENTS, self.namespace, field_selector=selector)).items:
+                return found[0]
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"no Event {reason} about {name}\n{self.told()}")
 
     async def until(self, condition: Callable[[], object], what: str, limit: float = LIMIT) -> None:
         """Return as soon as `condition()` is true, looking at each change; fail after `limit` seconds."""

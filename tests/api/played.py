@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plays what has no process in these tests: the kubelet everywhere, a volume provisioner on the real API server, and the
-Job controller on the fake one.
+"""Plays what has no process in these tests: the kubelet everywhere, a volume provisioner on the real API server, and
+the Job controller on the fake one.
 
 A played hook does no work. It reads its job contract as a real pod would and reports what a table says: `succeeds()`,
 `fails(...)`, `exits(...)`, `lacks_image()`, ... by experiment, metaName and attempt.
@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import itertools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
@@ -126,7 +125,7 @@ Behaviour = Callable[[Pod], Awaitable[None]]
 
 
 def succeeds(**metrics: float) -> Behaviour:
-    """Runs and ends with a valid result: its declared outputs, and these metrics or one that depends on the job alone."""
+    """Runs and ends with a valid result: its declared outputs, and these metrics or some that the job decides."""
 
     async def behave(pod: Pod) -> None:
         await pod.runs()
@@ -367,7 +366,7 @@ class Provisioner(Follower):
         super().__init__(client, namespace, CLAIMS)
         self.refused: set[str] = set()
 
-    async def step(self, old: Manifest | None, new: Manifest | None) -> None:
+    async def step(self, _: Manifest | None, new: Manifest | None) -> None:
         if new is None or new["spec"].get("volumeName") or new["metadata"]["name"] in self.refused:
             return
         meta = new["metadata"]
@@ -454,14 +453,3 @@ async def make_node(client: Client) -> None:
     }
     status = {"capacity": amounts, "allocatable": amounts, "conditions": [ready]}
     await client.patch(NODES, NODE, {"status": status}, subresource="status")
-
-
-def numbered(prefix: str) -> Callable[[], str]:
-    """Names that are new each time: `prefix-1`, `prefix-2`, ..."""
-    counter = itertools.count(1)
-    return lambda: f"{prefix}-{next(counter)}"
-
-
-def statuses(table: Mapping[str, Any]) -> dict[str, str]:
-    """State of each job by metaName, from an experiment's status."""
-    return {job["metaName"]: job["state"] for job in table.get("jobs") or ()}

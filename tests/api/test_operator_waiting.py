@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why nothing runs: whatever holds an experiment up stands in its status in words, and it goes on by itself afterwards."""
+"""Why nothing runs: what holds an experiment up stands in its status in words, and it goes on by itself afterwards."""
 
 from __future__ import annotations
 
 import pytest
 from tests.api.lab import Lab, probes, road
-from tests.api.played import CLAIMS, JOBS, exits, lacks_image
+from tests.api.played import CLAIMS, exits, lacks_image
 
 from sandbox_operator.kube.resources import Resource
 
@@ -106,23 +106,6 @@ async def test_a_claim_of_somebody_else_is_not_taken(lab: Lab) -> None:
     assert not lab.made
     await lab.client.delete(CLAIMS, "demo-workspace", lab.namespace)
     await lab.finished("demo", limit=60)
-
-
-async def test_a_job_of_somebody_else_in_our_name_is_a_loud_failure(lab: Lab) -> None:
-    """Its name is known only once the status tells it, so the second experiment's first attempt is stood in for."""
-    await set_quota(lab, **{"count/jobs.batch": "0"})
-    await lab.apply("demo", probes("a"))
-    await job_reason(lab, "demo", "QuotaExceeded")
-    name = lab.job("demo", "a")["jobName"]
-    pod = {"restartPolicy": "Never", "containers": [{"name": "x", "image": "x"}]}
-    foreign = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": {"template": {"spec": pod}}}
-    await set_quota(lab, **{"count/jobs.batch": "1"})
-    made = await lab.client.create(JOBS, foreign, lab.namespace)
-    await lab.finished("demo", limit=60)
-    assert lab.status("demo")["outcome"] == "Failed"
-    assert lab.job("demo", "a")["reason"] == "NameTaken"
-    assert name in lab.job("demo", "a")["message"]
-    assert (await lab.client.get(JOBS, name, lab.namespace))["metadata"]["uid"] == made["metadata"]["uid"], "left alone"
 
 
 async def test_a_spec_that_can_not_run_tells_all_that_is_wrong_and_starts_nothing(lab: Lab) -> None:

@@ -31,7 +31,7 @@ REPOSITORY = Path(__file__).parents[2]
 CLUSTER = REPOSITORY / "cluster" / "cluster"
 NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 NAMESPACE, SYSTEM = "sandbox-bench", "sandbox-system"
-METRICS = f"/api/v1/namespaces/{SYSTEM}/services/sandbox-operator-metrics:metrics/proxy/metrics"
+METRICS = f"/api/v1/namespaces/{SYSTEM}/services/sandbox-operator:metrics/proxy/metrics"
 ROWS = "\n".join(json.dumps({"text": f"An ordinary line of English text, number {n}."}) for n in range(20))
 
 

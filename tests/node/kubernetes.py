@@ -61,7 +61,7 @@ class Kubernetes:
 def install(node: Kubernetes, images: dict[str, str], *more: str) -> None:
     """helm upgrade --install of both charts."""
     charts = ("helm", "upgrade", "--install", "--create-namespace", "-n", SYSTEM, "--wait", "--timeout", "5m")
-    node.ok(*charts, "sandbox-operator-crds", "helm/sandbox-operator-crds")
+    node.ok(*charts, "sandbox-operator-crds", "helm/sandbox-operator-crds", "--take-ownership")
     values = ("--set", f"image={images['OPERATOR_IMAGE']}", "--set", f"images.data={images['DATA_IMAGE']}")
     node.ok(*charts, "sandbox-operator", "helm/sandbox-operator", *values, *more)
 

@@ -75,7 +75,7 @@ def test_killing_the_operator_in_each_stage_changes_nothing(demo: tuple[Kubernet
         return node.get("sbx", "demo", "-n", namespace).get("status") or {}
 
     for stage in ("probe", "refine", "execution", "evaluation"):
-        until(f"a job of {stage} runs", lambda: _runs(status(), stage))
+        until(f"a job of {stage} runs", lambda stage=stage: _runs(status(), stage))
         pods = node.get("pods", "-n", SYSTEM, "-l", "app.kubernetes.io/name=sandbox-operator")["items"]
         killed |= {pod["metadata"]["uid"] for pod in pods}
         node.ok(

@@ -26,7 +26,7 @@ def test_the_operator_serves_metrics_with_bounded_labels(operator: Kubernetes) -
         "kubectl",
         "get",
         "--raw",
-        f"/api/v1/namespaces/{SYSTEM}/services/sandbox-operator-metrics:metrics/proxy/metrics",
+        f"/api/v1/namespaces/{SYSTEM}/services/sandbox-operator:metrics/proxy/metrics",
     )
     assert 'sandbox_operator_api_requests_total{resource="jobs",verb="watch"}' in text
     assert "sandbox_operator_internal_errors_total 0.0" in text

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real text and a real environment for the tests of `sandbox_runtime.data_juicer`. Import it before anything of Data-Juicer."""
+"""Real text and a real environment for the tests of `sandbox_runtime.data_juicer`. Import it before anything
+of Data-Juicer.
+"""
 
 import json
 import os
@@ -13,7 +15,10 @@ from typing import Any
 from sandbox_runtime.data_juicer import environment
 
 REPOSITORY = Path(__file__).parents[2]
-CACHE = Path(os.environ.get("SANDBOX_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sandbox-operator")
+CACHE = Path(
+    os.environ.get("SANDBOX_CACHE")
+    or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sandbox-operator"
+)
 MODELS = CACHE / "models"
 
 # Not HOME: other tests of the same process may look for it.
@@ -36,7 +41,9 @@ def fetch_models() -> Path:
 
 
 def rows(count: int = 320) -> list[Row]:
-    """Return English prose, some Chinese, and among it: symbols every 20th, a repeated paragraph every 40th, a short line every 25th."""
+    """Return English prose, some Chinese, and among it: symbols every 20th, a repeated paragraph every 40th,
+    a short line every 25th.
+    """
     paragraphs = [text for topic in topics.values() for text in topic.split("\n\n") if len(text) > 60]
     made = []
     for number in range(count):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A processing run as the hook makes it, in a process of its own that can be told to end: `dj_stopped_run.py INPUT FOLDER ATTEMPT`.
+"""A processing run as the hook makes it, in a process of its own that can be told to end: `dj_stopped_run.py
+INPUT FOLDER ATTEMPT`.
 
 It writes READY into FOLDER when its slow operator has begun. Exit code 143 when SIGTERM ended it.
 """
@@ -8,18 +9,13 @@ import sys
 from pathlib import Path
 
 import dj_data
+
 from sandbox_runtime.data_juicer.dataset import prepare
 from sandbox_runtime.data_juicer.process import process
 from sandbox_runtime.signals import Stop, Stopped
 
-# Waits where the first run is to be stopped: the file READY tells the test that an operator is at work, SLOW that it shall wait.
-PROCESS = [
-    {"text_length_filter": {"min_len": 10}},
-    {"document_deduplicator": {}},
-    {"python_file_mapper": {"file_path": "", "function_name": "wait"}},
-    {"alphanumeric_filter": {"min_ratio": 0.5}},
-]
-WAIT = '''
+# It tells the test that it is at work by the file READY, and waits as long as the file SLOW is there.
+WAIT = """
 import time
 from pathlib import Path
 
@@ -30,13 +26,18 @@ def wait(sample):
     while (folder / "SLOW").exists():
         time.sleep(0.01)
     return sample
-'''
+"""
 
 
 def recipe(folder: Path) -> list[dj_data.Row]:
     mapper = folder / "wait.py"
     mapper.write_text(WAIT.format(folder=str(folder)))
-    return [*PROCESS[:2], {"python_file_mapper": {"file_path": str(mapper), "function_name": "wait"}}, *PROCESS[3:]]
+    return [
+        {"text_length_filter": {"min_len": 10}},
+        {"document_deduplicator": {}},
+        {"python_file_mapper": {"file_path": str(mapper), "function_name": "wait"}},
+        {"alphanumeric_filter": {"min_ratio": 0.5}},
+    ]
 
 
 def main() -> None:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Analyzer for real: figures checked against the rows themselves, stats aligned by row id, and what happens when it can't."""
+"""The Analyzer for real: figures checked against the rows themselves, stats aligned by row id, and what
+happens when it can't.
+"""
 
 import json
 import math
@@ -7,6 +9,7 @@ import statistics
 
 import pytest
 from dj_data import fetch_models, read_jsonl, rows, write_jsonl
+
 from sandbox_runtime.data_juicer.analyze import analyze
 from sandbox_runtime.data_juicer.dataset import ROW_ID, prepare
 from sandbox_runtime.data_juicer.errors import ConfigurationError, OperatorError
@@ -88,7 +91,9 @@ def test_a_recipe_without_statistics_is_told(tmp_path):
 
 
 def test_an_operator_whose_package_is_missing_says_so(tmp_path):
-    with pytest.raises((OperatorError, ConfigurationError), match=r"text_action_filter: .*needs the Python package spacy"):
+    with pytest.raises(
+        (OperatorError, ConfigurationError), match=r"text_action_filter: .*needs the Python package spacy"
+    ):
         run(tmp_path, {"process": [{"text_length_filter": {}}, {"text_action_filter": {"lang": "en"}}]}, rows(20))
 
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The prepared input: what is refused and how it is told, stable row ids, and every form of data set that Data-Juicer knows."""
+"""The prepared input: what is refused and how it is told, stable row ids, and every form of data set that
+Data-Juicer knows.
+"""
 
 import gzip
 import json
@@ -9,6 +11,7 @@ import pyarrow.parquet
 import pytest
 import zstandard
 from dj_data import VARIABLES, read_jsonl, rows, write_jsonl
+
 from sandbox_runtime.data_juicer.dataset import ROW_ID, prepare
 from sandbox_runtime.data_juicer.errors import ConfigurationError, DatasetError
 from sandbox_runtime.data_juicer.rows import count_rows
@@ -55,7 +58,10 @@ def test_every_format_gives_the_same_ids_and_digest(tmp_path):
     (tmp_path / "c.jsonl.zst").write_bytes(zstandard.compress(text[:5000]) + zstandard.compress(text[5000:]))
     (tmp_path / "d.json").write_text(json.dumps(content, indent=1))
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(content), tmp_path / "e.parquet")
-    found = {name: prepare({"dataset_path": str(tmp_path / name)}, tmp_path / f"in-{name}") for name in ("a.jsonl", "b.jsonl.gz", "c.jsonl.zst", "d.json", "e.parquet")}
+    found = {
+        name: prepare({"dataset_path": str(tmp_path / name)}, tmp_path / f"in-{name}")
+        for name in ("a.jsonl", "b.jsonl.gz", "c.jsonl.zst", "d.json", "e.parquet")
+    }
     assert {prepared.digest for prepared in found.values()} == {found["a.jsonl"].digest}
     assert all(ids(prepared) == ids(found["a.jsonl"]) for prepared in found.values())
     assert all(count_rows(tmp_path / name) == len(content) for name in found)
@@ -76,7 +82,10 @@ def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
         (b'{"text": "a"}\n\n[1, 2]\n', "line 3: a row must be an object with fields, not list"),
         (b'{"text": "a\xff"}\n', "line 1: not JSON ('utf-8' codec can't decode"),
         (b'{"text": "a", "score": NaN}\n', "line 1: not JSON (NaN is not a JSON value)"),
-        (b'{"text": "a"}\n{"txt": "b"}\n', "row 2 of {path} has no 'text'; name the field with the texts in `text_keys`"),
+        (
+            b'{"text": "a"}\n{"txt": "b"}\n',
+            "row 2 of {path} has no 'text'; name the field with the texts in `text_keys`",
+        ),
         (b'{"text": "a"}\n{"text": null}\n', "row 2 of {path} has no 'text'"),
         (b'{"text": "\\ud83d"}\n', "row 1 of {path} holds half of a character pair"),
         (b"", "{path} holds no rows"),
@@ -129,7 +138,10 @@ def test_other_forms_are_read_by_data_juicer(tmp_path):
     second = write_jsonl(tmp_path / "b.jsonl", content[30:])
     table = tmp_path / "c.csv"
     table.write_text("text;score\nhello there;1\nand again;2\n")
-    mixed = prepare({"dataset": {"configs": [{"type": "local", "path": str(first)}, {"type": "local", "path": str(second)}]}}, tmp_path / "1")
+    mixed = prepare(
+        {"dataset": {"configs": [{"type": "local", "path": str(first)}, {"type": "local", "path": str(second)}]}},
+        tmp_path / "1",
+    )
     assert [row["meta"]["n"] for row in read_jsonl(mixed.path)] == list(range(40))
     assert prepare({"dataset_path": f"1.0 {first} 1.0 {second}"}, tmp_path / "2").rows == 40
     csv = prepare({"dataset_path": str(table), "load_dataset_kwargs": {"delimiter": ";"}}, tmp_path / "3")
@@ -142,6 +154,8 @@ def test_relative_media_paths_still_lead_to_the_files(tmp_path):
     source = write_jsonl(tmp_path / "data.jsonl", [{"text": "a", "videos": ["clips/a.mp4", "/b.mp4", "s3://c/d.mp4"]}])
     (row,) = read_jsonl(prepare({"dataset_path": str(source)}, tmp_path / "in").path)
     assert row["videos"] == [str(tmp_path / "clips/a.mp4"), "/b.mp4", "s3://c/d.mp4"]
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"text": "a", "images": ["x.png"]}]), tmp_path / "data.parquet")
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_pylist([{"text": "a", "images": ["x.png"]}]), tmp_path / "data.parquet"
+    )
     prepared = prepare({"dataset_path": str(tmp_path / "data.parquet")}, tmp_path / "in")
     assert pyarrow.parquet.read_table(prepared.path).column("images").to_pylist() == [[str(tmp_path / "x.png")]]

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""k-sigma: the golden vector, the bounds an operator accepts, and that the real library names the right statistics."""
+"""k-sigma: the golden vector, the bounds an operator accepts, and that the real library names the right
+statistics.
+"""
 
 import math
 import sys
 
 import pytest
 from dj_data import VARIABLES
+
 from sandbox_runtime.data_juicer import k_sigma, operators
 from sandbox_runtime.data_juicer.k_sigma import Argument, refine
 
@@ -13,11 +16,18 @@ assert VARIABLES
 
 SIGNED = {"audio_nmf_snr", "in_context_influence"}  # statistics that may be negative, and so are in no table
 LENGTH = {"min_len": Argument("int", 10), "max_len": Argument("int", sys.maxsize)}
-RATIO = {"min_ratio": Argument("float", 0.25), "max_ratio": Argument("float", 1.0), "tokenization": Argument("bool", False)}
+RATIO = {
+    "min_ratio": Argument("float", 0.25),
+    "max_ratio": Argument("float", 1.0),
+    "tokenization": Argument("bool", False),
+}
 
 
 def test_the_golden_vector_comes_out_before_rounding_and_clamping():
-    process = [{"text_length_filter": {"min_len": 10, "max_len": 10000}}, {"alphanumeric_filter": {"min_ratio": 0.25, "max_ratio": 0.9}}]
+    process = [
+        {"text_length_filter": {"min_len": 10, "max_len": 10000}},
+        {"alphanumeric_filter": {"min_ratio": 0.25, "max_ratio": 0.9}},
+    ]
     overall = {
         "text_len": {"mean": 307.87, "std": 398.1677346501},
         "alnum_ratio": {"mean": 0.8339409049, "std": 0.0850306419},
@@ -49,7 +59,9 @@ def test_a_width_is_bounded_by_widths_and_a_height_by_heights():
         {"video_resolution_filter": arguments},
         k=2,
     )
-    assert refined == [{"video_resolution_filter": {"min_width": 440, "max_width": 840, "min_height": 340, "max_height": 380}}]
+    assert refined == [
+        {"video_resolution_filter": {"min_width": 440, "max_width": 840, "min_height": 340, "max_height": 380}}
+    ]
 
 
 def test_bounds_left_at_their_default_are_refined_and_other_arguments_stay():
@@ -68,7 +80,10 @@ def test_bounds_left_at_their_default_are_refined_and_other_arguments_stay():
 def test_a_statistic_without_spread_figures_changes_nothing(std):
     process = [{"text_length_filter": {"min_len": 3}}]
     overall = {"text_len": {"mean": 5.0} if std is None else {"mean": 5.0, "std": std}}
-    assert refine(process, overall, {"text_length_filter": {"text_len"}}, {"text_length_filter": LENGTH}) == (process, [])
+    assert refine(process, overall, {"text_length_filter": {"text_len"}}, {"text_length_filter": LENGTH}) == (
+        process,
+        [],
+    )
 
 
 def test_equal_values_stay_within_their_own_bounds():
@@ -88,7 +103,10 @@ def test_sizes_and_aspect_ratios_stay_text_that_the_operators_read():
 
     from data_juicer.utils.mm_utils import size_to_bytes
 
-    process = [{"image_size_filter": {"max_size": "1TB"}}, {"video_aspect_ratio_filter": {"min_ratio": "9/21", "max_ratio": "21/9"}}]
+    process = [
+        {"image_size_filter": {"max_size": "1TB"}},
+        {"video_aspect_ratio_filter": {"min_ratio": "9/21", "max_ratio": "21/9"}},
+    ]
     refined, changes = refine(
         process,
         {"image_sizes": {"mean": 5000.5, "std": 2000.0}, "video_aspect_ratios": {"mean": 1.5, "std": 0.25}},
@@ -131,7 +149,9 @@ def test_the_statistics_named_are_those_that_the_operators_write():
 
 
 def test_every_filter_with_bounds_has_a_statistic_that_can_set_them():
-    """A statistic of the library that no table knows would be left unclamped; a bound that no statistic fits, untouched."""
+    """A statistic of the library that no table knows would be left unclamped; a bound that no statistic fits,
+    untouched.
+    """
     from data_juicer.ops import Filter
 
     bounded = {
@@ -142,11 +162,18 @@ def test_every_filter_with_bounds_has_a_statistic_that_can_set_them():
     _, op_args = operators.op_statistics([{name: None} for name in bounded])
     # values that no refinement gives, so that whatever is refined shows as a change
     process = [
-        {name: {arg: "7" if op_args[name][arg].type == "str" else 7 for arg in arguments}} for name, arguments in bounded.items() if name in op_args
+        {name: {arg: "7" if op_args[name][arg].type == "str" else 7 for arg in arguments}}
+        for name, arguments in bounded.items()
+        if name in op_args
     ]
     op_stats, op_args = operators.op_statistics(process)
     figures = {"mean": 0.5, "std": 0.1}
-    numeric = {stat for stats in op_stats.values() for stat in stats if stat in k_sigma.PROPORTIONS | k_sigma.NON_NEGATIVE | SIGNED}
+    numeric = {
+        stat
+        for stats in op_stats.values()
+        for stat in stats
+        if stat in k_sigma.PROPORTIONS | k_sigma.NON_NEGATIVE | SIGNED
+    }
     _, changes = refine(process, dict.fromkeys(numeric, figures), op_stats, op_args)
     touched = {(change.op, change.arg) for change in changes}
     untouched = {(op, arg) for op, arguments in bounded.items() for arg in arguments} - touched

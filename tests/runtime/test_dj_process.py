@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recipes run for real by the default executor: counts, exports, failures, and going on where an earlier attempt ended."""
+"""Recipes run for real by the default executor: counts, exports, failures, and going on where an earlier
+attempt ended.
+"""
 
 import dataclasses
 import os
@@ -13,12 +15,17 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 from dj_data import REPOSITORY, VARIABLES, read_jsonl, rows, write_jsonl
+
 from sandbox_runtime.data_juicer.dataset import ROW_ID, prepare
 from sandbox_runtime.data_juicer.errors import ConfigurationError, DatasetError, OperatorError
 from sandbox_runtime.data_juicer.process import process
 from sandbox_runtime.data_juicer.rows import count_rows
 
-PROCESS = [{"text_length_filter": {"min_len": 10}}, {"alphanumeric_filter": {"min_ratio": 0.5}}, {"document_deduplicator": {}}]
+PROCESS = [
+    {"text_length_filter": {"min_len": 10}},
+    {"alphanumeric_filter": {"min_ratio": 0.5}},
+    {"document_deduplicator": {}},
+]
 
 
 def run(tmp_path, raw, content=None, attempt=1, export="out.jsonl", **options):
@@ -49,9 +56,15 @@ def test_every_operator_s_rows_are_counted(tmp_path):
     written = read_jsonl(done.dataset)
     assert [row["text"] for row in written] == expected(content)
     assert (done.rows_in, done.rows_out, done.resumed) == (len(content), len(written), 0)
-    assert [operator.name for operator in done.operators] == ["text_length_filter", "alphanumeric_filter", "document_deduplicator"]
+    assert [operator.name for operator in done.operators] == [
+        "text_length_filter",
+        "alphanumeric_filter",
+        "document_deduplicator",
+    ]
     assert done.operators[0].rows_in == len(content)
-    assert [operator.rows_out for operator in done.operators[:-1]] == [operator.rows_in for operator in done.operators[1:]]
+    assert [operator.rows_out for operator in done.operators[:-1]] == [
+        operator.rows_in for operator in done.operators[1:]
+    ]
     assert all(operator.rows_out < operator.rows_in for operator in done.operators)
     assert tuple(seen) == done.operators
     assert set(written[0]) == {"text", "meta", ROW_ID}
@@ -86,7 +99,13 @@ def test_a_recipe_may_leave_no_row(tmp_path):
 
 
 def test_options_that_look_into_the_data_work_with_counting(tmp_path):
-    options = {"op_fusion": True, "fusion_strategy": "greedy", "adaptive_batch_size": True, "open_monitor": True, "open_tracer": True}
+    options = {
+        "op_fusion": True,
+        "fusion_strategy": "greedy",
+        "adaptive_batch_size": True,
+        "open_monitor": True,
+        "open_tracer": True,
+    }
     done = run(tmp_path, {"process": PROCESS, **options})
     assert done.rows_out == len(expected(rows()))
 
@@ -97,7 +116,9 @@ DIVIDE = {"python_lambda_mapper": {"lambda_str": "lambda row: {**row, 'n': 1 // 
 def test_an_operator_that_fails_on_one_row_fails_the_run_by_name(tmp_path):
     with pytest.raises(OperatorError) as caught:
         run(tmp_path, {"process": [PROCESS[0], DIVIDE], "skip_op_error": True})
-    assert str(caught.value).startswith("process[1].python_lambda_mapper: the operator failed on rows: ZeroDivisionError")
+    assert str(caught.value).startswith(
+        "process[1].python_lambda_mapper: the operator failed on rows: ZeroDivisionError"
+    )
     assert (caught.value.operator, caught.value.index) == ("python_lambda_mapper", 1)
     assert not (tmp_path / "attempt-1" / "out.jsonl").exists()
 
@@ -155,7 +176,9 @@ def start(tmp_path: Path, attempt: int) -> subprocess.Popen[str]:
     paths = os.pathsep.join(str(REPOSITORY / folder) for folder in ("crds", "images/runtime"))
     command = [sys.executable, str(script), str(tmp_path / "data.jsonl"), str(tmp_path), str(attempt)]
     log = (tmp_path / f"attempt-{attempt}.log").open("w")
-    return subprocess.Popen(command, env={**os.environ, **VARIABLES, "PYTHONPATH": paths}, stdout=subprocess.PIPE, stderr=log, text=True)
+    return subprocess.Popen(
+        command, env={**os.environ, **VARIABLES, "PYTHONPATH": paths}, stdout=subprocess.PIPE, stderr=log, text=True
+    )
 
 
 def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 90) -> None:
@@ -184,7 +207,9 @@ def test_sigterm_in_the_middle_of_an_operator_loses_only_that_operator(tmp_path)
 
 
 def test_wrong_requests_are_told(tmp_path):
-    with pytest.raises(ConfigurationError, match=r"export_path: out\.csv must end in one of \.jsonl, \.json, \.parquet"):
+    with pytest.raises(
+        ConfigurationError, match=r"export_path: out\.csv must end in one of \.jsonl, \.json, \.parquet"
+    ):
         run(tmp_path, {"process": PROCESS}, export="out.csv")
     with pytest.raises(ConfigurationError, match=r"process\[0\]\.text_lenght_filter"):
         run(tmp_path, {"process": [{"text_lenght_filter": None}]})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a job takes from others, what it recovers from its own earlier attempts, and what its configurations may say."""
+"""What a job takes from others, and what it recovers from its own earlier attempts."""
 
 import shutil
 from pathlib import Path
@@ -169,122 +169,11 @@ def test_success_keeps_the_artifacts_that_an_earlier_success_made(pod: HookPod) 
     assert first.output("0").read_text() == "once"
 
 
-@pytest.mark.parametrize(
-    ("dj", "field"),
-    [
-        ({"dataset_path": "../../../etc/passwd"}, "djConfigs.dataset_path"),
-        ({"dataset_path": "/etc/passwd"}, "djConfigs.dataset_path"),
-        ({"dataset_path": "~/data.jsonl"}, "djConfigs.dataset_path"),
-        ({"dataset_path": "0.5 a.jsonl 0.5 /etc/passwd"}, "djConfigs.dataset_path"),
-        ({"dataset_path": "file:///etc/passwd"}, "djConfigs.dataset_path"),
-        ({"dataset_path": "inputs/../../../../etc/passwd"}, "djConfigs.dataset_path"),
-        ({"dataset": {"configs": [{"path": "/etc"}]}}, "djConfigs.dataset.configs[0].path"),
-        ({"process": [{"x_filter": {"model_dir": "/root"}}]}, "djConfigs.process[0].x_filter.model_dir"),
-        ({"dataset_path": "trap/passwd"}, "djConfigs.dataset_path"),
-        ("/etc/recipe.yaml", "djConfigs"),
-    ],
-)
-def test_a_path_that_leaves_the_workspace_is_refused_with_its_field(pod: HookPod, dj: Any, field: str) -> None:
-    pod.experiment.mkdir(parents=True)
-    (pod.experiment / "trap").symlink_to("/etc")
-
-    ended = pod.run(job_contract(extra={"do": "write"}, dj=dj))
+def test_a_path_that_leaves_the_workspace_ends_with_2(pod: HookPod) -> None:
+    ended = pod.run(job_contract(extra={"do": "write"}, dj={"dataset_path": "../../../etc/passwd"}))
 
     assert ended.code == 2
-    assert error_of(ended).startswith(f"{field}: ")
-    assert "inside" in error_of(ended)
-
-
-@pytest.mark.parametrize(
-    "dj",
-    [
-        {"dataset_path": "inputs/raw/demo.jsonl"},
-        {"dataset_path": "s3://bucket/demo.jsonl"},
-        {"dataset_path": "outputs/../outputs/a.jsonl"},
-        {"process": [{"replace_content_mapper": {"pattern": "/.*/", "repl": "../.."}}]},
-        {"hf_model": "openai/clip-vit-base-patch32"},
-    ],
-)
-def test_what_stays_inside_or_is_no_path_is_not_refused(pod: HookPod, dj: Any) -> None:
-    assert seen(pod.run(job_contract(extra={"do": "write"}, dj=dj)))["dj"] == dj
-
-
-@pytest.mark.parametrize(
-    ("path", "sentence"),
-    [
-        ("inputs/raw/out.txt", "lies in an input, which is read-only"),
-        ("jobs/anonymous/1/probe/0/out.txt", "lies where jobs keep their own files"),
-        ("s3://bucket/out.txt", "is not a path"),
-        ("../../../../out.txt", "leads out of the workspace"),
-        ({"a": 1}, "must be a path"),
-    ],
-)
-def test_a_place_that_can_not_be_published_to_is_refused(pod: HookPod, path: Any, sentence: str) -> None:
-    ended = pod.run(job_contract(extra={"do": "write", "export_path": path}))
-
-    assert ended.code == 2, ended.log
-    assert error_of(ended).startswith("extraConfigs.export_path: ")
-    assert sentence in error_of(ended)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "sentence"),
-    [
-        ("gone.yaml", None, "djConfigs: the file "),
-        ("bad.yaml", "a: [1\nb: 2", "is not YAML: "),
-        ("bad.json", '{"a": 1,}', "is not JSON: "),
-        ("list.yaml", "- 1", "holds a list, where keys and values are needed"),
-        ("empty.yaml", "", "holds nothing, where keys and values are needed"),
-        ("recipe.txt", "a: 1", "must end in .yaml, .yml or .json"),
-        ("bytes.yaml", b"\xff\xfe", "is not text (UTF-8)"),
-    ],
-)
-def test_a_configuration_file_that_can_not_be_read_is_a_config_error(
-    pod: HookPod, name: str, content: Any, sentence: str
-) -> None:
-    if content is not None:
-        (pod.inputs / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-
-    ended = pod.run(job_contract(dj=f"inputs/{name}"))
-
-    assert ended.code == 2
-    assert error_of(ended).startswith("djConfigs: ")
-    assert sentence in error_of(ended)
-
-
-@pytest.mark.parametrize(
-    ("local", "sentence"),
-    [
-        ({"configs.a": 1}, "local['configs.a']: must begin with djConfigs. or extraConfigs. and name a key"),
-        ({"djConfigs": 1}, "local['djConfigs']: must begin with"),
-        ({"djConfigs.np.x": 1}, "djConfigs.np.x can't be set: what holds it is a number"),
-        ({"djConfigs.process.3.x": 1}, "djConfigs.process.3 does not exist; the list there has 1 elements"),
-    ],
-)
-def test_an_override_without_a_place_is_refused(pod: HookPod, local: dict[str, Any], sentence: str) -> None:
-    ended = pod.run(job_contract(dj={"np": 1, "process": [{"a": None}]}, local=local))
-
-    assert ended.code == 2
-    assert sentence in error_of(ended)
-
-
-def test_an_override_reaches_an_operator_without_arguments(pod: HookPod) -> None:
-    ended = pod.run(
-        job_contract(
-            extra={"do": "write"},
-            dj={"process": [{"text_length_filter": None}]},
-            local={"djConfigs.process.0.text_length_filter.min_len": 5},
-        )
-    )
-
-    assert seen(ended)["dj"] == {"process": [{"text_length_filter": {"min_len": 5}}]}
-
-
-def test_a_configuration_that_is_neither_mapping_nor_path_is_refused(pod: HookPod) -> None:
-    ended = pod.run(job_contract(dj=[1, 2]))
-
-    assert ended.code == 2
-    assert error_of(ended) == "djConfigs: a list is neither keys and values nor the path of a .yaml or .json file"
+    assert error_of(ended).startswith("djConfigs.dataset_path: ")
 
 
 def test_a_data_hook_without_a_configuration_says_so(pod: HookPod) -> None:

@@ -65,7 +65,7 @@ class Workspace:
         target = Path(path).expanduser()
         try:
             found = (self.experiment / target).resolve()
-        except (OSError, RuntimeError, ValueError) as error:  # too long, a loop of links, a zero byte
+        except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a zero byte
             raise ConfigError(f"{field}: {str(path)[:200]!r} is not a path: {error}") from error
         if not any(found.is_relative_to(allowed.resolve()) for allowed in (self.root, self.inputs)):
             raise ConfigError(

@@ -103,7 +103,7 @@ class Client(Transport):
         label_selector: str | None = None,
         field_selector: str | None = None,
         timeout_seconds: int = 300,
-        idle_seconds: float = 75,
+        idle_seconds: float = 100,
     ) -> AsyncGenerator[WatchEvent, None]:
         """What changes after `resource_version`; ends when the server ends the stream, after
         `timeout_seconds` at the latest.
@@ -135,19 +135,26 @@ class Client(Transport):
                 yield event
 
     async def create(
-        self, resource: Resource, body: Manifest, namespace: str | None = None, *, repeatable: bool = False
+        self,
+        resource: Resource,
+        body: Manifest,
+        namespace: str | None = None,
+        *,
+        repeatable: bool = False,
+        strict: bool = False,
     ) -> Manifest:
         """Create an object and give it as the server stored it. Raises AlreadyExists.
 
         `repeatable` says that the object's name is ours and always the same, so that a create whose answer
         was lost may be sent again; the AlreadyExists that may follow is then perhaps our own object. Never
-        with `generateName`.
+        with `generateName`. `strict` has the server refuse (400) a field that it does not know, instead of
+        dropping it.
         """
         return await self._object(
             ("create", resource.plural),
             "POST",
             resource.path(namespace=namespace),
-            query={"fieldManager": self._field_manager},
+            query={"fieldManager": self._field_manager, "fieldValidation": "Strict" if strict else None},
             body=body,
             repeatable=repeatable,
         )

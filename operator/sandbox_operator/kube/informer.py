@@ -61,7 +61,7 @@ class Informer(Generic[T]):
         field_selector: str | None = None,
         group_by: Callable[[T], Hashable] | None = None,
         page_size: int = 100,
-        idle_seconds: float = 75,
+        idle_seconds: float = 100,
     ) -> None:
         self.resource = resource
         self.synced = asyncio.Event()

@@ -6,11 +6,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 from sandbox_api.result import Message, plain_text
-from sandbox_api.status import MAX_JOB_METRICS, MAX_METRICS, Failures, JobStatus, Reason, ResultRef
+from sandbox_api.status import Failures, JobStatus, Reason, ResultRef
 
 from ..build.job import contract_config_map, hook_job
 from ..build.names import ANNOTATION_CONTRACT, job_name
 from . import attempt as attempts
+from . import metrics
 from .actions import CreateJob, DeleteJob, Event
 from .clock import since, stamp
 from .compile import PlannedJob
@@ -178,7 +179,6 @@ def _run(this: Round, job: PlannedJob, current: JobStatus, running: attempts.Run
 
 def _commit(this: Round, job: PlannedJob, result: Message) -> None:
     """The result goes into the status before anything else is done; from then on its Job does not matter."""
-    room = MAX_METRICS - sum(len(other.metrics or {}) for other in this.jobs.values())
     this.update(
         job.id,
         state="Succeeded",
@@ -188,7 +188,7 @@ def _commit(this: Round, job: PlannedJob, result: Message) -> None:
         reason=Reason.RECOVERED if result.recovered else Reason.COMPLETED,
         message=plain_text(result.message, _MESSAGE_LENGTH) or None,
         outputs=dict(result.outputs),
-        metrics=dict(list(result.metrics.items())[: min(MAX_JOB_METRICS, max(0, room))]),
+        metrics=metrics.kept(result.metrics, this.jobs),
         result=ResultRef(
             path=result.path, sha256=result.sha256, bytes=result.bytes, cache_key=result.cache_key or None
         ),

@@ -18,7 +18,7 @@ from sandbox_api.experiment import ExperimentSpec, JobConfig, JobLists, PodProfi
 from sandbox_api.hooks import HOOKS, STAGES, Hook
 
 from ..build.job import limits_of
-from .configs import check_configs, effective, value_at
+from .configs import ROOTS, check_configs, effective, value_at
 from .exclusive import exclusive_problems
 from .profiles import profile_problems, secret_problems
 from .references import Producer, Reference, Written, did_you_mean, normal_path, path_references, resolve
@@ -154,8 +154,8 @@ def _drafts(spec: ExperimentSpec, problems: list[str]) -> Iterator[PlannedJob]:
         names = tuple(config.output or ())
         if len(names) > len(hook.outputs):
             problems.append(
-                f"{where}.output: {hook.name} has {len(hook.outputs)} results ({', '.join(hook.outputs)}),"
-                f" not {len(names)}"
+                f"{where}.output: {len(names)} names are too many; the results of {hook.name} are"
+                f" {', '.join(hook.outputs)}"
             )
         profile, resources = _profile(spec, config, where, problems)
         yield PlannedJob(
@@ -268,9 +268,8 @@ def _inputs(
     for target, text in (job.config.input or {}).items():
         where = f'{job.where}.input["{target}"]'
         root = target.split(".", 1)[0]
-        if root not in ("djConfigs", "extraConfigs"):
-            problems.append(f"{where}: a target begins with djConfigs or extraConfigs")
-            continue
+        if root not in ROOTS:
+            continue  # check_configs tells it
         reference = resolve(text, where, earlier, later)
         if isinstance(reference, str):
             problems.append(reference)

@@ -6,23 +6,29 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from sandbox_api.contract import contract_digest, decode_contract
 from sandbox_api.status import Reason
 
+from ..build.job import CONTRACT_KEY
 from ..build.names import LABEL_UID
 from ..kube.client import Client
-from ..kube.errors import AlreadyExists, ApiError, Forbidden, Invalid, NotFound
-from ..kube.informer import Key
+from ..kube.errors import AlreadyExists, ApiError, NotFound
 from ..plan.actions import Action, CreateClaim, CreateJob, DeleteFinishedJobs, DeleteJob, PatchClaim
-from ..plan.facts import Refusal, Snapshot
+from ..plan.facts import JobFact, Refusal, Snapshot
 from . import projections as project
 from .cache import Cache
 from .resources import CLAIMS, CONFIG_MAPS, JOBS
 
 log = logging.getLogger(__name__)
 
+_WRONG = (400, 422)
+"""The object itself is wrong, and stays so: a field that can't be read, a value that is not valid."""
+_FORBIDDEN = 403
+"""A quota or a policy is in the way, which may change."""
+
 
 class Refused(Exception):
-    """The API server will not have an object; the refusal is remembered and planned with."""
+    """The API server will not have an object, or another one is in its place; the next plan knows."""
 
 
 class Actor:
@@ -32,14 +38,13 @@ class Actor:
 
     async def act(self, snapshot: Snapshot, action: Action) -> None:
         """Do one action. Raises Refused after remembering why, ApiError when it is worth trying again."""
-        key = (snapshot.namespace, snapshot.name)
         match action:
             case CreateClaim():
-                await self._create_claim(key, action.manifest)
+                await self._create_claim(snapshot, action.manifest)
             case PatchClaim():
-                await self._patch_claim(key, action)
+                await self._patch_claim(snapshot, action)
             case CreateJob():
-                await self._create_job(key, snapshot, action)
+                await self._create_job(snapshot, action)
             case DeleteJob():
                 await self._client.delete(JOBS, action.name, snapshot.namespace)
             case DeleteFinishedJobs():
@@ -47,73 +52,85 @@ class Actor:
                     JOBS, snapshot.namespace, label_selector=f"{LABEL_UID}={snapshot.uid}"
                 )
 
-    async def _create_claim(self, key: Key, manifest: dict[str, Any]) -> None:
+    async def _create_claim(self, snapshot: Snapshot, manifest: dict[str, Any]) -> None:
         name = manifest["metadata"]["name"]
         try:
-            made = await self._client.create(CLAIMS, manifest, key[0], repeatable=True)
+            made = await self._client.create(CLAIMS, manifest, snapshot.namespace, repeatable=True)
         except AlreadyExists:
-            made = await self._client.get(CLAIMS, name, key[0])
-        except (Invalid, Forbidden) as error:
-            raise self._refused(key, name, error, f"the claim {name} was refused: {error.message}") from error
-        self._made(key, name)
-        version = made["metadata"]["resourceVersion"]
-        self._cache.scope(key).claims.expect((key[0], name), project.claim_fact(made), version)
+            self._claim_is(snapshot, await self._client.get(CLAIMS, name, snapshot.namespace))
+            raise Refused(f"a claim {name} is there already; whose it is decides the next look") from None
+        except ApiError as error:
+            self._raise_refused(snapshot, "claim", name, error)
+            raise
+        self._claim_is(snapshot, made)
 
-    async def _patch_claim(self, key: Key, action: PatchClaim) -> None:
+    async def _patch_claim(self, snapshot: Snapshot, action: PatchClaim) -> None:
         try:
-            made = await self._client.patch(CLAIMS, action.name, action.patch, key[0])
+            made = await self._client.patch(CLAIMS, action.name, action.patch, snapshot.namespace)
         except NotFound:
             return
-        version = made["metadata"]["resourceVersion"]
-        self._cache.scope(key).claims.expect((key[0], action.name), project.claim_fact(made), version)
+        self._claim_is(snapshot, made)
 
-    async def _create_job(self, key: Key, snapshot: Snapshot, action: CreateJob) -> None:
+    def _claim_is(self, snapshot: Snapshot, claim: dict[str, Any]) -> None:
+        key = (snapshot.namespace, claim["metadata"]["name"])
+        self._cache.made(snapshot, key[1])
+        self._cache.scope(key).claims.expect(key, project.claim_fact(claim), claim["metadata"]["resourceVersion"])
+
+    async def _create_job(self, snapshot: Snapshot, action: CreateJob) -> None:
         name = action.manifest["metadata"]["name"]
         try:
             if action.config_map is not None:
-                await self._create_config_map(key, action.config_map)
-            made = await self._client.create(JOBS, action.manifest, key[0], repeatable=True)
+                await self._create_config_map(snapshot, action)
+            made = await self._client.create(JOBS, action.manifest, snapshot.namespace, repeatable=True, strict=True)
         except AlreadyExists:
-            made = await self._client.get(JOBS, name, key[0])
-            self._check_ours(key, snapshot, action, project.job_fact(made))
-        except (Invalid, Forbidden) as error:
-            raise self._refused(key, name, error, f"the Job {name} was refused: {error.message}") from error
-        self._made(key, name)
-        version = made["metadata"]["resourceVersion"]
-        self._cache.scope(key).jobs.expect((key[0], name), project.job_fact(made), version)
+            found = await self._client.get(JOBS, name, snapshot.namespace)
+            self._check_job(snapshot, action, project.job_fact(found).fact)
+            return  # its watch tells of it, and wakes the experiment for what has happened to it meanwhile
+        except ApiError as error:
+            self._raise_refused(snapshot, "Job", name, error)
+            raise
+        self._cache.made(snapshot, name)
+        key = (snapshot.namespace, name)
+        self._cache.scope(key).jobs.expect(key, project.job_fact(made), made["metadata"]["resourceVersion"])
 
-    async def _create_config_map(self, key: Key, manifest: dict[str, Any]) -> None:
+    async def _create_config_map(self, snapshot: Snapshot, action: CreateJob) -> None:
+        assert action.config_map is not None
         try:
-            await self._client.create(CONFIG_MAPS, manifest, key[0], repeatable=True)
+            await self._client.create(CONFIG_MAPS, action.config_map, snapshot.namespace, repeatable=True)
         except AlreadyExists:
-            log.debug("the contract %s is there already", manifest["metadata"]["name"])
+            name = action.config_map["metadata"]["name"]
+            found = await self._client.get(CONFIG_MAPS, name, snapshot.namespace)
+            try:
+                told = contract_digest(decode_contract((found.get("data") or {})[CONTRACT_KEY]))
+            except (KeyError, ValueError, OSError, EOFError):
+                told = None
+            if told != action.contract:
+                raise self._taken(snapshot, "ConfigMap", name) from None
 
-    def _check_ours(self, key: Key, snapshot: Snapshot, action: CreateJob, found: project.Owned[Any]) -> None:
+    def _check_job(self, snapshot: Snapshot, action: CreateJob, found: JobFact) -> None:
         """A Job of that name exists: it is ours only if all of its identity is."""
         wanted = project.job_fact({**action.manifest, "metadata": {**action.manifest["metadata"], "uid": ""}}).fact
         mine = (snapshot.uid, wanted.job_id, wanted.attempt, action.contract)
-        job = found.fact
-        if (job.owner_uid, job.job_id, job.attempt, job.contract) != mine:
-            message = (
-                f"a Job {job.name} that is not this experiment's stands in the way; delete it, then apply the"
-                " experiment under a new name"
-            )
-            self._remember(key, job.name, Refusal(Reason.NAME_TAKEN, message, final=True))
-            raise Refused(message)
+        if (found.owner_uid, found.job_id, found.attempt, found.contract) != mine:
+            raise self._taken(snapshot, "Job", found.name)
 
-    def _refused(self, key: Key, name: str, error: ApiError, message: str) -> Refused:
-        # Forbidden passes when a quota is raised or a policy changed; what is invalid stays invalid.
-        quota = "exceeded quota" in error.message or "failed quota" in error.message
-        reason = Reason.CONFIG_ERROR if isinstance(error, Invalid) else (
-            Reason.QUOTA_EXCEEDED if quota else Reason.POD_REFUSED
-        )  # fmt: skip
-        self._remember(key, name, Refusal(reason, message, final=isinstance(error, Invalid)))
+    def _taken(self, snapshot: Snapshot, kind: str, name: str) -> Refused:
+        message = (
+            f"a {kind} {name} that is not this experiment's stands in the way; delete it, then apply the experiment"
+            " under a new name"
+        )
+        self._cache.refused(snapshot, name, Refusal(Reason.NAME_TAKEN, message, final=True))
         return Refused(message)
 
-    def _remember(self, key: Key, name: str, refusal: Refusal) -> None:
-        self._cache.refusals.setdefault(key, {})[name] = refusal
-
-    def _made(self, key: Key, name: str) -> None:
-        refusals = self._cache.refusals.get(key)
-        if refusals is not None and refusals.pop(name, None) is not None and not refusals:
-            del self._cache.refusals[key]
+    def _raise_refused(self, snapshot: Snapshot, kind: str, name: str, error: ApiError) -> None:
+        """Remember a refusal and raise Refused; any other error is the caller's, to be tried again."""
+        quota = "exceeded quota" in error.message or "failed quota" in error.message
+        if error.status in _WRONG:
+            reason = Reason.CONFIG_ERROR
+        elif error.status == _FORBIDDEN:
+            reason = Reason.QUOTA_EXCEEDED if quota else Reason.POD_REFUSED
+        else:
+            return
+        message = f"the {kind} {name} was refused: {error.message}"
+        self._cache.refused(snapshot, name, Refusal(reason, message, final=error.status in _WRONG))
+        raise Refused(message) from error

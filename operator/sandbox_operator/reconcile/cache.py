@@ -131,7 +131,8 @@ class Cache:
         self._scopes: dict[str | None, Scope] = {
             namespace: Scope(client, namespace, wake) for namespace in names or (None,)
         }
-        self.refusals: dict[Key, dict[str, Refusal]] = {}
+        self._refusals: dict[Key, tuple[tuple[str, int], dict[str, Refusal]]] = {}
+        """By experiment, with the uid and generation that were refused: another spec is asked for anew."""
 
     @property
     def informers(self) -> Iterator[Informer[Any]]:
@@ -144,14 +145,9 @@ class Cache:
     def scope(self, key: Key) -> Scope:
         return self._scopes.get(key[0]) or self._scopes[None]
 
-    def unsettled(self) -> list[Key]:
-        """Experiments that may need something."""
-        return [
-            key
-            for scope in self._scopes.values()
-            for key, fact in scope.experiments.store.items()
-            if not fact.is_settled or fact.spec
-        ]
+    def experiments(self) -> list[Key]:
+        """All of them: a finished one too may have Jobs to remove or a claim to hand over."""
+        return [key for scope in self._scopes.values() for key in scope.experiments.store]
 
     def experiment(self, key: Key) -> ExperimentFact | None:
         return self.scope(key).experiments.store.get(key)
@@ -176,5 +172,23 @@ class Cache:
             pods=pods,
             claims=scope.claims_of(fact),
             warnings=warnings,
-            refusals=self.refusals.get(key, {}),
+            refusals=self._refused(key, (fact.uid, fact.generation)),
         )
+
+    def _refused(self, key: Key, what: tuple[str, int]) -> dict[str, Refusal]:
+        known, refusals = self._refusals.get(key, (None, {}))
+        return dict(refusals) if known == what else {}
+
+    def refused(self, snapshot: Snapshot, name: str, refusal: Refusal) -> None:
+        """Remember that the API server will not have an object of that name."""
+        key, what = (snapshot.namespace, snapshot.name), (snapshot.uid, snapshot.generation)
+        self._refusals[key] = what, {**self._refused(key, what), name: refusal}
+
+    def made(self, snapshot: Snapshot, name: str) -> None:
+        """Forget a refusal: the object is there."""
+        key, what = (snapshot.namespace, snapshot.name), (snapshot.uid, snapshot.generation)
+        self._refusals[key] = what, {other: r for other, r in self._refused(key, what).items() if other != name}
+
+    def forget(self, key: Key) -> None:
+        """An experiment has gone."""
+        self._refusals.pop(key, None)

@@ -57,7 +57,7 @@ class Operator:
             for informer in self._cache.informers:
                 group.create_task(informer.run(), name=f"informer-{informer.resource.plural}")
             await self._cache.synced()
-            for key in self._cache.unsettled():
+            for key in self._cache.experiments():
                 self._queue.add(key)
             self._ready = True
             where = ", ".join(self._settings.namespaces) or "all namespaces"
@@ -75,10 +75,9 @@ class Operator:
         """Why this process should be restarted, or None. It looks at progress, not at the length of a queue."""
         now = asyncio.get_running_loop().time()
         for informer in self._cache.informers:
-            if informer.last_activity is not None and now - informer.last_activity > SILENT_SECONDS:
-                return (
-                    f"the watch of {informer.resource.plural} has been silent for {now - informer.last_activity:.0f} s"
-                )
+            silent = now - informer.last_activity if informer.last_activity is not None else 0.0
+            if silent > SILENT_STREAMS * informer.idle_seconds:
+                return f"the watch of {informer.resource.plural} has been silent for {silent:.0f} s"
         if self._ready and self._queue.oldest_age() > STUCK_SECONDS:
             return f"no progress for {self._queue.oldest_age():.0f} s"
         return None

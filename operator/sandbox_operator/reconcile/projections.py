@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from sandbox_api.contract import CONTAINER
@@ -26,9 +26,13 @@ class Owned(Generic[Fact]):
     fact: Fact
 
 
+_LASTING = ("workspace", "ttlSecondsAfterFinished")
+"""Fields of spec that an experiment obeys after its end; the job lists, most of its size, are dropped."""
+
+
 @dataclass(frozen=True, slots=True)
 class ExperimentFact:
-    """An experiment as stored. A finished one whose spec is settled keeps no spec: nobody will ask for it."""
+    """An experiment as stored; of a settled one's spec only what may still matter (`_LASTING`)."""
 
     name: str
     namespace: str
@@ -56,10 +60,8 @@ def experiment_fact(item: Manifest) -> ExperimentFact:
         status=ExperimentStatus.model_validate(item.get("status") or {}),
         deleting="deletionTimestamp" in meta,
     )
-    if fact.is_settled and "ttlSecondsAfterFinished" not in fact.spec:
-        return ExperimentFact(
-            fact.name, fact.namespace, fact.uid, fact.generation, fact.resource_version, {}, fact.status, fact.deleting
-        )
+    if fact.is_settled:
+        return replace(fact, spec={name: fact.spec[name] for name in _LASTING if name in fact.spec})
     return fact
 
 
@@ -109,6 +111,7 @@ def pod_fact(item: Manifest) -> Owned[PodFact]:
         reason=status.get("reason", ""),
         message=status.get("message", ""),
         deleting="deletionTimestamp" in meta,
+        deleting_since=meta.get("deletionTimestamp"),
     )
     return Owned(labels.get(LABEL_UID, ""), fact)
 

@@ -51,20 +51,22 @@ class Reconciler:
         self._defaults = defaults
         self._clock = clock
         self._actor = Actor(client, cache)
-        self._compiled: dict[str, tuple[int, Compiled]] = {}
-        self._written: dict[str, float] = {}
-        """Loop time of the last status write, by uid, while an experiment is not finished."""
+        self._compiled: dict[Key, tuple[tuple[str, int], Compiled]] = {}
+        """With the uid and generation it was compiled from."""
+        self._written: dict[Key, float] = {}
+        """Loop time of the last status write, while an experiment is not finished."""
 
     async def reconcile(self, key: Key) -> None:
         """Bring one experiment one step closer to what its spec asks for."""
         # 1. Observe.
         snapshot = self._cache.observe(key)
         if snapshot is None:  # deleted: its children go by their owner references
-            self._cache.refusals.pop(key, None)
+            self._forget(key)
+            self._cache.forget(key)
             return
 
         # 2. Plan.
-        plan = plan_experiment(snapshot, self._compile(snapshot), self._defaults, self._clock())
+        plan = plan_experiment(snapshot, self._compile(key, snapshot), self._defaults, self._clock())
 
         # 3. Write the status: it commits results and names what is about to be made.
         await self._write(key, snapshot, plan)
@@ -78,8 +80,7 @@ class Reconciler:
         if plan.requeue_after is not None:
             self._queue.add_after(key, plan.requeue_after)
         if plan.status.completion_time is not None or snapshot.deleting:
-            self._compiled.pop(snapshot.uid, None)
-            self._written.pop(snapshot.uid, None)
+            self._forget(key)
 
     async def work(self) -> None:
         """Take keys until the queue is shut down. One key's error is that key's alone."""
@@ -92,11 +93,9 @@ class Reconciler:
                 with self._metrics.reconcile():
                     await self.reconcile(key)
                 self._queue.forget(key)
-            except (Conflict, Refused) as error:  # seen something old, or refused: look again, with what is known now
+            except (Conflict, NotFound, Refused) as error:  # seen something old, or refused: look again, knowing more
                 log.info("%s/%s: %s", *key, error)
                 self._queue.retry(key)
-            except NotFound as error:
-                log.info("%s/%s has gone meanwhile: %s", *key, error)
             except ApiError as error:
                 log.warning("%s/%s: %s", *key, error)
                 self._queue.retry(key)
@@ -107,24 +106,29 @@ class Reconciler:
             finally:
                 self._queue.done(key)
 
-    def _compile(self, snapshot: Snapshot) -> Compiled:
-        generation, compiled = self._compiled.get(snapshot.uid, (None, None))
-        if compiled is None or generation != snapshot.generation:
+    def _forget(self, key: Key) -> None:
+        self._compiled.pop(key, None)
+        self._written.pop(key, None)
+
+    def _compile(self, key: Key, snapshot: Snapshot) -> Compiled:
+        what = (snapshot.uid, snapshot.generation)
+        known, compiled = self._compiled.get(key, (None, None))
+        if compiled is None or known != what:
             compiled = compile_spec(snapshot.spec)
-            self._compiled[snapshot.uid] = (snapshot.generation, compiled)
+            self._compiled[key] = (what, compiled)
         return compiled
 
     async def _write(self, key: Key, snapshot: Snapshot, plan: Plan) -> None:
         if plan.status == snapshot.status:
             return
         now = asyncio.get_running_loop().time()
-        left = self._written.get(snapshot.uid, 0.0) + COALESCE_SECONDS - now
+        left = self._written.get(key, 0.0) + COALESCE_SECONDS - now
         if not plan.urgent and left > 0:
             self._queue.add_after(key, left)
             return
         body = {"metadata": {"resourceVersion": snapshot.resource_version}, "status": status_patch(plan.status)}
         stored = await self._client.patch(EXPERIMENTS, snapshot.name, body, snapshot.namespace, subresource="status")
-        self._written[snapshot.uid] = now
+        self._written[key] = now
         fact = project.experiment_fact(stored)
         self._cache.scope(key).experiments.expect(key, fact, fact.resource_version)
 

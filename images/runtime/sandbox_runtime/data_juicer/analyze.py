@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data-Juicer's Analyzer on a prepared data set: the statistics of every row, and their figures over all rows.
+"""Data-Juicer's Analyzer on a prepared data set: the statistics of every row, and their figures over all
+rows.
 
 Not a filter: it computes what the recipe's filters measure and removes nothing, which is checked.
 """
@@ -24,10 +25,11 @@ from .rows import BATCH_ROWS, count_rows
 class Analysis:
     """What an analysis found.
 
-    `overall` maps each numeric statistic to `count`, `mean`, `std` (of the sample), `min`, `25%`, `50%`, `75%`, `max` and the asked
-    percentiles; list statistics are counted by item. A figure that does not exist (the std of one row) is left out. `stats` is JSON
-    lines: the row id and `__dj__stats__` of every row, in the order of the input. `table` is `overall` as CSV. `histograms` holds a
-    picture for each statistic and `bins.json`: `{statistic: {edges, counts}}`. `dataset` is the input with its statistics, when
+    `overall` maps each numeric statistic to `count`, `mean`, `std` (of the sample), `min`, `25%`, `50%`,
+    `75%`, `max` and the asked percentiles; list statistics are counted by item. A figure that does not exist
+    (the std of one row) is left out. `stats` is JSON lines: the row id and `__dj__stats__` of every row, in
+    the order of the input. `table` is `overall` as CSV. `histograms` holds a picture for each statistic and
+    `bins.json`: `{statistic: {edges, counts}}`. `dataset` is the input with its statistics, when
     `export_original_dataset` asks for it.
     """
 
@@ -39,11 +41,14 @@ class Analysis:
     dataset: Path | None
 
 
-def analyze(raw: Mapping[str, Any], prepared: PreparedDataset, *, work_dir: Path, out_dir: Path, job_id: str, np: int) -> Analysis:
-    """Run the Analyzer with the configuration `raw` on `prepared`; results go to `out_dir`, the rest to `work_dir`.
+def analyze(
+    raw: Mapping[str, Any], prepared: PreparedDataset, *, work_dir: Path, out_dir: Path, job_id: str, np: int
+) -> Analysis:
+    """Run the Analyzer with the configuration `raw` on `prepared`; results go to `out_dir`, the rest to
+    `work_dir`.
 
-    Raises ConfigurationError (no operator with statistics, unknown names), DatasetError (Data-Juicer can't load the rows), OperatorError
-    (an operator failed on rows).
+    Raises ConfigurationError (no operator with statistics, unknown names), DatasetError (Data-Juicer can't
+    load the rows), OperatorError (an operator failed on rows).
     """
     from data_juicer.core import Analyzer
     from data_juicer.utils.constant import Fields
@@ -52,7 +57,12 @@ def analyze(raw: Mapping[str, Any], prepared: PreparedDataset, *, work_dir: Path
     suffix = Path(str(raw.get("export_path") or "")).suffix.lower()
     exported = out_dir / f"dataset{suffix if suffix in ('.json', '.parquet') else '.jsonl'}"
     # one pod, one process tree: the Analyzer itself never runs on Ray
-    settings = {**prepared.settings, "executor_type": "default", "export_shard_size": 0, "export_type": exported.suffix[1:]}
+    settings = {
+        **prepared.settings,
+        "executor_type": "default",
+        "export_shard_size": 0,
+        "export_type": exported.suffix[1:],
+    }
     config = build_config(
         {**raw, "executor_type": "default"},
         job_id=job_id,
@@ -69,14 +79,20 @@ def analyze(raw: Mapping[str, Any], prepared: PreparedDataset, *, work_dir: Path
     with operator_errors(config.process):
         analyzed = analyzer.run(dataset=dataset)
     if analyzer.overall_result is None:
-        raise ConfigurationError("no operator gives statistics: add the filters whose statistics you want to see", "process")
+        raise ConfigurationError(
+            "no operator gives statistics: add the filters whose statistics you want to see", "process"
+        )
     if len(analyzed) != prepared.rows:
-        raise DatasetError(f"the analysis returned {len(analyzed)} rows for {prepared.rows}; please report the recipe", "process")
+        raise DatasetError(
+            f"the analysis returned {len(analyzed)} rows for {prepared.rows}; please report the recipe", "process"
+        )
 
     (out_dir / f"{exported.stem}_stats.jsonl").unlink(missing_ok=True)  # Data-Juicer's own has no row ids
     stats = out_dir / "stats.jsonl"
     with stats.open("w", encoding="utf-8") as out:
-        for row in _stat_rows(analyzed, [name for name in (ROW_ID, Fields.stats, Fields.meta) if name in analyzed.column_names]):
+        for row in _stat_rows(
+            analyzed, [name for name in (ROW_ID, Fields.stats, Fields.meta) if name in analyzed.column_names]
+        ):
             out.write(json.dumps(_plain(row), ensure_ascii=False, allow_nan=False) + "\n")
     pictures = Path(config.work_dir) / "analysis"
     table = shutil.copyfile(pictures / "overall.csv", out_dir / "overall.csv")
@@ -89,7 +105,9 @@ def analyze(raw: Mapping[str, Any], prepared: PreparedDataset, *, work_dir: Path
     if not exported.exists():
         return Analysis(prepared.rows, overall, stats, table, histograms, None)
     if count_rows(exported) != prepared.rows:
-        raise DatasetError(f"the exported data set has {count_rows(exported)} rows, the input {prepared.rows}", "export_path")
+        raise DatasetError(
+            f"the exported data set has {count_rows(exported)} rows, the input {prepared.rows}", "export_path"
+        )
     return Analysis(prepared.rows, overall, stats, table, histograms, exported)
 
 
@@ -117,7 +135,9 @@ def _plain(value: Any) -> Any:
 
 
 def _figures(frame: Any) -> dict[str, dict[str, float]]:
-    """Return the figures of the numeric columns of the Analyzer's overall frame; text statistics have no mean and are left out."""
+    """Return the figures of the numeric columns of the Analyzer's overall frame; text statistics have no mean
+    and are left out.
+    """
     figures: dict[str, dict[str, float]] = {}
     for stat in frame.columns:
         column = {name: _float(value) for name, value in frame[stat].items() if name not in ("unique", "top", "freq")}

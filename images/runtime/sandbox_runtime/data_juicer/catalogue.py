@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The names that Data-Juicer's configuration accepts, as one small JSON document.
 
-`python -m sandbox_runtime.data_juicer.catalogue > crds/sandbox_api/data_juicer.json` writes what the planner checks keys, operators
-and arguments with, before any pod exists and without the library. Inside a pod `config` asks the library itself, by the same form.
+`python -m sandbox_runtime.data_juicer.catalogue > crds/sandbox_api/data_juicer.json` writes what the planner
+checks keys, operators and arguments with, before any pod exists and without the library. Inside a pod
+`config` asks the library itself, by the same form.
 """
 
 import json
@@ -33,8 +34,8 @@ def top_level_keys() -> dict[str, list[str]]:
 def describe() -> dict[str, Any]:
     """Return `{version, keys, common, operators}`.
 
-    `common` holds, by kind, the arguments that all operators of that kind take. An operator is `{type, executors, args}`, its
-    arguments with their defaults where these are plain values, else with null.
+    `common` holds, by kind, the arguments that all operators of that kind take. An operator is `{type,
+    executors, args}`, its arguments with their defaults where these are plain values, else with null.
     """
     import data_juicer
 
@@ -62,7 +63,9 @@ def _plain(value: Any) -> Any:
 
 
 def dump(catalogue: Mapping[str, Any]) -> str:
-    """Return the catalogue as JSON, one operator a line, so that an upgrade of the library reads well as a diff."""
+    """Return the catalogue as JSON, one operator a line, so that an upgrade of the library reads well as a
+    diff.
+    """
     head = {key: value for key, value in catalogue.items() if key != "operators"}
     lines = [json.dumps(key) + ": " + json.dumps(value, sort_keys=True) for key, value in head.items()]
     each = [f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in catalogue["operators"].items()]

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a user's Data-Juicer configuration to the namespace that its Analyzer and executors take.
 
-All keys of Data-Juicer are accepted. What is wrong is told as sentences with an address before the library sees it; then the library's
-own parser has the last word. What the runtime must decide itself (paths, parallelism, caches, error handling) is fixed here.
+All keys of Data-Juicer are accepted. What is wrong is told as sentences with an address before the library
+sees it; then the library's own parser has the last word. What the runtime must decide itself (paths,
+parallelism, caches, error handling) is fixed here.
 """
 
 import contextlib
@@ -16,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from . import catalogue, operators
+from .environment import log_plainly
 from .errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 
-# Settled before the run: where data comes from (`dataset.prepare` has read it), and what only an older way of resuming needs.
+# Settled before the run: where data comes from (`dataset.prepare` has read it), and what only an older way of
+# resuming needs.
 SETTLED = (
     "dataset",
     "generated_dataset_config",
@@ -41,7 +44,8 @@ SETTLED = (
 def read_config(path: Path, field: str = "") -> dict[str, Any]:
     """Read a configuration from a `.yaml`, `.yml` or `.json` file.
 
-    Raises ConfigurationError, with `field` as its address, when the file is missing, malformed or holds no mapping.
+    Raises ConfigurationError, with `field` as its address, when the file is missing, malformed or holds no
+    mapping.
     """
     if path.suffix not in (".yaml", ".yml", ".json"):
         raise ConfigurationError(f"{path} is not a .yaml, .yml or .json file", field)
@@ -66,12 +70,16 @@ def read_config(path: Path, field: str = "") -> dict[str, Any]:
 
 
 def problems(raw: Mapping[str, Any]) -> list[ConfigurationError]:
-    """Return everything that is wrong with the names, arguments and executor of a configuration, each with its address."""
+    """Return everything that is wrong with the names, arguments and executor of a configuration, each with
+    its address.
+    """
     return [*_key_problems(raw), *_process_problems(raw)]
 
 
 def preflight(raw: Mapping[str, Any]) -> None:
-    """Raise ConfigurationError with all problems of a configuration, one a line. Needs no data and runs nothing."""
+    """Raise ConfigurationError with all problems of a configuration, one a line. Needs no data and runs
+    nothing.
+    """
     found = problems(raw)
     if len(found) == 1:
         raise found[0]
@@ -103,7 +111,9 @@ def _process_problems(raw: Mapping[str, Any]) -> Iterator[ConfigurationError]:
     known = operators.registry()
     for index, entry in enumerate(process):
         if not isinstance(entry, dict) or len(entry) != 1:
-            yield ConfigurationError("must be one operator with its arguments, as `- name: {argument: value}`", f"process[{index}]")
+            yield ConfigurationError(
+                "must be one operator with its arguments, as `- name: {argument: value}`", f"process[{index}]"
+            )
             continue
         ((name, arguments),) = entry.items()
         field = f"process[{index}].{name}"
@@ -164,8 +174,8 @@ def build_config(
 ) -> Any:
     """Return the namespace for Data-Juicer's Analyzer or executors, parsed by its own parser.
 
-    `job_id` must not hold `/`; Data-Juicer works in `work_dir/job_id`. `np` is the number of CPUs of the pod: a smaller one in `raw`
-    stays. `settings` override what `raw` says. Raises ConfigurationError.
+    `job_id` must not hold `/`; Data-Juicer works in `work_dir/job_id`. `np` is the number of CPUs of the pod:
+    a smaller one in `raw` stays. `settings` override what `raw` says. Raises ConfigurationError.
     """
     preflight(raw)
     asked = raw.get("np")
@@ -180,7 +190,8 @@ def build_config(
         "skip_op_error": False,
         # the library would count the node's CPUs, not the pod's
         "auto_op_parallelism": False,
-        # caches are keyed by the input's path, which differs in every attempt: they would only fill the volume
+        # caches are keyed by the input's path, which differs in every attempt: they would only fill the
+        # volume
         "use_cache": False,
         # the runtime keeps its own state after operators (`resume`), which survives a change of folder
         "use_checkpoint": False,
@@ -196,10 +207,7 @@ def build_config(
     kept = {str(key).replace("-", "_"): value for key, value in raw.items() if value is not None}
     for key in SETTLED:
         kept.pop(key, None)
-    from loguru import logger
-
-    # with its event log off, the library warns of every event that it doesn't log
-    logger.disable("data_juicer.core.executor.event_logging_mixin")
+    log_plainly()
     config = _parse({**kept, **fixed})
     Path(config.work_dir).mkdir(parents=True, exist_ok=True)
     return config

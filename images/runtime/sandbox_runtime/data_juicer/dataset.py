@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The input of a run, checked and with a stable id in each row, before Data-Juicer sees it.
 
-Data-Juicer drops rows that it can't use and says so only in a log; here they are errors with file and line. The prepared copy lies in
-the attempt's folder. A row's id is the digest of the row and its ordinal among equal rows: the same rows get the same ids in every
-job, in any order of files, so that later jobs can join by it. Everything streams: memory does not grow with the data.
+Data-Juicer drops rows that it can't use and says so only in a log; here they are errors with file and line.
+The prepared copy lies in the attempt's folder. A row's id is the digest of the row and its ordinal among
+equal rows: the same rows get the same ids in every job, in any order of files, so that later jobs can join by
+it. Everything streams: memory does not grow with the data.
 """
 
 import hashlib
 import json
 import logging
-import os
 import shlex
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -32,9 +32,9 @@ __all__ = ["ROW_ID", "PreparedDataset", "count_rows", "prepare"]
 class PreparedDataset:
     """A checked copy of the input. `path` is one `.jsonl` or `.parquet` file whose every row has a ROW_ID.
 
-    `digest` is that of the ids in order: two runs with the same digest have the same rows. `left_out` counts malformed rows that the
-    user's own `load_jsonl_lenient: true` leaves out; otherwise a malformed row raises. `settings` are configuration keys that reading
-    the copy needs.
+    `digest` is that of the ids in order: two runs with the same digest have the same rows. `left_out` counts
+    malformed rows that the user's own `load_jsonl_lenient: true` leaves out; otherwise a malformed row
+    raises. `settings` are configuration keys that reading the copy needs.
     """
 
     path: Path
@@ -48,9 +48,10 @@ class PreparedDataset:
 def prepare(raw: Mapping[str, Any], folder: Path, *, np: int = 1) -> PreparedDataset:
     """Check the data set that `raw` names and write the copy with row ids into `folder`.
 
-    Paths in `raw` are absolute, or relative to the working directory. One path to JSON or Parquet files is read here; every other form
-    that Data-Juicer knows (`dataset`, weighted paths, CSV, text) is read by Data-Juicer. Raises DatasetError when the data is missing,
-    empty or malformed, ConfigurationError when nothing names it.
+    Paths in `raw` are absolute, or relative to the working directory. One path to JSON or Parquet files is
+    read here; every other form that Data-Juicer knows (`dataset`, weighted paths, CSV, text) is read by
+    Data-Juicer. Raises DatasetError when the data is missing, empty or malformed, ConfigurationError when
+    nothing names it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     sources = _plain_sources(raw)
@@ -71,7 +72,9 @@ def prepare(raw: Mapping[str, Any], folder: Path, *, np: int = 1) -> PreparedDat
 
 
 def _plain_sources(raw: Mapping[str, Any]) -> tuple[Path, ...]:
-    """Return the files of one local path in a format that is read here, or nothing when Data-Juicer must read the data."""
+    """Return the files of one local path in a format that is read here, or nothing when Data-Juicer must read
+    the data.
+    """
     if raw.get("generated_dataset_config"):
         return ()
     given = str(raw.get("dataset_path") or "").strip()
@@ -83,13 +86,18 @@ def _plain_sources(raw: Mapping[str, Any]) -> tuple[Path, ...]:
     if not path.exists():
         return _weighted_sources(given)
     if path.is_file():
-        return (path,) if suffix_of(path) in (*JSON_SUFFIXES, ".parquet") and not raw.get("decrypt_after_reading") else ()
+        return (
+            (path,) if suffix_of(path) in (*JSON_SUFFIXES, ".parquet") and not raw.get("decrypt_after_reading") else ()
+        )
     wanted = raw.get("suffixes") or []
     suffixes = {"." + str(item).lower().lstrip(".") for item in ([wanted] if isinstance(wanted, str) else wanted)}
     files = [file for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith(".")]
     files = [file for file in files if not suffixes or suffix_of(file) in suffixes]
     if not files:
-        raise DatasetError(f"the folder {path} holds no data file" + (f" with suffix {sorted(suffixes)}" if suffixes else ""), "dataset_path")
+        raise DatasetError(
+            f"the folder {path} holds no data file" + (f" with suffix {sorted(suffixes)}" if suffixes else ""),
+            "dataset_path",
+        )
     found = {suffix_of(file) for file in files}
     if raw.get("decrypt_after_reading"):
         return ()
@@ -97,7 +105,9 @@ def _plain_sources(raw: Mapping[str, Any]) -> tuple[Path, ...]:
         return tuple(files)
     if len(found) > 1:
         # Data-Juicer would read the format with the most files and leave the others out
-        raise DatasetError(f"the folder {path} mixes {', '.join(sorted(found))}; choose with `suffixes`", "dataset_path")
+        raise DatasetError(
+            f"the folder {path} mixes {', '.join(sorted(found))}; choose with `suffixes`", "dataset_path"
+        )
     return ()
 
 
@@ -130,15 +140,34 @@ def _loaded_rows(raw: Mapping[str, Any], folder: Path, np: int) -> Iterator[Row]
 
     from .config import _parse
 
-    keys = ("dataset_path", "dataset", "generated_dataset_config", "load_dataset_kwargs", "suffixes", "validators", "text_keys")
-    media = ("image_key", "audio_key", "video_key", "decrypt_after_reading", "encryption_key_path", "load_jsonl_lenient")
+    keys = (
+        "dataset_path",
+        "dataset",
+        "generated_dataset_config",
+        "load_dataset_kwargs",
+        "suffixes",
+        "validators",
+        "text_keys",
+    )
+    media = (
+        "image_key",
+        "audio_key",
+        "video_key",
+        "decrypt_after_reading",
+        "encryption_key_path",
+        "load_jsonl_lenient",
+    )
     wanted = {key: raw[key] for key in (*keys, *media) if raw.get(key) is not None}
-    config: Namespace = _parse({**wanted, "np": np, "work_dir": str(folder), "job_id": "load", "ds_cache_dir": str(folder / "datasets")})
+    config: Namespace = _parse(
+        {**wanted, "np": np, "work_dir": str(folder), "job_id": "load", "ds_cache_dir": str(folder / "datasets")}
+    )
     try:
         loaded = DatasetBuilder(config, executor_type="default").load_dataset()
     except Exception as error:  # whatever a loader of the library raises, it is about the data or how it is named
         problem = " ".join(str(error.__cause__ or error).split())
-        raise DatasetError(f"Data-Juicer can't load it: {problem}", "dataset_path" if raw.get("dataset_path") else "dataset") from error
+        raise DatasetError(
+            f"Data-Juicer can't load it: {problem}", "dataset_path" if raw.get("dataset_path") else "dataset"
+        ) from error
     for start in range(0, len(loaded), BATCH_ROWS):
         batch = Dataset.__getitem__(loaded, slice(start, start + BATCH_ROWS))
         names = list(batch)
@@ -147,12 +176,15 @@ def _loaded_rows(raw: Mapping[str, Any], folder: Path, np: int) -> Iterator[Row]
 
 
 class _RowIds:
-    """Hands out row ids. Counts of equal rows are kept on disk: a data set may have more rows than memory has room for."""
+    """Hands out row ids. Counts of equal rows are kept on disk: a data set may have more rows than memory has
+    room for.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / ".row-ids.sqlite"
         self._path.unlink(missing_ok=True)
-        # no journal and no locks: the file is this process's own and is thrown away, and locks hang on some network volumes
+        # no journal and no locks: the file is this process's own and is thrown away, and locks hang on some
+        # network volumes
         self._counts = sqlite3.connect(f"file:{quote(str(self._path))}?nolock=1", uri=True, isolation_level=None)
         self._counts.execute("PRAGMA journal_mode = OFF")
         self._counts.execute("PRAGMA synchronous = OFF")
@@ -186,7 +218,12 @@ class _RowIds:
 
 
 def _write_json(
-    rows: Iterator[Row], raw: Mapping[str, Any], folder: Path, sources: tuple[Path, ...], settings: Mapping[str, Any], malformed: list[str] | None = None
+    rows: Iterator[Row],
+    raw: Mapping[str, Any],
+    folder: Path,
+    sources: tuple[Path, ...],
+    settings: Mapping[str, Any],
+    malformed: list[str] | None = None,
 ) -> PreparedDataset:
     path = folder / "input.jsonl"
     text_keys = _text_keys(raw)
@@ -230,7 +267,9 @@ def _write_parquet(sources: tuple[Path, ...], raw: Mapping[str, Any], folder: Pa
             file = open_parquet(source)
             for key in text_keys:
                 if key not in file.schema_arrow.names:
-                    raise DatasetError(f"{source} has no column {key!r}; name the column with the texts in `text_keys`", "dataset_path")
+                    raise DatasetError(
+                        f"{source} has no column {key!r}; name the column with the texts in `text_keys`", "dataset_path"
+                    )
             for batch in file.iter_batches(batch_size=BATCH_ROWS):
                 rows = batch.to_pylist()
                 column = [ids.of(row) for row in rows]
@@ -242,7 +281,9 @@ def _write_parquet(sources: tuple[Path, ...], raw: Mapping[str, Any], folder: Pa
                         raise DatasetError(_no_text(key, f"row {number} of {_named(raw)}"), "dataset_path")
                 for key in media.keys:
                     if key in table.column_names:
-                        values = pyarrow.array([media.absolute(row)[key] for row in rows], type=table.schema.field(key).type)
+                        values = pyarrow.array(
+                            [media.absolute(row)[key] for row in rows], type=table.schema.field(key).type
+                        )
                         table = table.set_column(table.column_names.index(key), key, values)
                 if ROW_ID in table.column_names:
                     table = table.drop_columns([ROW_ID])
@@ -252,7 +293,9 @@ def _write_parquet(sources: tuple[Path, ...], raw: Mapping[str, Any], folder: Pa
                 try:
                     writer.write_table(table.cast(writer.schema))
                 except (ValueError, pyarrow.ArrowInvalid) as error:
-                    raise DatasetError(f"the columns of {source} differ from those of {sources[0]}: {error}", "dataset_path") from error
+                    raise DatasetError(
+                        f"the columns of {source} differ from those of {sources[0]}: {error}", "dataset_path"
+                    ) from error
     finally:
         digest = ids.close()
         if writer is not None:
@@ -267,7 +310,9 @@ def _named(raw: Mapping[str, Any]) -> str:
 
 
 def _text_keys(raw: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the fields that Data-Juicer requires in each row. A dotted one reaches into a field and is left to Data-Juicer."""
+    """Return the fields that Data-Juicer requires in each row. A dotted one reaches into a field and is left
+    to Data-Juicer.
+    """
     given = raw.get("text_keys") or "text"
     keys = [given] if isinstance(given, str) else given
     return tuple(str(key) for key in keys if "." not in str(key))
@@ -278,14 +323,16 @@ def _no_text(key: str, where: str) -> str:
 
 
 class _Media:
-    """Makes relative paths of images, audios and videos absolute: they are relative to the data set, which the copy leaves."""
+    """Makes relative paths of images, audios and videos absolute: they are relative to the data set, which
+    the copy leaves.
+    """
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
         self.keys = tuple(str(raw.get(f"{name}_key") or f"{name}s") for name in ("image", "audio", "video"))
         path = Path(str(raw.get("dataset_path") or ""))
-        self._base = None
+        self._base: Path | None = None
         if str(raw.get("dataset_path") or "") and path.exists():
-            self._base = os.path.abspath(path if path.is_dir() else path.parent)
+            self._base = (path if path.is_dir() else path.parent).absolute()
 
     def absolute(self, row: Row) -> Row:
         changed = dict(row)
@@ -296,9 +343,9 @@ class _Media:
         return changed
 
     def _path(self, item: Any) -> Any:
-        if not isinstance(item, str) or "://" in item or os.path.isabs(item):
+        if not isinstance(item, str) or "://" in item or self._base is None:
             return item
-        return os.path.join(str(self._base), item)
+        return str(self._base / item)
 
 
 def _plain(value: Any) -> Any:

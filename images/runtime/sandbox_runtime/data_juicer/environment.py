@@ -1,21 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """What makes Data-Juicer, Hugging Face datasets, Ray and matplotlib behave in a pod.
 
-A pod has a read-only root, no network to rely on and CPU limits that the libraries don't see. The variables must be in the
-process's environment before the first import of any of these libraries; nothing here imports one.
+A pod has a read-only root, no network to rely on and CPU limits that the libraries don't see. The variables
+must be in the process's environment before the first import of any of these libraries; nothing here imports
+one.
 """
 
 import os
+import sys
 from pathlib import Path
 
 IMAGE_MODELS = Path("/opt/sandbox/models")
 
 
 def variables(cache: Path, *, models: Path = IMAGE_MODELS, scratch: Path = Path("/tmp")) -> dict[str, str]:
-    """Return the environment for a run: nothing is installed or downloaded, what is cached lies under `cache`.
+    """Return the environment for a run: nothing is installed or downloaded, what is cached lies under
+    `cache`.
 
-    `models` is a read-only folder of models that the image ships; Data-Juicer looks there before its cache. `scratch` is a writable
-    folder with a short path for what need not outlive the process (Ray's sockets have a limit of 107 characters).
+    `models` is a read-only folder of models that the image ships; Data-Juicer looks there before its cache.
+    `scratch` is a writable folder with a short path for what need not outlive the process (Ray's sockets have
+    a limit of 107 characters).
     """
     huggingface = cache / "huggingface"
     return {
@@ -55,19 +59,38 @@ def variables(cache: Path, *, models: Path = IMAGE_MODELS, scratch: Path = Path(
 
 
 def forbid_installs() -> None:
-    """Make Data-Juicer name a missing package at once, where it would call uv and pip and fail with their messages."""
+    """Make Data-Juicer name a missing package at once, where it would call uv and pip and fail with their
+    messages.
+    """
     from data_juicer.utils.lazy_loader import LazyLoader
 
-    def refuse(cls: type, package_spec: str, pip_args: object = None) -> None:
+    def refuse(_: type, package_spec: str, *_pip_args: object) -> None:
         raise ImportError(f"Data-Juicer needs the Python package {package_spec}, which this image does not hold")
 
     LazyLoader._install_package = classmethod(refuse)
 
 
-def keep_temporary_files_in(folder: Path) -> None:
-    """Make datasets write its uncached files, one an operator and as large as the data, into `folder` instead of /tmp.
+def log_plainly() -> None:
+    """Log one line an event to stderr; Data-Juicer's own log shows the values of variables, users' rows among
+    them, in tracebacks.
+    """
+    import data_juicer
+    from loguru import logger
 
-    Not by `temp_dir` or a lasting TMPDIR: they would move the sockets of worker pools there too, and the path of a volume is too long for one.
+    assert data_juicer  # its import sets the log up, and would undo this
+    logger.remove()
+    form = "{time:YYYY-MM-DD HH:mm:ss.SSS} {level: <7} {message}"
+    logger.add(lambda line: sys.stderr.write(line), level="INFO", format=form, backtrace=False, diagnose=False)
+    # with its event log off, the library warns of every event that it doesn't log
+    logger.disable("data_juicer.core.executor.event_logging_mixin")
+
+
+def keep_temporary_files_in(folder: Path) -> None:
+    """Make datasets write its uncached files, one an operator and as large as the data, into `folder` instead
+    of /tmp.
+
+    Not by `temp_dir` or a lasting TMPDIR: they would move the sockets of worker pools there too, and the path
+    of a volume is too long for one.
     """
     from datasets import disable_caching, fingerprint
 

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The three ways in which a Data-Juicer run goes wrong for a reason that its user can act on.
 
-Everything else that a function of this package raises is a defect, of ours or of the library, and passes through as it is.
+Everything else that a function of this package raises is a defect, of ours or of the library, and passes
+through as it is.
 """
 
 
 class DataJuicerError(Exception):
-    """A problem told as a sentence. `field` is its address inside the configuration, such as `process[2].text_length_filter`."""
+    """A problem told as a sentence. `field` is its address inside the configuration, such as
+    `process[2].text_length_filter`.
+    """
 
     def __init__(self, problem: str, field: str = "") -> None:
         super().__init__(f"{field}: {problem}" if field else problem)
@@ -22,7 +25,9 @@ class DatasetError(DataJuicerError):
 
 
 class OperatorError(DataJuicerError):
-    """An operator failed on rows. `operator` is its name, `index` its place in `process` (-1 when Ray doesn't tell)."""
+    """An operator failed on rows. `operator` is its name, `index` its place in `process` (-1 when Ray doesn't
+    tell).
+    """
 
     def __init__(self, operator: str, index: int, cause: BaseException) -> None:
         where = f"process[{index}].{operator}" if index >= 0 else f"process.{operator}"

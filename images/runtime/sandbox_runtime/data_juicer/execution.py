@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an analysis and a processing run share: loading the prepared rows, and telling an operator's error from the library's own."""
+"""What an analysis and a processing run share: loading the prepared rows, and telling an operator's error
+from the library's own.
+"""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +12,9 @@ from .errors import ConfigurationError, DataJuicerError, DatasetError, OperatorE
 
 
 def load(builder: Any, prepared: PreparedDataset) -> Any:
-    """Load the prepared rows through Data-Juicer. Raises DatasetError when it can't, or when it leaves rows out."""
+    """Load the prepared rows through Data-Juicer. Raises DatasetError when it can't, or when it leaves rows
+    out.
+    """
     try:
         dataset = builder.load_dataset()
     except Exception as error:  # the loaders share no error class; the rows are known to be well-formed
@@ -22,7 +26,8 @@ def load(builder: Any, prepared: PreparedDataset) -> Any:
 
 @contextlib.contextmanager
 def operator_errors(process: Sequence[Mapping[str, Any]]) -> Iterator[None]:
-    """Turn what a run raises into our errors: OperatorError with the operator's name, or ConfigurationError for the recipe.
+    """Turn what a run raises into our errors: OperatorError with the operator's name, or ConfigurationError
+    for the recipe.
 
     A stop by a signal handler passes as it was raised.
     """
@@ -52,7 +57,9 @@ def _refuse_or_blame(error: BaseException, process: Sequence[Mapping[str, Any]])
 
 
 def _interruption(error: BaseException) -> BaseException | None:
-    """Find the stop that a signal handler raised: datasets' clean-up of its workers replaces it with an error of its own."""
+    """Find the stop that a signal handler raised: datasets' clean-up of its workers replaces it with an error
+    of its own.
+    """
     seen: set[int] = set()
     found: BaseException | None = error
     while found is not None and id(found) not in seen:
@@ -64,12 +71,14 @@ def _interruption(error: BaseException) -> BaseException | None:
 
 
 def _raised_in(error: BaseException, process: Sequence[Mapping[str, Any]]) -> tuple[str | None, int]:
-    """Find the operator of `process` whose module stands deepest in the tracebacks, those of worker processes included."""
+    """Find the operator of `process` whose module stands deepest in the tracebacks, those of worker processes
+    included.
+    """
     import traceback
 
     names = {name: index for index, entry in reversed(list(enumerate(process))) for name in entry}
     text = "".join(traceback.format_exception(error))
-    positions = {name: text.rfind(f"/{name}.py\"") for name in names}
+    positions = {name: text.rfind(f'/{name}.py"') for name in names}
     name = max(positions, key=lambda item: positions[item], default=None)
     if name is None or positions[name] < 0:
         return None, -1

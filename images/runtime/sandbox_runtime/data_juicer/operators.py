@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Data-Juicer's registry says of its operators: arguments, defaults, statistics, and the executors each one runs on.
+"""What Data-Juicer's registry says of its operators: arguments, defaults, statistics, and the executors each
+one runs on.
 
-Read from the classes themselves, so that operators of a user (`custom_operator_paths`) are known too. No operator is made: many
-load a model in their constructor.
+Read from the classes themselves, so that operators of a user (`custom_operator_paths`) are known too. No
+operator is made: many load a model in their constructor.
 """
 
 import inspect
@@ -18,7 +19,9 @@ STATISTIC = re.compile(r"""StatsKeys\.(\w+)|\[Fields\.stats\]\[["'](\w+)["']\]""
 
 
 def registry() -> Mapping[str, type]:
-    """Return every registered operator by name. Takes seconds the first time: Data-Juicer imports all of them."""
+    """Return every registered operator by name. Takes seconds the first time: Data-Juicer imports all of
+    them.
+    """
     import data_juicer.ops
     from data_juicer.ops.base_op import OPERATORS
 
@@ -32,7 +35,7 @@ def kind(operator: type) -> str:
 
     for base in (Filter, Mapper, Deduplicator, Selector, Grouper, Aggregator, Pipeline):
         if issubclass(operator, base):
-            return base.__name__.lower()
+            return str(base.__name__).lower()
     return "operator"
 
 
@@ -49,7 +52,7 @@ def own_arguments(operator: type) -> dict[str, inspect.Parameter]:
     for cls in inspect.getmro(operator):
         if cls.__module__ == base_op.__name__ or "__init__" not in cls.__dict__:
             continue
-        for name, parameter in inspect.signature(cls.__init__).parameters.items():
+        for name, parameter in inspect.signature(cls.__dict__["__init__"]).parameters.items():
             if name != "self" and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 found.setdefault(name, parameter)
     return found
@@ -90,7 +93,11 @@ def _type_name(parameter: inspect.Parameter) -> str:
         return "int"
     if getattr(annotation, "__name__", "") in ("ClosedUnitInterval", "PositiveFloat", "NonNegativeFloat"):
         return "float"
-    if typing.get_origin(annotation) is None and isinstance(parameter.default, int | float) and not isinstance(parameter.default, bool):
+    if (
+        typing.get_origin(annotation) is None
+        and isinstance(parameter.default, int | float)
+        and not isinstance(parameter.default, bool)
+    ):
         return type(parameter.default).__name__
     return "other"
 
@@ -113,7 +120,9 @@ def op_statistics(
             if found:
                 op_stats[name] = op_stats.get(name, frozenset()) | found
                 op_args[name] = {
-                    arg: Argument(_type_name(parameter), None if parameter.default is parameter.empty else parameter.default)
+                    arg: Argument(
+                        _type_name(parameter), None if parameter.default is parameter.empty else parameter.default
+                    )
                     for arg, parameter in own_arguments(known[name]).items()
                 }
     return op_stats, op_args

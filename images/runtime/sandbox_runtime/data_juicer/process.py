@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A recipe run over a prepared data set: Data-Juicer's default executor, or its Ray executor on a Ray of this pod alone.
+"""A recipe run over a prepared data set: Data-Juicer's default executor, or its Ray executor on a Ray of this
+pod alone.
 
-Every operator's rows are counted on the way in and out. An operator that fails on rows fails the run; fewer rows always mean that an
-operator meant to drop them.
+Every operator's rows are counted on the way in and out. An operator that fails on rows fails the run; fewer
+rows always mean that an operator meant to drop them.
 """
 
 import time
@@ -19,14 +20,17 @@ from .execution import load, operator_errors
 from .resume import State
 from .rows import count_rows
 
-# Rows are saved after an operator when this much work would be lost without it; a failure or a stop saves them anyway.
+# Rows are saved after an operator when this much work would be lost without it; a failure or a stop saves
+# them anyway.
 SAVE_AFTER_SECONDS = 300.0
 FORMATS = (".jsonl", ".json", ".parquet")
 
 
 @dataclass(frozen=True)
 class OperatorRows:
-    """One operator's rows in and out. `index` is its place in `process`; `seconds` is 0 for one that an earlier attempt ran."""
+    """One operator's rows in and out. `index` is its place in `process`; `seconds` is 0 for one that an
+    earlier attempt ran.
+    """
 
     index: int
     name: str
@@ -37,9 +41,11 @@ class OperatorRows:
 
 @dataclass(frozen=True)
 class Processed:
-    """`dataset` is the exported file, or with `export_shard_size` the folder of its shards, named as the file without its suffix.
+    """`dataset` is the exported file, or with `export_shard_size` the folder of its shards, named as the file
+    without its suffix.
 
-    `operators` is empty for a Ray run that counts totals only. `resumed` is the number of operators that earlier attempts had done.
+    `operators` is empty for a Ray run that counts totals only. `resumed` is the number of operators that
+    earlier attempts had done.
     """
 
     rows_in: int
@@ -69,10 +75,11 @@ def process(
 ) -> Processed:
     """Run the recipe `raw` on `prepared` and export to `export_path` (.jsonl, .json or .parquet).
 
-    With the default executor an attempt goes on after the operators that an earlier one had done: their rows are in `state_dir`, saved
-    when the run ends in any exception (also one raised by a signal handler) and after long operators. With `executor_type: ray`,
-    `memory_bytes` bounds Ray's object store and `count_each_op` counts each operator's rows, which costs its pipelining.
-    `on_operator` is called after each counted operator. Raises ConfigurationError, DatasetError, OperatorError.
+    With the default executor an attempt goes on after the operators that an earlier one had done: their rows
+    are in `state_dir`, saved when the run ends in any exception (also one raised by a signal handler) and
+    after long operators. With `executor_type: ray`, `memory_bytes` bounds Ray's object store and
+    `count_each_op` counts each operator's rows, which costs its pipelining. `on_operator` is called after
+    each counted operator. Raises ConfigurationError, DatasetError, OperatorError.
     """
     if export_path.suffix.lower() not in FORMATS:
         raise ConfigurationError(f"{export_path.name} must end in one of {', '.join(FORMATS)}", "export_path")
@@ -139,7 +146,9 @@ def _start(config: Any, prepared: PreparedDataset, state: State) -> tuple[Any, A
 class _Run:
     """Counts and saves rows between operators, from inside the executor's own loop."""
 
-    def __init__(self, earlier: list[OperatorRows], rows: int, state: State, save_after: float, on_operator: OnOperator | None) -> None:
+    def __init__(
+        self, earlier: list[OperatorRows], rows: int, state: State, save_after: float, on_operator: OnOperator | None
+    ) -> None:
         self.operators = list(earlier)
         self._rows = rows
         self._state = state
@@ -155,7 +164,9 @@ class _Run:
 
         class Watched(NestedDataset):  # type: ignore[misc]
             def process(self, operators: Any, **options: Any) -> Any:
-                watched = [_Watched(operator, run) for operator in (operators if isinstance(operators, list) else [operators])]
+                watched = [
+                    _Watched(operator, run) for operator in (operators if isinstance(operators, list) else [operators])
+                ]
                 return NestedDataset(self).process(watched, **options)
 
         return Watched(dataset)
@@ -197,7 +208,9 @@ class _Watched:
 
 
 def _write_shards_in_threads() -> None:
-    """Data-Juicer writes shards in worker processes, which wait for ever for files that it has unlinked already."""
+    """Data-Juicer writes shards in worker processes, which wait for ever for files that it has unlinked
+    already.
+    """
     from multiprocessing.pool import ThreadPool
 
     from data_juicer.core import exporter

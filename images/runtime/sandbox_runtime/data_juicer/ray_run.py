@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`executor_type: ray` inside one pod: a Ray of its own within the pod's limits, started and ended with the run.
+"""`executor_type: ray` inside one pod: a Ray of its own within the pod's limits, started and ended with the
+run.
 
-It never joins a Ray cluster. Ray writes a folder of part files and keeps statistics that the default executor removes; what comes out
-of here is one file with the same rows as the default executor's.
+It never joins a Ray cluster. Ray writes a folder of part files and keeps statistics that the default executor
+removes; what comes out of here is one file with the same rows as the default executor's.
 """
 
 import contextlib
@@ -70,7 +71,9 @@ def process_on_ray(
 
 @contextlib.contextmanager
 def _local_ray(np: int, memory_bytes: int | None) -> Iterator[None]:
-    """Raise a Ray of `np` CPUs for the duration; nothing of it is left afterwards, neither process nor folder."""
+    """Raise a Ray of `np` CPUs for the duration; nothing of it is left afterwards, neither process nor
+    folder.
+    """
     import ray
     from data_juicer.utils.constant import RAY_JOB_ENV_VAR
 
@@ -101,7 +104,9 @@ def _local_ray(np: int, memory_bytes: int | None) -> Iterator[None]:
 
 
 def _object_store_bytes(memory_bytes: int | None) -> int | None:
-    """Return a third of the pod's memory, and no more than /dev/shm holds: beyond it Ray would write to the root file system."""
+    """Return a third of the pod's memory, and no more than /dev/shm holds: beyond it Ray would write to the
+    root file system.
+    """
     shm = shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else 0
     wanted = memory_bytes // 3 if memory_bytes else 2048 * MEBIBYTE
     return max(min(wanted, int(shm * 0.9)), SMALLEST_STORE)
@@ -110,7 +115,9 @@ def _object_store_bytes(memory_bytes: int | None) -> int | None:
 class _CountingLoader:
     """Stands where the executor loads its data, and has each operator's rows counted when that is asked for."""
 
-    def __init__(self, builder: Any, prepared: PreparedDataset, count_each_op: bool, on_operator: OnOperator | None) -> None:
+    def __init__(
+        self, builder: Any, prepared: PreparedDataset, count_each_op: bool, on_operator: OnOperator | None
+    ) -> None:
         self.operators: list[OperatorRows] = []
         self.executor_type = builder.executor_type
         self._builder = builder
@@ -118,7 +125,7 @@ class _CountingLoader:
         self._count_each_op = count_each_op
         self._on_operator = on_operator
 
-    def load_dataset(self, **options: Any) -> Any:
+    def load_dataset(self, **_: Any) -> Any:
         dataset = load(self._builder, self._prepared)
         if self._count_each_op:
             dataset.__class__ = _counting(dataset.__class__, self)
@@ -133,7 +140,9 @@ class _CountingLoader:
 
 
 def _counting(base: type, loader: _CountingLoader) -> type:
-    class Counting(base):  # type: ignore[misc,valid-type]
+    class Counting(base):  # type: ignore[misc]
+        data: Any
+
         def _run_single_op(self, op: Any, *args: Any, **options: Any) -> Any:
             started = time.monotonic()
             columns = super()._run_single_op(op, *args, **options)
@@ -152,13 +161,22 @@ def _internal_columns(config: Any) -> frozenset[str]:
     if not config.keep_stats_in_res_ds:
         dropped |= {Fields.stats, Fields.meta}
     if not config.keep_hashes_in_res_ds:
-        dropped |= {HashKeys.hash, HashKeys.minhash, HashKeys.simhash, HashKeys.imagehash, HashKeys.videohash, HashKeys.uid}
+        dropped |= {
+            HashKeys.hash,
+            HashKeys.minhash,
+            HashKeys.simhash,
+            HashKeys.imagehash,
+            HashKeys.videohash,
+            HashKeys.uid,
+        }
     return frozenset(dropped)
 
 
 def _merge(parts: Path, target: Path, dropped: frozenset[str]) -> None:
     """Write the rows of all part files, in their order, to one file without the columns `dropped`."""
-    files = sorted(path for path in parts.rglob("*") if path.is_file() and path.stat().st_size) if parts.is_dir() else []
+    files = (
+        sorted(path for path in parts.rglob("*") if path.is_file() and path.stat().st_size) if parts.is_dir() else []
+    )
     partial = target.with_name(f".{target.name}")
     if target.suffix.lower() == ".parquet":
         _merge_parquet(files, partial, dropped)
@@ -173,7 +191,10 @@ def _merge_json(files: Sequence[Path], out: IO[str], dropped: frozenset[str], *,
     separator = start
     for file in files:
         for row in read_json(file):
-            out.write(separator + json.dumps({key: value for key, value in row.items() if key not in dropped}, ensure_ascii=False))
+            out.write(
+                separator
+                + json.dumps({key: value for key, value in row.items() if key not in dropped}, ensure_ascii=False)
+            )
             separator = between
     if separator == between or array:
         out.write((start if separator == start else "") + end)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rows after the operators that are done, kept so that a later attempt goes on from there.
 
-Data-Juicer's own checkpoint compares operators with their working folder in them, is written in place and only at the end; a retry in
-another folder would begin anew, and a pod killed in the middle of writing would leave half a data set. Here each entry is a folder
-of its own, complete by its rename, and names the attempt that wrote it.
+Data-Juicer's own checkpoint compares operators with their working folder in them, is written in place and
+only at the end; a retry in another folder would begin anew, and a pod killed in the middle of writing would
+leave half a data set. Here each entry is a folder of its own, complete by its rename, and names the attempt
+that wrote it.
 """
 
 import contextlib
@@ -44,12 +45,18 @@ class State:
         self._process = [_content(entry) for entry in process]
 
     def latest(self) -> Saved | None:
-        """Return the entry with the most operators done that fits this input and the beginning of this recipe."""
+        """Return the entry with the most operators done that fits this input and the beginning of this
+        recipe.
+        """
         best: tuple[int, int] = (0, 0)
         found = None
         for record, path in self._entries():
             done = len(record["process"])
-            if record["source"] != self._source or record["process"] != self._process[:done] or done > len(self._process):
+            if (
+                record["source"] != self._source
+                or record["process"] != self._process[:done]
+                or done > len(self._process)
+            ):
                 log.info("the saved rows in %s are of another input or recipe", path)
             elif (done, record["attempt"]) > best:
                 best = (done, record["attempt"])
@@ -57,13 +64,16 @@ class State:
         return found
 
     def save(self, dataset: Any, counts: Sequence[int]) -> None:
-        """Keep `dataset`, the rows after `len(counts)` operators. It is whole or not there; entries of others are never touched."""
+        """Keep `dataset`, the rows after `len(counts)` operators. It is whole or not there; entries of others
+        are never touched.
+        """
         if not counts or len(dataset) == 0:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         name = f"a{self._attempt}-op{len(counts)}-{uuid.uuid4().hex[:8]}"
         partial = self._folder / f".{name}"
-        # one process: workers would open files that Data-Juicer has unlinked already and that only this process still maps
+        # one process: workers would open files that Data-Juicer has unlinked already and that only this
+        # process still maps
         dataset.save_to_disk(str(partial / ROWS))
         record = {
             "attempt": self._attempt,
@@ -98,7 +108,8 @@ class State:
 def _content(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Return an operator as what it does to rows, in a form that survives JSON."""
     kept = {
-        op: {name: value for name, value in (arguments or {}).items() if name not in EXECUTION_ONLY} for op, arguments in entry.items()
+        op: {name: value for name, value in (arguments or {}).items() if name not in EXECUTION_ONLY}
+        for op, arguments in entry.items()
     }
     plain: dict[str, Any] = json.loads(json.dumps(kept, sort_keys=True, default=str))
     return plain

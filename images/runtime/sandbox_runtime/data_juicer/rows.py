@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading and counting the rows of data set files, as a stream, with errors that name the file and the line.
 
-Data-Juicer's own loader tells of a malformed line without saying where it is; this one is only read for checks and counts.
+Data-Juicer's own loader tells of a malformed line without saying where it is; this one is only read for
+checks and counts.
 """
 
 import contextlib
@@ -30,7 +31,9 @@ def suffix_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def open_bytes(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for reading, decompressed by its suffix. What is wrong with the file itself becomes DatasetError."""
+    """Open a file for reading, decompressed by its suffix. What is wrong with the file itself becomes
+    DatasetError.
+    """
     import zstandard
 
     try:
@@ -61,7 +64,8 @@ def _refuse_constant(name: str) -> NoReturn:
 def read_json(path: Path, on_malformed: OnMalformed = _refuse) -> Iterator[Row]:
     """Yield the rows of a file of JSON lines, or of one JSON array (which is read whole).
 
-    A malformed row goes to `on_malformed` as a sentence with file and line; when that returns, the row is left out.
+    A malformed row goes to `on_malformed` as a sentence with file and line; when that returns, the row is
+    left out.
     """
     with open_bytes(path) as stream:
         first = stream.read(1)
@@ -123,7 +127,11 @@ def open_parquet(path: Path) -> Any:
 def count_rows(path: Path) -> int:
     """Count the rows of a file, or of all data files of a folder; reads JSON lines without parsing them."""
     if path.is_dir():
-        return sum(count_rows(file) for file in sorted(path.rglob("*")) if file.is_file() and suffix_of(file) in (*JSON_SUFFIXES, ".parquet"))
+        return sum(
+            count_rows(file)
+            for file in sorted(path.rglob("*"))
+            if file.is_file() and suffix_of(file) in (*JSON_SUFFIXES, ".parquet")
+        )
     suffix = suffix_of(path)
     if suffix == ".parquet":
         return int(open_parquet(path).metadata.num_rows)
