@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Fetches the Chinese text (Debian's package manpages-zh: downloaded and unpacked, not installed) and makes the demo's data set.
+# The texts (Python's documentation: PSF-2.0; manpages-zh: GFDL-1.2+ for the most part) stay on this machine and are shipped in no image.
 #
 # usage: make_data.sh OUTPUT [SEED]
 #   MANPAGES_ZH   a folder where the package lies unpacked already; needed where there is no apt-get

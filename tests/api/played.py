@@ -30,7 +30,7 @@ from sandbox_api.contract import (
 from sandbox_api.result import EXIT_CODES, ErrorClass, Output, Result, ResultError, encode_message, message_of
 from sandbox_operator.build.names import LABEL_JOB
 from sandbox_operator.kube.client import Client, Manifest
-from sandbox_operator.kube.errors import ApiError, Conflict, NotFound
+from sandbox_operator.kube.errors import AlreadyExists, ApiError, Conflict, NotFound
 from sandbox_operator.kube.informer import Informer, Key
 from sandbox_operator.kube.resources import Resource
 
@@ -381,8 +381,8 @@ class Provisioner(Follower):
                 "claimRef": {key: meta[key] for key in ("name", "namespace", "uid")},
             },
         }
-        with contextlib.suppress(Conflict):
-            await self.client.create(VOLUMES, volume, repeatable=False)
+        with contextlib.suppress(AlreadyExists):
+            await self.client.create(VOLUMES, volume, repeatable=True)
 
 
 class JobController(Follower):

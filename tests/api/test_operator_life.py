@@ -21,7 +21,8 @@ async def test_deleted_while_it_runs_its_jobs_and_pods_go_and_the_retained_claim
     await lab.apply("demo", road())
     await lab.until(lambda: lab.job("demo", "process").get("state") == "Running", "the third hook runs")
     await lab.delete("demo")
-    await lab.until(lambda: not lab.jobs.store, "its Jobs go")
+    # The garbage collector learns of a new kind every 30 s, so its first deletion may take that long.
+    await lab.until(lambda: not lab.jobs.store, "its Jobs go", limit=90)
     await lab.until(lambda: not lab.pods.store, "its pods go")
     claim = await lab.claim("demo-workspace")
     assert claim is not None
@@ -124,9 +125,7 @@ async def test_a_contract_too_long_for_an_environment_variable_travels_in_a_conf
     noise = [hash((n, "noise")).to_bytes(9, "little", signed=True).hex() for n in range(9000)]
     spec["probeJobConfigs"][0]["djConfigs"] = {
         "dataset_path": "data/demo.jsonl",
-        "process": [
-            {"flagged_words_filter": {"tokenization": "$(HOME) $$x", "words_aug_join_char": word}} for word in noise
-        ],
+        "process": [{"flagged_words_filter": {"lang": "$(HOME) $$x", "words_aug_join_char": word}} for word in noise],
     }
     await lab.apply("demo", spec)
     await lab.finished("demo")
@@ -147,9 +146,7 @@ async def test_a_contract_too_long_for_an_environment_variable_travels_in_a_conf
     assert operator.code is None
 
 
-async def test_a_job_deleted_by_hand_counts_as_preempted_and_is_tried_again(
-    lab: Lab, operator: OperatorProcess
-) -> None:
+async def test_a_job_deleted_by_hand_is_a_preemption_and_is_tried_again(lab: Lab, operator: OperatorProcess) -> None:
     gate = lab.kubelet.table[("a", 1)] = Gate(succeeds())
     await lab.apply("demo", probes("a"))
     await lab.reached(gate, "the hook runs")
@@ -163,9 +160,7 @@ async def test_a_job_deleted_by_hand_counts_as_preempted_and_is_tried_again(
     assert operator.code is None
 
 
-async def test_a_pod_deleted_by_hand_counts_as_preempted_and_is_tried_again(
-    lab: Lab, operator: OperatorProcess
-) -> None:
+async def test_a_pod_deleted_by_hand_is_a_preemption_and_is_tried_again(lab: Lab, operator: OperatorProcess) -> None:
     gate = lab.kubelet.table[("a", 1)] = Gate(succeeds())
     await lab.apply("demo", probes("a"))
     await lab.reached(gate, "the hook runs")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's own recipe on the demo's own data and the real library: it catches most of the noise and spares the rest."""
+"""The demo's recipe on the demo's data and the real library: it catches most of the noise and spares the rest."""
 
 import subprocess
 from pathlib import Path

@@ -15,6 +15,10 @@ def load(builder: Any, prepared: PreparedDataset) -> Any:
     """Load the prepared rows through Data-Juicer. Raises DatasetError when it can't, or when it leaves rows
     out.
     """
+    # Data-Juicer imports it after the first operator; before the workers fork, they need not import it each again
+    import torch
+
+    assert torch
     try:
         dataset = builder.load_dataset()
     except Exception as error:  # the loaders share no error class; the rows are known to be well-formed
