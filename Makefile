@@ -9,7 +9,7 @@ UV_HOME := $(SANDBOX_CACHE)/bin/uv
 UV := $(UV_HOME)/bin/uv
 PYTHON := .venv/bin/python
 PYTEST := .venv/bin/pytest
-LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
+LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: help
@@ -103,13 +103,13 @@ verify: generate ## Regenerate what is generated and fail when it differs from w
 	@git diff --exit-code --stat -- crds helm docs/reference || { echo "generated files are stale: run 'make generate' and commit them"; exit 1; }
 
 .PHONY: lock
-lock: $(UV) ## Resolve all requirements anew
-	$(LOCK) --upgrade --extra operator --extra cli --extra dev pyproject.toml -o requirements/dev.lock
-	cd images/base && $(LOCK) --upgrade requirements.in -o requirements.lock
-	cd images/operator && $(LOCK) --upgrade requirements.in -o requirements.lock
-	cd images/torch && $(LOCK) --upgrade requirements.in -o requirements.lock
-	cd images/data && $(LOCK) --upgrade -c ../torch/requirements.lock requirements.in -o requirements.lock
-	$(LOCK) --upgrade -c images/data/requirements.lock requirements/pytest.in -o requirements/pytest.lock
+lock: $(UV) ## Resolve requirements; UPGRADE=1: newest versions
+	$(LOCK) --extra operator --extra cli --extra dev pyproject.toml -o requirements/dev.lock
+	$(LOCK) requirements/pytest.in -o requirements/pytest.lock -c images/data/requirements.lock
+	$(LOCK) images/base/requirements.in -o images/base/requirements.lock
+	$(LOCK) --extra operator pyproject.toml -o images/operator/requirements.lock
+	$(LOCK) images/torch/requirements.in -o images/torch/requirements.lock
+	$(LOCK) --extra data pyproject.toml -o images/data/requirements.lock -c images/torch/requirements.lock
 
 .PHONY: clean
 clean: ## Remove the environments and build results of this checkout

@@ -162,9 +162,9 @@ async def fake_lab(api: FakeAPI) -> AsyncIterator[Lab]:
         yield made
 
 
-@pytest.fixture
-def fake_kubeconfig(api: FakeAPI, tmp_path: Path) -> Path:
-    path = tmp_path / "fake.kubeconfig"
+def kubeconfig(api: FakeAPI, folder: Path) -> Path:
+    """A kubeconfig for a fake API server."""
+    path = folder / f"{api.url.rsplit(':', 1)[1]}.kubeconfig"
     config: dict[str, Any] = {
         "apiVersion": "v1",
         "kind": "Config",

@@ -335,6 +335,15 @@ class Lab:
         lines += [f"pod {key[1]}: {json.dumps(pod.get('status'))[:300]}" for key, pod in self.pods.store.items()]
         return "\n".join(lines)
 
+    def steps(self, *names: str) -> str:
+        """How each job's status went, for a failing test."""
+        lines = []
+        for name in names:
+            for status in self.history[name]:
+                jobs = [f"{j['metaName']}:{j['state']}/a{j['attempts']}/{j.get('reason')}" for j in status["jobs"]]
+                lines.append(f"{name}: {' '.join(jobs)}")
+        return "\n".join(lines)
+
     # what must always hold
 
     def assert_no_job_was_made_twice(self) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An API server that refuses, forgets, drops answers and tells late, and deaths at each single write: always the same end.
+"""An API server that refuses, forgets, drops answers and tells late, and deaths at each write: always the same end.
 
-The operator runs in the test's process here: what is killed is its tasks and its connection, with all that it knew. That
-is as dead as after kill -9 for the API server, and a hundred times faster. A few deaths are done to the real process too.
+The operator runs in the test's process here: what is killed is its tasks and its connection, with all that it knew.
+That is as dead as after kill -9 for the API server, and a hundred times faster. A few deaths are real ones.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.api.conftest import Operators
+from tests.api.conftest import Operators, kubeconfig
 from tests.api.fakeapi import FakeAPI
 from tests.api.lab import MISTAKES, Lab, outcome_of, probes, road
 from tests.api.played import PLAYER, Gate, Table, succeeds
@@ -69,7 +69,8 @@ def check(lab: Lab, expected: object, *names: str) -> None:
         assert outcome_of(lab.status(name)) == expected, lab.told()
     lab.assert_no_job_was_made_twice()
     lab.assert_pods_ran_once()
-    assert not {identity for identity in lab.made if identity[2] > 1}, "attempts beyond the first"
+    beyond = {identity for identity in lab.made if identity[2] > 1}
+    assert not beyond, f"attempts beyond the first: {beyond}\n{lab.told()}\n{lab.steps(*names or ('demo',))}"
 
 
 async def undisturbed() -> tuple[object, list[tuple[str, str]]]:
@@ -98,7 +99,7 @@ class Death:
         self.dead = asyncio.Event()
         self._left, self._moment = number, moment
 
-    async def __call__(self, verb: str, plural: str, moment: str) -> bool:
+    async def __call__(self, _: str, __: str, moment: str) -> bool:
         if moment == "before":
             self._left -= 1
         if self._left == 0 and moment == self._moment and not self.dying.is_set():
@@ -168,10 +169,8 @@ async def test_the_real_process_killed_at_a_write(tmp_path: Path, operators: Ope
     chosen = range(1, len(writes) + 1) if DEEP else (1, creates[0], creates[-1])
     for number in chosen:
         async with fresh() as (api, lab):
-            kubeconfig = tmp_path / f"{number}.kubeconfig"
-            kubeconfig.write_text(kubeconfig_of(api))
             death = api.on_write = Death(number, "after")
-            operator = operators(kubeconfig)
+            operator = operators(kubeconfig(api, tmp_path))
             await lab.apply("demo", road())
             await asyncio.wait_for(death.dying.wait(), 60)
             operator.kill()
@@ -181,13 +180,6 @@ async def test_the_real_process_killed_at_a_write(tmp_path: Path, operators: Ope
             await lab.finished("demo", limit=60)
             operator.end()
             check(lab, expected)
-
-
-def kubeconfig_of(api: FakeAPI) -> str:
-    return (
-        f"{{apiVersion: v1, kind: Config, current-context: fake, clusters: [{{name: fake, cluster: {{server: '{api.url}'}}}}],"
-        " users: [{name: fake, user: {}}], contexts: [{name: fake, context: {cluster: fake, user: fake}}]}"
-    )
 
 
 FAULTS: dict[str, Callable[[FakeAPI], None]] = {
@@ -233,7 +225,7 @@ async def test_any_mixture_of_faults() -> None:
     async def run(seed: int) -> tuple[str, object]:
         chance = random.Random(seed)
 
-        async def fate(verb: str, plural: str, moment: str) -> bool:
+        async def fate(*_: str) -> bool:
             return chance.random() < 0.15
 
         async with fresh() as (api, lab):
@@ -275,8 +267,8 @@ async def test_history_that_is_gone_is_listed_again(api: FakeAPI, fake_lab: Lab)
             api.stall()
             gate.opened.set()
             await fake_lab.until(
-                lambda: len([p for p in fake_lab.pods.store.values() if p["status"]["phase"] == "Running"]) == 0,
-                "it ends",
+                lambda: all(pod.get("status", {}).get("phase") == "Succeeded" for pod in fake_lab.pods.store.values()),
+                f"{name} ends",
             )
             api.forget_history()
             api.stall(False)
@@ -343,7 +335,7 @@ async def test_a_change_of_retention_survives_a_death_in_the_middle(api: FakeAPI
 
 
 async def test_another_spec_is_asked_for_anew_after_a_refusal(api: FakeAPI, fake_lab: Lab) -> None:
-    """Deleted and applied under the same name while no watch told: what was refused of the first is not the second's."""
+    """Deleted and applied under the same name while no watch told: the first one's refusal is not the second's."""
     async with running(api):
         api.fail("create", 422, plural="persistentvolumeclaims", times=1)
         await fake_lab.apply("demo", probes("a"))
@@ -377,13 +369,6 @@ async def test_a_claim_made_by_somebody_else_at_the_same_moment_is_not_used(api:
 async def test_a_job_that_is_deleted_while_it_is_adopted_is_made_again(api: FakeAPI, fake_lab: Lab) -> None:
     """The create finds it there (its own answer was lost), the look at it finds it gone."""
     api.cut("create", plural="jobs")
-    seen: list[str] = []
-
-    async def delete_it(verb: str, plural: str, moment: str) -> bool:
-        seen.append(moment)
-        return False
-
-    api.on_write = delete_it
     api.fail("get", 404, plural="jobs", times=1)
     async with running(api):
         await fake_lab.apply("demo", probes("a"))

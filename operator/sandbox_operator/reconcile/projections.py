@@ -15,6 +15,8 @@ from ..build.names import ANNOTATION_CONTRACT, ANNOTATION_JOB_ID, LABEL_ATTEMPT,
 from ..plan.facts import ClaimFact, ContainerFact, JobFact, PodFact, WarningFact
 
 Manifest = dict[str, Any]
+LABEL_POD_JOB = "batch.kubernetes.io/job-name"
+"""Set by the Job controller on its pods."""
 Fact = TypeVar("Fact")
 
 
@@ -95,7 +97,7 @@ def pod_fact(item: Manifest) -> Owned[PodFact]:
     fact = PodFact(
         name=meta["name"],
         uid=meta["uid"],
-        job_name=labels.get("batch.kubernetes.io/job-name", ""),
+        job_name=labels.get(LABEL_POD_JOB, ""),
         contract=(meta.get("annotations") or {}).get(ANNOTATION_CONTRACT, ""),
         phase=status.get("phase", "Pending"),
         hook=_container_fact(status),

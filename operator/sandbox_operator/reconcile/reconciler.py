@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
 from sandbox_api.status import ExperimentStatus
@@ -24,7 +25,8 @@ from .act import Actor, Refused
 from .cache import Cache
 from .events import EventSender
 from .metrics import Metrics
-from .resources import EXPERIMENTS
+from .projections import LABEL_POD_JOB
+from .resources import EXPERIMENTS, JOBS, PODS
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +66,8 @@ class Reconciler:
             self._forget(key)
             self._cache.forget(key)
             return
+        if await self._found_after_all(key, snapshot):
+            snapshot = self._cache.observe(key) or snapshot
 
         # 2. Plan.
         plan = plan_experiment(snapshot, self._compile(key, snapshot), self._defaults, self._clock())
@@ -105,6 +109,33 @@ class Reconciler:
                 self._queue.retry(key)
             finally:
                 self._queue.done(key)
+
+    async def _found_after_all(self, key: Key, snapshot: Snapshot) -> bool:
+        """Ask the API server for what a decision would miss: a watch may be late, or the other ones ahead of it.
+
+        A Job that is over without a known pod would be a lost result, and a running hook without Job and pod a
+        preemption: both cost an attempt, so neither is decided by a cache alone. True when something was found.
+        """
+        scope, found = self._cache.scope(key), False
+        jobs, with_pods = {job.name: job for job in snapshot.jobs}, {pod.job_name for pod in snapshot.pods}
+        for entry in snapshot.status.jobs:
+            name = entry.job_name
+            if name is None or entry.state not in ("Pending", "Running") or entry.retry_at or name in with_pods:
+                continue
+            job = jobs.get(name)
+            if job is not None and (job.complete or job.failed):
+                selector = f"{LABEL_POD_JOB}={name}"
+                for pod in (await self._client.list(PODS, snapshot.namespace, label_selector=selector)).items:
+                    pod_key = (snapshot.namespace, pod["metadata"]["name"])
+                    scope.pods.expect(pod_key, project.pod_fact(pod), pod["metadata"]["resourceVersion"])
+                    found = True
+            elif job is None and entry.state == "Running":
+                with suppress(NotFound):
+                    item = await self._client.get(JOBS, name, snapshot.namespace)
+                    job_key = (snapshot.namespace, name)
+                    scope.jobs.expect(job_key, project.job_fact(item), item["metadata"]["resourceVersion"])
+                    found = True
+        return found
 
     def _forget(self, key: Key) -> None:
         self._compiled.pop(key, None)
