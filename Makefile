@@ -105,11 +105,11 @@ verify: generate ## Regenerate what is generated and fail when it differs from w
 .PHONY: lock
 lock: $(UV) ## Resolve requirements; UPGRADE=1: newest versions
 	$(LOCK) --extra operator --extra cli --extra dev pyproject.toml -o requirements/dev.lock
-	$(LOCK) requirements/pytest.in -o requirements/pytest.lock -c images/data/requirements.lock
 	$(LOCK) images/base/requirements.in -o images/base/requirements.lock
 	$(LOCK) --extra operator pyproject.toml -o images/operator/requirements.lock
 	$(LOCK) images/torch/requirements.in -o images/torch/requirements.lock
 	$(LOCK) --extra data pyproject.toml -o images/data/requirements.lock -c images/torch/requirements.lock
+	$(LOCK) requirements/pytest.in -o requirements/pytest.lock -c images/data/requirements.lock
 
 .PHONY: clean
 clean: ## Remove the environments and build results of this checkout

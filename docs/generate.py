@@ -27,7 +27,7 @@ def fields_page() -> str:
     return "\n".join(
         [
             "# SandboxExperiment, field by field\n",
-            "The same is printed by `kubectl explain sbx.spec`. The four job lists hold jobs of one form, described once.\n",
+            "`kubectl explain sbx.spec` prints the same. The four job lists hold jobs of one form, described once.\n",
             "## spec\n",
             *_table({name: value for name, value in shown.items() if name not in JOB_LISTS}),
             "\n## A job\n",

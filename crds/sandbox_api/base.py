@@ -20,7 +20,7 @@ API_VERSION = f"{GROUP}/{VERSION}"
 
 
 class SpecModel(BaseModel):
-    """What users write: camelCase, unknown keys refused, no type bent into another (the API server bends none), frozen."""
+    """What users write: camelCase, unknown keys refused, frozen; no type is bent, as the API server bends none."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True

@@ -244,9 +244,7 @@ class FakeAPI(FakeStore):
         if verb == "deletecollection":
             for found in [k for k, o in stored.items() if self._selected(request, match["namespace"], o)]:
                 if found in stored:
-                    self.remove(
-                        group, plural, *found, propagation=body.get("propagationPolicy", "Background")
-                    )
+                    self.remove(group, plural, *found, propagation=body.get("propagationPolicy", "Background"))
             return {"kind": "Status", "status": "Success"}
         if key not in stored:
             if verb == "patch" and request.content_type == "application/apply-patch+yaml":
@@ -259,9 +257,7 @@ class FakeAPI(FakeStore):
         if verb == "delete":
             uid = body.get("preconditions", {}).get("uid")
             if uid not in (None, stored[key]["metadata"]["uid"]):
-                raise Refused(
-                    409, "Conflict", f"the UID in the precondition ({uid}) does not match the UID in record"
-                )
+                raise Refused(409, "Conflict", f"the UID in the precondition ({uid}) does not match the UID in record")
             return self.remove(group, plural, *key, propagation=body.get("propagationPolicy", "Background"))
         return self._patch(group, plural, key, body, match["subresource"])
 
@@ -295,12 +291,8 @@ class FakeAPI(FakeStore):
             whole.pop("status", None)
         return copy.deepcopy(current) if whole == current else self.put(group, plural, whole)
 
-    def _list(
-        self, request: web.Request, group: str, version: str, plural: str, namespace: str | None
-    ) -> Manifest:
-        found = [
-            o for _, o in sorted(self.kind_of(group, plural).items()) if self._selected(request, namespace, o)
-        ]
+    def _list(self, request: web.Request, group: str, version: str, plural: str, namespace: str | None) -> Manifest:
+        found = [o for _, o in sorted(self.kind_of(group, plural).items()) if self._selected(request, namespace, o)]
         start, at = 0, self.version
         if "continue" in request.query:
             start, at = (int(part) for part in request.query["continue"].split("-"))
@@ -318,9 +310,7 @@ class FakeAPI(FakeStore):
             "items": found[start : start + limit],
         }
 
-    async def _watch(
-        self, request: web.Request, kind: Kind, namespace: str | None, spared: bool
-    ) -> web.StreamResponse:
+    async def _watch(self, request: web.Request, kind: Kind, namespace: str | None, spared: bool) -> web.StreamResponse:
         sent, told = int(request.query.get("resourceVersion", self.version)), 0
         stream = web.StreamResponse(headers={"Content-Type": "application/json"})
         await stream.prepare(request)

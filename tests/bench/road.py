@@ -173,7 +173,11 @@ async def figures(client: Client) -> dict[str, Any]:
     def gauge(name: str) -> float:
         return float(re.search(rf"^{name} ([0-9.e+]+)$", text, re.MULTILINE)[1])  # type: ignore[index]
 
-    return {"writes": writes, "memory": gauge("process_resident_memory_bytes"), "cpu": gauge("process_cpu_seconds_total")}
+    return {
+        "writes": writes,
+        "memory": gauge("process_resident_memory_bytes"),
+        "cpu": gauge("process_cpu_seconds_total"),
+    }
 
 
 def spread(values: Iterable[float]) -> str:

@@ -5,13 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.unit.builders import NOW, a_message, ended, failure, later, running, success, written
+
 from sandbox_api.result import ResultError, encode_message
 from sandbox_api.status import Reason
 from sandbox_operator.plan.attempt import Failed, Missing, Running, Succeeded, look_at
 from sandbox_operator.plan.facts import JobFact, PodFact
 from sandbox_operator.plan.waiting import Waiting
-
-from tests.unit.builders import NOW, a_message, ended, failure, later, running, success, written
 
 ID = "anonymous/1/probe/0"
 JOB = JobFact("demo-0123456789-a2", "ju", "eu", ID, 2, "c" * 64)

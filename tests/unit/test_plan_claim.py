@@ -5,14 +5,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.unit.builders import UID, a_claim, an_experiment
+
 from sandbox_api.experiment import Workspace
 from sandbox_api.status import ExperimentStatus, JobStatus, Reason, ResultRef
 from sandbox_operator.build.defaults import Defaults
 from sandbox_operator.plan.actions import CreateClaim, PatchClaim
 from sandbox_operator.plan.claim import ClaimDecision, decide_claim
 from sandbox_operator.plan.facts import ClaimFact, Refusal
-
-from tests.unit.builders import UID, a_claim, an_experiment
 
 MADE = {"claim": {"size": "1Gi"}}
 GIVEN = {"claimName": "mine"}

@@ -4,11 +4,11 @@
 from typing import Any
 
 import pytest
+from tests.unit.builders import a_spec, four_jobs, probe, process
+
 from sandbox_api.status import JobStatus
 from sandbox_operator.plan.comparison import compare, pairs
 from sandbox_operator.plan.compile import compile_spec
-
-from tests.unit.builders import a_spec, four_jobs, probe, process
 
 
 def pairs_of(spec: dict[str, Any]) -> list[tuple[str, str]]:

@@ -4,11 +4,11 @@
 from typing import Any
 
 import pytest
+from tests.unit.builders import RECIPE, a_spec, four_jobs, probe, process, refine
+
 from sandbox_api.hooks import HOOKS
 from sandbox_operator.plan.compile import Compiled, compile_spec
 from sandbox_operator.plan.references import Reference
-
-from tests.unit.builders import RECIPE, a_spec, four_jobs, probe, process, refine
 
 P, R, E, V = (
     f"spec.{name}[0]"

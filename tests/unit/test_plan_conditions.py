@@ -2,11 +2,11 @@
 """Conditions as kubectl wait, Argo CD and Flux read them (kstatus)."""
 
 import pytest
+from tests.unit.builders import NOW, later, written
+
 from sandbox_api.status import Condition, Reason
 from sandbox_operator.plan.claim import ClaimDecision
 from sandbox_operator.plan.conditions import Headline, conditions_of
-
-from tests.unit.builders import NOW, later, written
 
 BOUND = ClaimDecision("c", True, Reason.CLAIM_BOUND, "the claim c is bound")
 

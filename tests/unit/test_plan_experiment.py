@@ -5,12 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sandbox_api.contract import CONTRACT_ENV, decode_contract
-from sandbox_api.status import FINISHED_STATES, ExperimentStatus, Reason
-from sandbox_operator.build.defaults import Defaults
-from sandbox_operator.plan.actions import CreateClaim, CreateJob, DeleteFinishedJobs, DeleteJob, PatchClaim
-from sandbox_operator.plan.facts import ContainerFact, Refusal, WarningFact
-
 from tests.unit.builders import (
     NOW,
     Play,
@@ -28,6 +22,12 @@ from tests.unit.builders import (
     running,
     written,
 )
+
+from sandbox_api.contract import CONTRACT_ENV, decode_contract
+from sandbox_api.status import FINISHED_STATES, ExperimentStatus, Reason
+from sandbox_operator.build.defaults import Defaults
+from sandbox_operator.plan.actions import CreateClaim, CreateJob, DeleteFinishedJobs, DeleteJob, PatchClaim
+from sandbox_operator.plan.facts import ContainerFact, Refusal, WarningFact
 
 
 def two_jobs(**more: Any) -> dict[str, Any]:

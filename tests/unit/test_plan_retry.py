@@ -4,12 +4,12 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.builders import UID
+
 from sandbox_api.experiment import Retry
 from sandbox_api.result import ErrorClass
 from sandbox_api.status import Failures
 from sandbox_operator.plan.retry import BUDGET_OF, Budgets, budgets_of, counted, delay, may_retry
-
-from tests.unit.builders import UID
 
 DEFAULT = Budgets()
 

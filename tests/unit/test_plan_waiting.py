@@ -4,6 +4,7 @@
 from dataclasses import replace
 
 import pytest
+
 from sandbox_api.status import Reason
 from sandbox_operator.plan.facts import ContainerFact, JobFact, PodFact, WarningFact
 from sandbox_operator.plan.waiting import why_waiting
