@@ -62,6 +62,8 @@ class Kube:
     """By the name of their Job, which has one pod."""
     made: list[JobFact] = field(default_factory=list)
     """Every Job that was ever made."""
+    podded: set[str] = field(default_factory=set)
+    """Uids of Jobs that have had their pod: none gets a second one (backoffLimit 0)."""
     has_claim: bool = False
     now: Any = NOW
 
@@ -78,7 +80,7 @@ class Kube:
             case CreateClaim():
                 self.has_claim = True
             case CreateJob():
-                fact = job_fact(action)
+                fact = job_fact(action, uid=f"job-{len(self.made)}")
                 if fact.name in self.jobs:  # 409: adopted when all of its identity is ours
                     known = self.jobs[fact.name]
                     assert (known.owner_uid, known.job_id, known.attempt, known.contract) == (
@@ -182,19 +184,32 @@ class ExperimentMachine(RuleBasedStateMachine):
         open_jobs = sorted(name for name, job in jobs.items() if not (job.failed or job.complete))
         live = sorted(name for name, pod in pods.items() if not pod.is_over)
         return {
-            "pod_is_made": [name for name in open_jobs if name not in pods],
+            "pod_is_made": [name for name in open_jobs if jobs[name].uid not in self.kube.podded],
             "hook_starts": [name for name in live if pods[name].hook.running_since is None],
             "hook_succeeds": live,
             "hook_fails": live,
             "hook_ends_without_a_word": live,
-            "job_says_how_it_ended": [name for name in open_jobs if name in pods and pods[name].is_over],
+            "job_says_how_it_ended": self.to_be_told,
             "pod_is_deleted": sorted(pods),
             "job_is_deleted": sorted(jobs),
             "deadline_passes": open_jobs,
         }
 
-    def pod_is_made(self, name: str, _: st.DataObject) -> None:
-        self.kube.pods[name] = pod_fact(self.kube.jobs[name], uid=f"pod-{len(self.kube.made)}-{name}")
+    @property
+    def to_be_told(self) -> list[str]:
+        """Jobs whose pod has ended or gone, and that do not say so yet."""
+        return [
+            name
+            for name, job in sorted(self.kube.jobs.items())
+            if not (job.failed or job.complete)
+            and job.uid in self.kube.podded
+            and (name not in self.kube.pods or self.kube.pods[name].is_over)
+        ]
+
+    def pod_is_made(self, name: str, _: st.DataObject | None = None) -> None:
+        job = self.kube.jobs[name]
+        self.kube.podded.add(job.uid)
+        self.kube.pods[name] = pod_fact(job, uid=f"pod-of-{job.uid}")
 
     def hook_starts(self, name: str, _: st.DataObject) -> None:
         hook = ContainerFact(running_since=written(self.kube.now))
@@ -228,8 +243,8 @@ class ExperimentMachine(RuleBasedStateMachine):
     def hook_ends_without_a_word(self, name: str, _: st.DataObject) -> None:
         self.end(name, 0)
 
-    def job_says_how_it_ended(self, name: str, _: st.DataObject) -> None:
-        if self.kube.pods[name].hook.exit_code == 0:
+    def job_says_how_it_ended(self, name: str, _: st.DataObject | None = None) -> None:
+        if name in self.kube.pods and self.kube.pods[name].hook.exit_code == 0:
             self.kube.jobs[name] = replace(self.kube.jobs[name], complete=True)
         else:
             self.kube.jobs[name] = replace(self.kube.jobs[name], failed="BackoffLimitExceeded")
@@ -321,16 +336,12 @@ class ExperimentMachine(RuleBasedStateMachine):
             self.kube.now += timedelta(seconds=61)
             for name in [name for name, pod in self.kube.pods.items() if pod.deleting]:
                 del self.kube.pods[name]
-            for name in sorted(self.kube.jobs):
-                job = self.kube.jobs[name]
-                pod = self.kube.pods.get(name)
-                if pod is not None and not pod.is_over:
-                    self.hook_succeeds(name)
-                elif pod is None and not job.failed and not job.complete:
-                    if job.attempt in [j.attempts for j in self.kube.stored.status.jobs if j.state == "Running"]:
-                        self.kube.jobs[name] = replace(job, failed="BackoffLimitExceeded")  # its pod was deleted
-                    else:
-                        self.kube.pods[name] = pod_fact(job, uid=f"pod-{len(self.kube.made)}-{name}")
+            for name in self.possible["pod_is_made"]:
+                self.pod_is_made(name)
+            for name in self.possible["hook_succeeds"]:
+                self.hook_succeeds(name)
+            for name in self.to_be_told:
+                self.job_says_how_it_ended(name)
             self.reconcile()
             for check in (
                 self.never_two_live_attempts_of_a_job,
