@@ -97,7 +97,7 @@ class FakeAPI(FakeStore):
         self.requests: list[tuple[str, str, str | None, str | None]] = []
         self.logs: dict[Name, str] = {}
         self.faults: list[Fault] = []
-        self.stalled = False
+        self.stalled: Callable[[str], bool] = lambda plural: False
         self.break_every: int | None = None
         self.watchers = 0
         self.spared = set[str]()  # user agents that meet no faults and are not recorded: who plays the cluster
@@ -156,9 +156,9 @@ class FakeAPI(FakeStore):
         self.kind_of(group, plural).pop((namespace, name))
         self.forget_history()
 
-    def stall(self, on: bool = True) -> None:
-        """Watches stay open and say nothing, not even bookmarks, until `stall(False)`."""
-        self.stalled = on
+    def stall(self, on: bool = True, *, plural: str | None = None) -> None:
+        """Watches (of one kind, or all) stay open and say nothing, not even bookmarks, until `stall(False)`."""
+        self.stalled = lambda watched: on and plural in (None, watched)
         self.tell()
 
     def break_after(self, events: int | None) -> None:
@@ -320,7 +320,7 @@ class FakeAPI(FakeStore):
         try:
             while not self._closing and loop.time() < ends:
                 news, now = self.news, loop.time()
-                if self.stalled and not spared:
+                if not spared and self.stalled(kind[1]):
                     await news.wait()
                     continue
                 if sent < self.oldest:
@@ -340,7 +340,7 @@ class FakeAPI(FakeStore):
                 with suppress(TimeoutError):
                     await asyncio.wait_for(news.wait(), self.bookmark_seconds)
                     continue
-                if not (self.stalled and not spared) and not self.changes_after(sent):
+                if (spared or not self.stalled(kind[1])) and not self.changes_after(sent):
                     sent = max(sent, self.version)
                     await self._send(stream, "BOOKMARK", {"metadata": {"resourceVersion": str(sent)}})
         except ConnectionError:

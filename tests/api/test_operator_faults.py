@@ -195,7 +195,7 @@ FAULTS: dict[str, Callable[[FakeAPI], None]] = {
     "watches fail": lambda api: api.fail("watch", 500, times=12),
     "watches break off": lambda api: api.break_after(2),
     "slow echoes": lambda api: api.delay_echoes(0.3),
-    "very slow echoes": lambda api: api.delay_echoes(1.5),
+    "very slow echoes": lambda api: api.delay_echoes(0.8),
     "the claim is refused for long": lambda api: api.fail("create", 500, plural="persistentvolumeclaims", times=7),
     "a quota for a while": lambda api: api.fail("create", 403, plural="jobs", times=3),
     "events can't be written": lambda api: api.fail("create", 403, plural="events", times=1000),
@@ -288,6 +288,32 @@ async def test_a_job_that_vanished_unseen_is_found_missing_by_the_next_list(api:
         await fake_lab.finished("demo")
     told = fake_lab.job("demo", "a")
     assert (told["state"], told["attempts"], told["failures"]["preempted"]) == ("Succeeded", 2, 1)
+
+
+async def test_a_job_that_is_over_before_its_pod_is_heard_of_is_no_lost_result(api: FakeAPI, fake_lab: Lab) -> None:
+    """The watch of pods is late, that of Jobs is not: the hook must not run a second time."""
+    async with running(api):
+        api.stall(plural="pods")
+        await fake_lab.apply("demo", probes("a", timeouts={"result": "1s"}))
+        await fake_lab.finished("demo")
+    check(fake_lab, outcome_of(fake_lab.status("demo")))
+    assert "failures" not in fake_lab.job("demo", "a")
+
+
+async def test_a_running_hook_whose_job_is_not_heard_of_is_no_preemption(api: FakeAPI, fake_lab: Lab) -> None:
+    """The answer to the create is lost and the watch of Jobs is late; then the pods are listed again."""
+    api.cut("create", plural="jobs")
+    gate = fake_lab.kubelet.table[("a",)] = Gate(succeeds())
+    async with running(api):
+        api.stall(plural="jobs")
+        await fake_lab.apply("demo", probes("a"))
+        await fake_lab.until(lambda: fake_lab.job("demo", "a").get("state") == "Running", "the status says it runs")
+        (pod,) = fake_lab.pods_of("demo")
+        body = {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}}
+        await fake_lab.client.patch(fake_lab.pods.resource, pod["metadata"]["name"], body, "lab")
+        gate.opened.set()
+        await fake_lab.finished("demo")
+    check(fake_lab, outcome_of(fake_lab.status("demo")))
 
 
 async def test_an_experiment_that_vanished_unseen_is_forgotten(api: FakeAPI, fake_lab: Lab) -> None:
