@@ -97,7 +97,7 @@ class FakeAPI(FakeStore):
         self.requests: list[tuple[str, str, str | None, str | None]] = []
         self.logs: dict[Name, str] = {}
         self.faults: list[Fault] = []
-        self.stalled: Callable[[str], bool] = lambda plural: False
+        self.stalled: Callable[[str], bool] = lambda _: False
         self.break_every: int | None = None
         self.watchers = 0
         self.spared = set[str]()  # user agents that meet no faults and are not recorded: who plays the cluster

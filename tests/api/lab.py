@@ -280,6 +280,22 @@ class Lab:
         found = await self.client.list(CLAIMS, self.namespace, field_selector=f"metadata.name={name}")
         return found.items[0] if found.items else None
 
+    async def log_says(self, operator: OperatorProcess, words: str) -> None:
+        for _ in range(int(LIMIT / 0.05)):
+            if words in operator.log:
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"the operator's log does not say {words!r}:\n{operator.log}")
+
+    async def owned(self, claim: str) -> None:
+        """Wait until a claim has an owner."""
+        for _ in range(int(LIMIT / 0.05)):
+            found = await self.claim(claim)
+            if found is not None and found["metadata"].get("ownerReferences"):
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"the claim {claim} has no owner\n{self.told()}")
+
     async def event(self, name: str, reason: str) -> Manifest:
         """Wait for an Event about an experiment: they are sent off the hot path."""
         selector = f"involvedObject.name={name},reason={reason}"

@@ -21,8 +21,10 @@ from tests.api.conftest import Operators, kubeconfig
 from tests.api.fakeapi import FakeAPI
 from tests.api.lab import MISTAKES, Lab, outcome_of, probes, road
 from tests.api.played import PLAYER, Gate, Table, succeeds
+from tests.api.waiting import eventually
 
 from sandbox_operator.build.defaults import Defaults
+from sandbox_operator.build.names import LABEL_MANAGED, MANAGED_BY
 from sandbox_operator.kube.config import Connection
 from sandbox_operator.reconcile.process import Operator
 from sandbox_operator.reconcile.settings import Settings
@@ -301,7 +303,7 @@ async def test_a_job_that_is_over_before_its_pod_is_heard_of_is_no_lost_result(a
 
 
 async def test_a_running_hook_whose_job_is_not_heard_of_is_no_preemption(api: FakeAPI, fake_lab: Lab) -> None:
-    """The answer to the create is lost and the watch of Jobs is late; then the pods are listed again."""
+    """The answer to its create was lost, the watch of Jobs is late, and its pod is out of sight for a moment."""
     api.cut("create", plural="jobs")
     gate = fake_lab.kubelet.table[("a",)] = Gate(succeeds())
     async with running(api):
@@ -309,8 +311,16 @@ async def test_a_running_hook_whose_job_is_not_heard_of_is_no_preemption(api: Fa
         await fake_lab.apply("demo", probes("a"))
         await fake_lab.until(lambda: fake_lab.job("demo", "a").get("state") == "Running", "the status says it runs")
         (pod,) = fake_lab.pods_of("demo")
-        body = {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}}
-        await fake_lab.client.patch(fake_lab.pods.resource, pod["metadata"]["name"], body, "lab")
+        look = ("get", "jobs", "lab", fake_lab.job("demo", "a")["jobName"])
+        looks = api.requests.count(look)
+
+        async def label(value: str | None) -> None:
+            body = {"metadata": {"labels": {LABEL_MANAGED: value}}}
+            await fake_lab.client.patch(fake_lab.pods.resource, pod["metadata"]["name"], body, "lab")
+
+        await label(None)
+        await eventually(lambda: api.requests.count(look) > looks)
+        await label(MANAGED_BY)
         gate.opened.set()
         await fake_lab.finished("demo")
     check(fake_lab, outcome_of(fake_lab.status("demo")))

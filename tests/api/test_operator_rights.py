@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rights that the chart gives suffice for all that the operator does, and for nothing else: real RBAC, real tokens."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.api.conftest import Operators, Plane
+from tests.api.lab import Lab, probes, road
+from tests.api.played import disrupted, lacks_image
+from tests.unit.charts import IMAGE, KUBE_VERSION, OPERATOR, helm, settings
+
+ACCOUNT = "sandbox-operator"
+RBAC = ("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
+
+
+class Installed:
+    """The chart's account and rights on the real API server, and a kubeconfig that knows nothing but its token."""
+
+    def __init__(self, plane: Plane, namespace: str, folder: Path, watched: list[str]) -> None:
+        self._plane, self._namespace = plane, namespace
+        values = settings(image=IMAGE, watchNamespaces=watched)
+        answer = helm("template", ACCOUNT, str(OPERATOR), "-n", namespace, KUBE_VERSION, *values)
+        assert answer.returncode == 0, answer.stderr
+        manifests = [manifest for manifest in yaml.safe_load_all(answer.stdout) if manifest]
+        hooked = [m for m in manifests if "helm.sh/hook" in (m["metadata"].get("annotations") or {})]
+        self._manifests = [m for m in manifests if m["kind"] in RBAC and m not in hooked]
+        self.kinds = {manifest["kind"] for manifest in self._manifests}
+        self._kubectl("apply")
+        token = plane.kubectl("create", "token", ACCOUNT, "-n", namespace).stdout.strip()
+        config = json.loads(plane.admin.read_text())
+        config["users"][0]["user"] = {"token": token}
+        self.kubeconfig = folder / "account.kubeconfig"
+        self.kubeconfig.write_text(json.dumps(config))
+
+    def _kubectl(self, verb: str, *options: str) -> None:
+        text = yaml.safe_dump_all(self._manifests)
+        self._plane.kubectl(verb, "-n", self._namespace, "-f", "-", *options, stdin=text)
+
+    def remove(self) -> None:
+        self._kubectl("delete", "--wait=false")
+
+    def may(self, verb: str, resource: str, namespace: str) -> bool:
+        user = f"--as=system:serviceaccount:{self._namespace}:{ACCOUNT}"
+        answer = self._plane.kubectl("auth", "can-i", verb, resource, "-n", namespace, user, check=False)
+        assert answer.stdout.strip() in ("yes", "no"), answer.stderr
+        return answer.stdout.strip() == "yes"
+
+
+@pytest.fixture
+def installed(plane: Plane, lab: Lab, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Installed]:
+    """With the parameter `namespaced`: for the test's namespace alone."""
+    made = Installed(plane, lab.namespace, tmp_path, [lab.namespace] if request.param == "namespaced" else [])
+    yield made
+    made.remove()
+
+
+BOTH = pytest.mark.parametrize("installed", ["namespaced", "of the cluster"], indirect=True)
+
+
+@BOTH
+async def test_the_charts_rights_suffice_for_all_that_the_operator_does(
+    lab: Lab, installed: Installed, operators: Operators, request: pytest.FixtureRequest
+) -> None:
+    """Every kind of request it ever makes: claims made and handed over, long contracts, Jobs removed, Events written."""
+    namespaced = request.node.callspec.params["installed"] == "namespaced"
+    assert installed.kinds == (
+        {"ServiceAccount", "Role", "RoleBinding"}
+        if namespaced
+        else {"ServiceAccount", "ClusterRole", "ClusterRoleBinding"}
+    )
+    lab.kubelet.table |= {("retried", "a", 1): disrupted(), ("stuck", "a"): lacks_image()}
+    operator = operators(installed.kubeconfig, **({"SANDBOX_NAMESPACES": lab.namespace} if namespaced else {}))
+    long = probes("a")
+    words = [random.Random(n).randbytes(9).hex() for n in range(9000)]
+    long["probeJobConfigs"][0]["djConfigs"]["process"] = [{"flagged_words_filter": {"lang": word}} for word in words]
+    await lab.apply("demo", road(ttlSecondsAfterFinished=1))
+    await lab.apply("long", long)
+    await lab.apply("retried", probes("a"))
+    await lab.apply("stuck", probes("a", timeouts={"pending": "1s"}))
+    await lab.finished("demo", "long", "retried", "stuck")
+    outcomes = {name: lab.status(name)["outcome"] for name in ("demo", "long", "retried", "stuck")}
+    assert outcomes == {"demo": "Succeeded", "long": "Succeeded", "retried": "Succeeded", "stuck": "Failed"}, lab.told()
+    await lab.event("demo", "Succeeded")
+    await lab.until(lambda: not lab.jobs_of("demo"), "the finished Jobs are removed")
+    await lab.until(lambda: not lab.jobs_of("stuck"), "the Job that waited too long is removed")
+    await lab.change("demo", {"workspace": {"retention": "Delete"}})
+    await lab.owned("demo-workspace")
+    assert "Forbidden" not in operator.log
+    assert "forbidden" not in operator.log
+
+
+@BOTH
+async def test_it_may_read_no_secret_no_log_and_start_no_process_in_a_pod(
+    lab: Lab, installed: Installed, request: pytest.FixtureRequest
+) -> None:
+    forbidden = [
+        *((verb, "secrets") for verb in ("get", "list", "watch", "create")),
+        ("get", "pods/log"), ("create", "pods/exec"), ("create", "pods"), ("delete", "pods"),
+        ("delete", "persistentvolumeclaims"), ("update", "sandboxexperiments"), ("delete", "sandboxexperiments"),
+        ("list", "configmaps"), ("create", "rolebindings"), ("get", "nodes"), ("create", "deployments"),
+    ]  # fmt: skip
+    assert not [what for what in forbidden if installed.may(*what, lab.namespace)]
+    assert installed.may("create", "jobs.batch", lab.namespace)
+    elsewhere = request.node.callspec.params["installed"] != "namespaced"
+    assert installed.may("list", "pods", "default") is elsewhere
+
+
+@pytest.mark.parametrize("installed", ["namespaced"], indirect=True)
+async def test_without_a_right_it_says_which_one_and_goes_on_when_it_has_it(
+    lab: Lab, plane: Plane, installed: Installed, operators: Operators
+) -> None:
+    """Watching the whole cluster with the rights for one namespace: it waits, and its log names the request."""
+    operator = operators(installed.kubeconfig)
+    await lab.apply("demo", probes("a"))
+    await lab.log_says(operator, "cannot list resource")
+    assert operator.code is None, "it waits instead of dying"
+    binding = ("clusterrolebinding", f"late-{lab.namespace}")
+    account = f"--serviceaccount={lab.namespace}:{ACCOUNT}"
+    plane.kubectl("create", *binding, "--clusterrole=cluster-admin", account)
+    try:
+        await lab.finished("demo", limit=60)
+    finally:
+        operator.kill()
+        plane.kubectl("delete", *binding)
