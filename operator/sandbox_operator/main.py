@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 from importlib.metadata import version
+from itertools import repeat
 from typing import Any
 
 import kopf
@@ -36,6 +37,7 @@ async def run(connection: Connection, settings: Settings) -> None:
     async def startup(settings: kopf.OperatorSettings, **_: Any) -> None:
         settings.scanning.disabled = True
         settings.posting.enabled = False
+        settings.networking.error_backoffs = repeat(10)  # else an API server away for 55 s ends the process
         await operator.__aenter__()
         work.append(asyncio.create_task(operator.run(), name="operator"))
         work[0].add_done_callback(ended)
@@ -78,9 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="sandbox-operator", description=__doc__.split(":")[0] if __doc__ else None)
     commands = parser.add_subparsers(dest="command", required=True)
     runner = commands.add_parser("run", help="run the operator, in the cluster or beside it")
-    runner.add_argument(
-        "--kubeconfig", help="default: the service account in a pod, else $KUBECONFIG or ~/.kube/config"
-    )
+    runner.add_argument("--kubeconfig", help="default: a pod's service account, else $KUBECONFIG or ~/.kube/config")
     runner.add_argument("--context", help="context of the kubeconfig; default: its current one")
     runner.add_argument(
         "--namespaces", help="watch these only, comma separated; default: $SANDBOX_NAMESPACES, else all"

@@ -20,7 +20,7 @@ import pytest
 from tests.api.conftest import Operators, kubeconfig
 from tests.api.fakeapi import FakeAPI
 from tests.api.lab import MISTAKES, Lab, outcome_of, probes, road
-from tests.api.played import PLAYER, Gate, Table, succeeds
+from tests.api.played import PLAYER, Gate, Table, lacks_image, succeeds
 from tests.api.waiting import eventually
 
 from sandbox_operator.build.defaults import Defaults
@@ -368,6 +368,38 @@ async def test_a_change_of_retention_survives_a_death_in_the_middle(api: FakeAPI
         await fake_lab.until(
             lambda: claims["lab", "demo-workspace"]["metadata"].get("ownerReferences"), "the claim has its owner"
         )
+
+
+@pytest.mark.parametrize("trouble", ["death", "errors"])
+async def test_a_job_given_up_never_starts_later(api: FakeAPI, fake_lab: Lab, trouble: str) -> None:
+    """Its status says that it waited too long; then the operator dies, or its delete fails, before the Job is gone."""
+    fake_lab.kubelet.table[("a",)] = lacks_image()
+    death: Death | None = None
+    if trouble == "errors":
+        api.fail("delete", 500, plural="jobs", times=12)
+
+    async def watch_for_the_end(verb: str, plural: str, moment: str) -> bool:
+        nonlocal death
+        if trouble == "death" and (verb, plural, moment) == ("delete", "jobs", "before"):
+            death = api.on_write = Death(1, "before")
+            return await death(verb, plural, moment)
+        return False
+
+    api.on_write = watch_for_the_end
+    async with running(api):
+        await fake_lab.apply("demo", probes("a", timeouts={"pending": "1s"}))
+        await fake_lab.finished("demo")
+        if trouble == "death":
+            await eventually(lambda: death is not None and death.dying.is_set())
+            assert fake_lab.jobs_of("demo")
+        else:
+            await fake_lab.until(lambda: not fake_lab.jobs_of("demo"), "its Job is removed", limit=60)
+    if death is not None:
+        api.on_write = None
+        death.dead.set()
+        async with running(api):
+            await fake_lab.until(lambda: not fake_lab.jobs_of("demo"), "its Job is removed")
+    assert fake_lab.job("demo", "a")["reason"] == "PendingTimeout"
 
 
 async def test_another_spec_is_asked_for_anew_after_a_refusal(api: FakeAPI, fake_lab: Lab) -> None:

@@ -47,7 +47,9 @@ class Installed:
 
     def may(self, verb: str, resource: str, namespace: str) -> bool:
         user = f"--as=system:serviceaccount:{self._namespace}:{ACCOUNT}"
-        answer = self._plane.kubectl("auth", "can-i", verb, resource, "-n", namespace, user, check=False)
+        resource, _, part = resource.partition("/")
+        options = [f"--subresource={part}"] if part else []  # `pods/log` would mean a pod that is called log
+        answer = self._plane.kubectl("auth", "can-i", verb, resource, "-n", namespace, user, *options, check=False)
         assert answer.stdout.strip() in ("yes", "no"), answer.stderr
         return answer.stdout.strip() == "yes"
 

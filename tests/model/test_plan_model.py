@@ -32,7 +32,7 @@ from tests.unit.builders import (
 )
 
 from sandbox_api.result import EXIT_CODES, ResultError, encode_message
-from sandbox_api.status import FINISHED_STATES, JobStatus
+from sandbox_api.status import FINISHED_STATES, Failures, JobStatus
 from sandbox_operator.plan.actions import CreateClaim, CreateJob, DeleteJob, Plan
 from sandbox_operator.plan.compile import compile_spec
 from sandbox_operator.plan.experiment import plan_experiment
@@ -49,6 +49,11 @@ SPEC = a_spec(
 )
 COMPILED = compile_spec(SPEC)
 CLASSES = sorted(EXIT_CODES)
+BUDGETS = {
+    "UserError": ("user", 3), "OutOfMemory": ("user", 3), "Timeout": ("user", 3),
+    "InfraError": ("infra", 4), "ResultsLost": ("infra", 4), "Preempted": ("preempted", 7),
+}  # fmt: skip
+"""The budget behind a reason, and the failure that is one too many."""
 FORWARD = {"Pending": 0, "Running": 1, "Succeeded": 2, "Failed": 2, "Skipped": 2}
 
 
@@ -64,6 +69,8 @@ class Kube:
     """Every Job that was ever made."""
     podded: set[str] = field(default_factory=set)
     """Uids of Jobs that have had their pod: none gets a second one (backoffLimit 0)."""
+    succeeded: set[str] = field(default_factory=set)
+    """Uids of pods whose hooks really have succeeded."""
     has_claim: bool = False
     now: Any = NOW
 
@@ -87,6 +94,7 @@ class Kube:
                         fact.owner_uid, fact.job_id, fact.attempt, fact.contract,
                     )  # fmt: skip
                 else:
+                    assert fact.job_id not in self.live, "an attempt starts only when the one before is over"
                     self.jobs[fact.name] = fact
                     self.made.append(fact)
             case DeleteJob():
@@ -232,16 +240,21 @@ class ExperimentMachine(RuleBasedStateMachine):
         return encode_message(a_message(self.kube.job_of(name), pod, error=told or None, outputs={"of": pod.uid}))
 
     def hook_succeeds(self, name: str, _: st.DataObject | None = None) -> None:
+        self.kube.succeeded.add(self.kube.pods[name].uid)
         self.end(name, 0, self.message(name))
 
     def hook_fails(self, name: str, data: st.DataObject) -> None:
         error = data.draw(st.sampled_from(CLASSES), label="class")
-        is_told = data.draw(st.booleans(), label="is told")
+        said = data.draw(st.sampled_from(["", error, None]), label="said")  # None: killed after it wrote a success
         deleting = data.draw(st.booleans(), label="deleting")
-        self.end(name, EXIT_CODES[error], self.message(name, error) if is_told else "", deleting=deleting)
+        self.end(name, EXIT_CODES[error], said if said == "" else self.message(name, said), deleting=deleting)
 
-    def hook_ends_without_a_word(self, name: str, _: st.DataObject) -> None:
-        self.end(name, 0)
+    def hook_ends_without_a_word(self, name: str, data: st.DataObject) -> None:
+        """Or with the words of another pod."""
+        words = data.draw(st.sampled_from(["", "another pod", "another attempt"]), label="words")
+        job, pod = self.kube.job_of(name), self.kube.pods[name]
+        about = {"another pod": {"pod_uid": "other"}, "another attempt": {"attempt": job.attempt + 1}}.get(words)
+        self.end(name, 0, encode_message(a_message(job, pod, **about, outputs={"of": "other"})) if about else "")
 
     def job_says_how_it_ended(self, name: str, _: st.DataObject | None = None) -> None:
         if name in self.kube.pods and self.kube.pods[name].hook.exit_code == 0:
@@ -298,6 +311,7 @@ class ExperimentMachine(RuleBasedStateMachine):
                 assert job == self.committed[job.id]
             elif job.state == "Succeeded":
                 assert job.result is not None
+                assert (job.outputs or {})["of"] in self.kube.succeeded, "nobody else's word counts"
                 self.committed[job.id] = job
 
     @invariant()
@@ -306,13 +320,18 @@ class ExperimentMachine(RuleBasedStateMachine):
         assert all(attempts[job.job_id] >= job.attempt for job in self.kube.made)
 
     @invariant()
-    def budgets_hold(self) -> None:
+    def every_attempt_but_the_first_is_due_to_a_failure_and_budgets_hold(self) -> None:
         for job in self.kube.stored.status.jobs:
             if job.failures is not None and job.state != "Failed":
                 assert job.failures.user <= 2
                 assert job.failures.infra <= 3
                 assert job.failures.preempted <= 6
-            assert job.attempts <= 1 + 2 + 3 + 6
+            f = job.failures or Failures()
+            counted = f.user + f.infra + f.preempted
+            assert counted in (job.attempts, job.attempts - 1) or (counted, job.attempts) == (0, 0)
+            if job.state == "Failed" and job.reason in BUDGETS:
+                budget, last = BUDGETS[job.reason]
+                assert getattr(f, budget) == last, "nothing is given up before its budget is used up"
 
     @invariant()
     def the_summary_says_what_the_jobs_say(self) -> None:
@@ -346,7 +365,7 @@ class ExperimentMachine(RuleBasedStateMachine):
             for check in (
                 self.never_two_live_attempts_of_a_job,
                 self.committed_results_never_change,
-                self.budgets_hold,
+                self.every_attempt_but_the_first_is_due_to_a_failure_and_budgets_hold,
             ):
                 check()
         status = self.kube.stored.status

@@ -16,7 +16,7 @@ from .cache import Cache
 from .events import EventSender
 from .metrics import Metrics
 from .reconciler import Reconciler
-from .settings import Settings
+from .settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,10 @@ class Operator:
         """Work until cancelled. Raises when a part of the operator ends by itself, which none ever should."""
         metrics = Metrics(self.client.counts, lambda: len(self._queue))
         if self._settings.metrics_port:
-            self._stack.callback(metrics.serve(self._settings.metrics_port))
+            try:
+                self._stack.callback(metrics.serve(self._settings.metrics_port))
+            except OSError as error:
+                raise SettingsError(f"SANDBOX_METRICS_PORT: {self._settings.metrics_port}: {error}") from error
         events = EventSender(self.client)
         reconciler = Reconciler(
             self.client, self._cache, self._queue, events, metrics, self._settings.defaults, lambda: datetime.now(UTC)
