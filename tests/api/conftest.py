@@ -16,9 +16,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from tests.api.controllers import make_node
 from tests.api.fakeapi import FakeAPI
-from tests.api.lab import REPOSITORY, Lab, OperatorProcess, free_port
-from tests.api.played import PLAYER, make_node
+from tests.api.lab import MISTAKES, REPOSITORY, Lab, OperatorProcess, free_port
+from tests.api.played import PLAYER
 
 from sandbox_operator.kube.client import Client
 from sandbox_operator.kube.config import Connection, connect
@@ -175,3 +176,12 @@ def kubeconfig(api: FakeAPI, folder: Path) -> Path:
     }
     path.write_text(json.dumps(config))
     return path
+
+
+@pytest.fixture
+def no_mistakes(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """What the operator's log must not say, whatever the API server does."""
+    caplog.set_level("INFO")
+    yield
+    told = [record.getMessage() for record in caplog.records if any(word in record.getMessage() for word in MISTAKES)]
+    assert not told, told

@@ -20,20 +20,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.api.played import CLAIMS, JOBS, PLAYER, PODS, Gate, JobController, Kubelet, Provisioner, Table, now
+from tests.api.controllers import JobController, Provisioner
+from tests.api.played import CLAIMS, EVENTS, JOBS, PLAYER, PODS, Gate, Kubelet, Table
 
 from sandbox_api.base import API_VERSION
 from sandbox_operator.build.names import ANNOTATION_JOB_ID, LABEL_ATTEMPT, LABEL_UID
 from sandbox_operator.kube.client import Client, Manifest
 from sandbox_operator.kube.config import Connection
 from sandbox_operator.kube.informer import Informer, Key
-from sandbox_operator.reconcile.resources import EVENTS, EXPERIMENTS
+from sandbox_operator.reconcile.resources import EXPERIMENTS
 
 REPOSITORY = Path(__file__).parents[2]
 OPERATOR = Path(sys.executable).parent / "sandbox-operator"
 LIMIT = 40.0
 MISTAKES = ("made a mistake", "Traceback", "can't be read", "skipping what is no object")
-FINISHED = ("Succeeded", "Failed")
 
 FILTER = [{"text_length_filter": {"min_len": 10}}]
 
@@ -382,9 +382,3 @@ def outcome_of(status: Manifest) -> Manifest:
         "comparison": status.get("comparison"),
         "ready": [c["status"] for c in status["conditions"] if c["type"] == "Ready"],
     }
-
-
-__all__ = [
-    "FINISHED", "LIMIT", "REPOSITORY", "Lab", "OperatorProcess", "experiment", "free_port", "now", "outcome_of",
-    "probes", "road",
-]  # fmt: skip

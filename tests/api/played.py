@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plays what has no process in these tests: the kubelet everywhere, a volume provisioner on the real API server, and
-the Job controller on the fake one.
+"""Plays the kubelet: no container runs in these tests.
 
 A played hook does no work. It reads its job contract as a real pod would and reports what a table says: `succeeds()`,
 `fails(...)`, `exits(...)`, `lacks_image()`, ... by experiment, metaName and attempt.
@@ -30,7 +29,7 @@ from sandbox_api.contract import (
 from sandbox_api.result import EXIT_CODES, ErrorClass, Output, Result, ResultError, encode_message, message_of
 from sandbox_operator.build.names import LABEL_JOB
 from sandbox_operator.kube.client import Client, Manifest
-from sandbox_operator.kube.errors import AlreadyExists, ApiError, Conflict, NotFound
+from sandbox_operator.kube.errors import NotFound
 from sandbox_operator.kube.informer import Informer, Key
 from sandbox_operator.kube.resources import Resource
 
@@ -38,10 +37,8 @@ PODS = Resource("", "v1", "pods", "Pod")
 JOBS = Resource("batch", "v1", "jobs", "Job")
 CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
-VOLUMES = Resource("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False)
-NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
+EVENTS = Resource("", "v1", "events", "Event")
 
-NODE = "played"
 PLAYER = "player"
 """Field manager and user agent of those who play."""
 
@@ -78,6 +75,17 @@ class Pod:
         status = {"phase": phase, "containerStatuses": [container], "conditions": list(kept.values()), **more}
         namespace, name = self.key
         self.manifest = await self.client.patch(PODS, name, {"status": status}, namespace, subresource="status")
+
+    async def warn(self, reason: str, words: str) -> None:
+        """A Warning Event about the pod, as the kubelet writes it."""
+        namespace, name = self.key
+        about = {"apiVersion": "v1", "kind": "Pod", "name": name, "namespace": namespace, "uid": self.uid}
+        event = {
+            "apiVersion": "v1", "kind": "Event", "metadata": {"name": f"{name}.{reason.lower()}"}, "type": "Warning",
+            "involvedObject": about, "reason": reason, "message": words, "lastTimestamp": now(),
+            "source": {"component": "kubelet"},
+        }  # fmt: skip
+        await self.client.create(EVENTS, event, namespace)
 
     async def runs(self) -> None:
         self.began = now()
@@ -173,11 +181,26 @@ def lies(behaviour: Behaviour, **changes: Any) -> Behaviour:
     return behave
 
 
-def lacks_image(words: str = 'pull access denied for "registry.example/data:1"') -> Behaviour:
-    """Its image can't be pulled: the first error in full, then only that it backs off, until the pod is deleted."""
+def waits(reason: str, words: str, event: str = "") -> Behaviour:
+    """Its container does not start, for this reason in the kubelet's language; `event` says it in a Warning Event."""
+
+    async def behave(pod: Pod) -> None:
+        if event:
+            await pod.warn(event, words)
+        await pod.report("Pending", {"waiting": {"reason": reason} | ({} if event else {"message": words})})
+        await asyncio.Event().wait()
+
+    return behave
+
+
+def lacks_image(words: str = "pull access denied") -> Behaviour:
+    """Its image can't be pulled: at first the container says why, later only the Event does, until the pod goes."""
 
     async def behave(pod: Pod) -> None:
         await pod.report("Pending", {"waiting": {"reason": "ErrImagePull", "message": words}})
+        await pod.warn("Failed", f"Failed to pull image: {words}")
+        backing_off = {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}
+        await pod.report("Pending", {"waiting": backing_off})
         await asyncio.Event().wait()
 
     return behave
@@ -238,6 +261,8 @@ class Kubelet:
     def __init__(self, client: Client, namespace: str, table: Table | None = None, *, needs_node: bool = True) -> None:
         self.table: Table = dict(table or {})
         self.pods: list[tuple[str, str, int, str]] = []
+        self.deaf = False
+        """Whether it ends no pods, as on a node that has gone silent."""
         self._client = client
         self._needs_node = needs_node
         self._informer: Informer[Manifest] = Informer(
@@ -274,7 +299,7 @@ class Kubelet:
             return
         uid = new["metadata"]["uid"]
         if "deletionTimestamp" in new["metadata"]:
-            if uid not in self._ended:
+            if uid not in self._ended and not self.deaf:
                 self._ended.add(uid)
                 self._end(uid)
                 self._tasks[uid] = asyncio.create_task(self._terminate(new), name=f"terminate-{key[1]}")
@@ -322,134 +347,3 @@ class Kubelet:
             if key in self.table:
                 return self.table[key]
         return succeeds()
-
-
-class Follower:
-    """Calls `step` for each change of the objects of a kind, one after another; it may await and use the client."""
-
-    def __init__(self, client: Client, namespace: str, *resources: Resource) -> None:
-        self.client = client
-        self._changes: asyncio.Queue[tuple[Manifest | None, Manifest | None]] = asyncio.Queue()
-        self.informers: dict[str, Informer[Manifest]] = {
-            resource.plural: Informer(
-                client,
-                resource,
-                namespace=namespace,
-                project=lambda item: item,
-                on_change=lambda _, old, new: self._changes.put_nowait((old, new)),
-            )
-            for resource in resources
-        }
-
-    async def run(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            for informer in self.informers.values():
-                group.create_task(informer.run())
-            while True:
-                old, new = await self._changes.get()
-                try:
-                    await self.step(old, new)
-                except (NotFound, Conflict):
-                    continue
-                except ApiError:
-                    await asyncio.sleep(0.05)
-                    self._changes.put_nowait((old, new))
-
-    async def step(self, old: Manifest | None, new: Manifest | None) -> None:
-        raise NotImplementedError
-
-
-class Provisioner(Follower):
-    """Makes a volume for each new claim of a namespace, bound to it; claims named in `refused` stay unbound."""
-
-    def __init__(self, client: Client, namespace: str) -> None:
-        super().__init__(client, namespace, CLAIMS)
-        self.refused: set[str] = set()
-
-    async def step(self, _: Manifest | None, new: Manifest | None) -> None:
-        if new is None or new["spec"].get("volumeName") or new["metadata"]["name"] in self.refused:
-            return
-        meta = new["metadata"]
-        volume = {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": f"played-{meta['uid']}"},
-            "spec": {
-                "accessModes": new["spec"]["accessModes"],
-                "capacity": {"storage": new["spec"]["resources"]["requests"]["storage"]},
-                "hostPath": {"path": "/nowhere"},
-                "claimRef": {key: meta[key] for key in ("name", "namespace", "uid")},
-            },
-        }
-        with contextlib.suppress(AlreadyExists):
-            await self.client.create(VOLUMES, volume, repeatable=True)
-
-
-class JobController(Follower):
-    """One pod for each Job, and the Job's condition when its pod has ended or gone: what batch/v1 does with ours."""
-
-    def __init__(self, client: Client, namespace: str) -> None:
-        super().__init__(client, namespace, JOBS, PODS)
-        self._made: set[str] = set()
-
-    async def step(self, old: Manifest | None, new: Manifest | None) -> None:
-        either = new or old
-        assert either is not None
-        namespace = either["metadata"]["namespace"]
-        if "template" in either["spec"]:
-            if new is not None and new["metadata"]["uid"] not in self._made:
-                self._made.add(new["metadata"]["uid"])
-                await self.client.create(PODS, self._pod(new), namespace)
-            return
-        job_name = either["metadata"]["labels"]["batch.kubernetes.io/job-name"]
-        if new is None:
-            await self._conclude(namespace, job_name, "Failed", "BackoffLimitExceeded")
-            return
-        status = new.get("status") or {}
-        if status.get("phase") == "Succeeded":
-            await self._conclude(namespace, job_name, "Complete", "CompletionsReached")
-        elif status.get("phase") == "Failed":
-            disruption = any(c["type"] == "DisruptionTarget" for c in status.get("conditions") or ())
-            reason = "PodFailurePolicy" if disruption else "BackoffLimitExceeded"
-            await self._conclude(namespace, job_name, "Failed", reason)
-
-    async def _conclude(self, namespace: str, name: str, kind: str, reason: str) -> None:
-        job = await self.client.get(JOBS, name, namespace)
-        if (job.get("status") or {}).get("conditions"):
-            return
-        condition = {"type": kind, "status": "True", "reason": reason, "lastTransitionTime": now()}
-        body = {"status": {"conditions": [condition]}}
-        await self.client.patch(JOBS, name, body, namespace, subresource="status")
-
-    @staticmethod
-    def _pod(job: Manifest) -> Manifest:
-        meta, template = job["metadata"], job["spec"]["template"]
-        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": meta["name"], "uid": meta["uid"], "controller": True}
-        suffix = hashlib.sha256(meta["uid"].encode()).hexdigest()[:5]
-        return {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {
-                "name": f"{meta['name']}-{suffix}",
-                "namespace": meta["namespace"],
-                "labels": {**template["metadata"]["labels"], "batch.kubernetes.io/job-name": meta["name"]},
-                "annotations": template["metadata"]["annotations"],
-                "ownerReferences": [owner],
-            },
-            "spec": template["spec"],
-        }
-
-
-async def make_node(client: Client) -> None:
-    """A node that is ready and has no GPU; its heartbeat is never asked for (`cluster/plane`)."""
-    await client.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}})
-    amounts = {"cpu": "64", "memory": "256Gi", "pods": "1000"}
-    ready = {
-        "type": "Ready",
-        "status": "True",
-        "reason": "Played",
-        "lastHeartbeatTime": now(),
-        "lastTransitionTime": now(),
-    }
-    status = {"capacity": amounts, "allocatable": amounts, "conditions": [ready]}
-    await client.patch(NODES, NODE, {"status": status}, subresource="status")

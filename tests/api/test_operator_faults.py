@@ -1,187 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An API server that refuses, forgets, drops answers and tells late, and deaths at each write: always the same end.
-
-The operator runs in the test's process here: what is killed is its tasks and its connection, with all that it knew.
-That is as dead as after kill -9 for the API server, and a hundred times faster. A few deaths are real ones.
-"""
+"""An API server that refuses, forgets, drops answers and tells late: always the same end, and no hook run twice."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-from tests.api.conftest import Operators, kubeconfig
 from tests.api.fakeapi import FakeAPI
-from tests.api.lab import MISTAKES, Lab, outcome_of, probes, road
-from tests.api.played import PLAYER, Gate, Table, lacks_image, succeeds
+from tests.api.inprocess import check, fresh, running, several, undisturbed
+from tests.api.lab import Lab, outcome_of, probes, road
+from tests.api.played import Gate, succeeds
 from tests.api.waiting import eventually
 
-from sandbox_operator.build.defaults import Defaults
 from sandbox_operator.build.names import LABEL_MANAGED, MANAGED_BY
-from sandbox_operator.kube.config import Connection
-from sandbox_operator.reconcile.process import Operator
-from sandbox_operator.reconcile.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("no_mistakes")
 DEEP = bool(os.environ.get("SANDBOX_DEEP"))
-SETTINGS = Settings(metrics_port=0, defaults=Defaults(images={"data": "registry.example/data:1"}))
 EXPERIMENTS = ("sandbox.datajuicer.io", "sandboxexperiments")
 HOOKS = ("before", "refine", "process", "after")
-
-
-@pytest.fixture(autouse=True)
-def no_mistakes(caplog: pytest.LogCaptureFixture) -> Any:
-    """What the operator's log must not say, whatever the API server does."""
-    caplog.set_level("INFO")
-    yield
-    told = [record.getMessage() for record in caplog.records if any(word in record.getMessage() for word in MISTAKES)]
-    assert not told, told
-
-
-@contextlib.asynccontextmanager
-async def running(api: FakeAPI) -> AsyncIterator[asyncio.Task[None]]:
-    """An operator, killed at the end of the block."""
-    async with Operator(Connection(api.url), SETTINGS) as operator:
-        task = asyncio.create_task(operator.run())
-        try:
-            yield task
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
-
-@contextlib.asynccontextmanager
-async def fresh(table: Table | None = None) -> AsyncIterator[tuple[FakeAPI, Lab]]:
-    """An API server and a namespace of their own, for tests that need many."""
-    async with FakeAPI() as api:
-        api.spared.add(PLAYER)
-        async with Lab(Connection(api.url), "lab", table, fake=True) as lab:
-            yield api, lab
-
-
-def check(lab: Lab, expected: object, *names: str) -> None:
-    for name in names or ("demo",):
-        assert outcome_of(lab.status(name)) == expected, lab.told()
-    lab.assert_no_job_was_made_twice()
-    lab.assert_pods_ran_once()
-    beyond = {identity for identity in lab.made if identity[2] > 1}
-    assert not beyond, f"attempts beyond the first: {beyond}\n{lab.told()}\n{lab.steps(*names or ('demo',))}"
-
-
-async def undisturbed() -> tuple[object, list[tuple[str, str]]]:
-    """The end of the road without faults, and the writes on it, in order."""
-    writes: list[tuple[str, str]] = []
-
-    async def note(verb: str, plural: str, moment: str) -> bool:
-        if moment == "before":
-            writes.append((verb, plural))
-        return False
-
-    async with fresh() as (api, lab):
-        api.on_write = note
-        async with running(api):
-            await lab.apply("demo", road())
-            await lab.finished("demo")
-            await lab.until(lambda: ("create", "events") in writes, "the closing Event")
-        return outcome_of(lab.status("demo")), writes
-
-
-class Death:
-    """Kills whoever makes the n-th write, before or after it is carried out; nobody hears an answer."""
-
-    def __init__(self, number: int, moment: str) -> None:
-        self.dying = asyncio.Event()
-        self.dead = asyncio.Event()
-        self._left, self._moment = number, moment
-
-    async def __call__(self, _: str, __: str, moment: str) -> bool:
-        if moment == "before":
-            self._left -= 1
-        if self._left == 0 and moment == self._moment and not self.dying.is_set():
-            self.dying.set()
-        if self.dying.is_set():
-            await self.dead.wait()
-            return True
-        return False
-
-
-async def die_once(number: int, moment: str) -> tuple[str, object]:
-    async with fresh() as (api, lab):
-        death = api.on_write = Death(number, moment)
-        async with running(api):
-            await lab.apply("demo", road())
-            await asyncio.wait_for(death.dying.wait(), 60)
-        api.on_write = None
-        death.dead.set()
-        async with running(api):
-            await lab.finished("demo", limit=60)
-        check(lab, outcome_of(lab.status("demo")))
-        return f"{moment} write {number}", outcome_of(lab.status("demo"))
-
-
-async def several(jobs: list[Callable[[], Awaitable[tuple[str, object]]]], at_once: int = 4) -> dict[str, object]:
-    """The results of many runs, a few of them beside each other."""
-    turn = asyncio.Semaphore(at_once)
-
-    async def one(job: Callable[[], Awaitable[tuple[str, object]]]) -> tuple[str, object]:
-        async with turn:
-            return await job()
-
-    return dict(await asyncio.gather(*(one(job) for job in jobs)))
-
-
-async def test_killed_at_each_write_in_turn_before_and_after_it_is_carried_out() -> None:
-    expected, writes = await undisturbed()
-    assert Counter(writes)["create", "jobs"] == 4, writes
-    deaths = [(number, moment) for number in range(1, len(writes) + 1) for moment in ("before", "after")]
-    ends = await several([lambda death=death: die_once(*death) for death in deaths])  # type: ignore[misc]
-    assert len(ends) == len(deaths)
-    assert {name: end for name, end in ends.items() if end != expected} == {}
-
-
-async def test_an_operator_that_lives_for_one_write_each_time_gets_there() -> None:
-    expected, writes = await undisturbed()
-    lives = 0
-    async with fresh() as (api, lab):
-        await lab.apply("demo", road())
-        while not lab.status("demo").get("completionTime"):
-            lives += 1
-            assert lives < 5 * len(writes), lab.told()
-            death = api.on_write = Death(1, "after")
-            async with running(api):
-                over = asyncio.create_task(lab.finished("demo"))
-                await asyncio.wait([asyncio.create_task(death.dying.wait()), over], return_when=asyncio.FIRST_COMPLETED)
-                over.cancel()
-            death.dead.set()
-        check(lab, expected)
-    assert lives > 4 * 2
-
-
-async def test_the_real_process_killed_at_a_write(tmp_path: Path, operators: Operators) -> None:
-    """Kill -9 for true: at the first and the last Job's creation and at the first status write, or at each write."""
-    expected, writes = await undisturbed()
-    creates = [number for number, write in enumerate(writes, 1) if write == ("create", "jobs")]
-    chosen = range(1, len(writes) + 1) if DEEP else (1, creates[0], creates[-1])
-    for number in chosen:
-        async with fresh() as (api, lab):
-            death = api.on_write = Death(number, "after")
-            operator = operators(kubeconfig(api, tmp_path))
-            await lab.apply("demo", road())
-            await asyncio.wait_for(death.dying.wait(), 60)
-            operator.kill()
-            api.on_write = None
-            death.dead.set()
-            operator.start()
-            await lab.finished("demo", limit=60)
-            operator.end()
-            check(lab, expected)
 
 
 FAULTS: dict[str, Callable[[FakeAPI], None]] = {
@@ -351,55 +190,6 @@ async def test_a_change_of_retention_is_made_in_the_end_though_it_fails_at_first
             lambda: claims["lab", "demo-workspace"]["metadata"].get("ownerReferences"), "the claim has its owner"
         )
     assert fake_lab.status("demo")["observedGeneration"] == 2
-
-
-async def test_a_change_of_retention_survives_a_death_in_the_middle(api: FakeAPI, fake_lab: Lab) -> None:
-    async with running(api):
-        await fake_lab.apply("demo", probes("a"))
-        await fake_lab.finished("demo")
-        death = api.on_write = Death(1, "after")  # the status is written, the claim is not yet
-        await fake_lab.change("demo", {"workspace": {"retention": "Delete"}})
-        await asyncio.wait_for(death.dying.wait(), 30)
-    api.on_write = None
-    death.dead.set()
-    claims = api.kind_of("", "persistentvolumeclaims")
-    assert not claims["lab", "demo-workspace"]["metadata"].get("ownerReferences")
-    async with running(api):
-        await fake_lab.until(
-            lambda: claims["lab", "demo-workspace"]["metadata"].get("ownerReferences"), "the claim has its owner"
-        )
-
-
-@pytest.mark.parametrize("trouble", ["death", "errors"])
-async def test_a_job_given_up_never_starts_later(api: FakeAPI, fake_lab: Lab, trouble: str) -> None:
-    """Its status says that it waited too long; then the operator dies, or its delete fails, before the Job is gone."""
-    fake_lab.kubelet.table[("a",)] = lacks_image()
-    death: Death | None = None
-    if trouble == "errors":
-        api.fail("delete", 500, plural="jobs", times=12)
-
-    async def watch_for_the_end(verb: str, plural: str, moment: str) -> bool:
-        nonlocal death
-        if trouble == "death" and (verb, plural, moment) == ("delete", "jobs", "before"):
-            death = api.on_write = Death(1, "before")
-            return await death(verb, plural, moment)
-        return False
-
-    api.on_write = watch_for_the_end
-    async with running(api):
-        await fake_lab.apply("demo", probes("a", timeouts={"pending": "1s"}))
-        await fake_lab.finished("demo")
-        if trouble == "death":
-            await eventually(lambda: death is not None and death.dying.is_set())
-            assert fake_lab.jobs_of("demo")
-        else:
-            await fake_lab.until(lambda: not fake_lab.jobs_of("demo"), "its Job is removed", limit=60)
-    if death is not None:
-        api.on_write = None
-        death.dead.set()
-        async with running(api):
-            await fake_lab.until(lambda: not fake_lab.jobs_of("demo"), "its Job is removed")
-    assert fake_lab.job("demo", "a")["reason"] == "PendingTimeout"
 
 
 async def test_another_spec_is_asked_for_anew_after_a_refusal(api: FakeAPI, fake_lab: Lab) -> None:

@@ -163,6 +163,28 @@ async def test_a_pod_deleted_by_hand_is_a_preemption_and_is_tried_again(lab: Lab
     assert operator.code is None
 
 
+async def test_a_pod_on_a_silent_node_is_given_up_where_a_second_one_does_no_harm(
+    lab: Lab, operator: OperatorProcess
+) -> None:
+    """A ReadWriteMany volume: each attempt has a folder of its own. On ReadWriteOnce it could not be mounted."""
+    gates = {name: Gate(succeeds()) for name in ("many", "once")}
+    for name, mode in (("many", "ReadWriteMany"), ("once", "ReadWriteOnce")):
+        lab.kubelet.table[(name, "a", 1)] = gates[name]
+        claim = {"claim": {"size": "1Gi", "accessModes": [mode]}}
+        await lab.apply(name, probes("a", workspace=claim, timeouts={"nodeLost": "2s"}))
+    for name, gate in gates.items():
+        await lab.reached(gate, f"the hook of {name} runs")
+    lab.kubelet.deaf = True
+    for name in gates:
+        (pod,) = lab.pods_of(name)
+        path = lab.pods.resource.path(namespace=lab.namespace, name=pod["metadata"]["name"])
+        await lab.client.request(("delete", "pods"), "DELETE", path, body={"gracePeriodSeconds": 1})
+    await lab.finished("many")
+    assert (lab.job("many", "a")["state"], lab.job("many", "a")["attempts"]) == ("Succeeded", 2)
+    assert (lab.job("once", "a")["state"], lab.job("once", "a")["attempts"]) == ("Running", 1)
+    assert operator.code is None
+
+
 async def test_a_committed_result_outlives_its_job(lab: Lab, operator: OperatorProcess) -> None:
     gate = lab.kubelet.table[("b",)] = Gate(succeeds())
     await lab.apply("demo", probes("a", "b"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 from tests.api.lab import Lab, probes, road
-from tests.api.played import CLAIMS, exits, lacks_image
+from tests.api.played import CLAIMS, Behaviour, exits, lacks_image, waits
 
 from sandbox_operator.kube.resources import Resource
 
@@ -57,7 +57,28 @@ async def test_a_quota_that_refuses_the_claim(lab: Lab) -> None:
 async def test_an_image_that_does_not_exist(lab: Lab) -> None:
     lab.kubelet.table[("a", 1)] = lacks_image('manifest for "registry.example/data:2" not found')
     await lab.apply("demo", probes("a", images={"data": "registry.example/data:2"}))
-    assert 'manifest for "registry.example/data:2" not found' in await job_reason(lab, "demo", "ImageUnavailable")
+    words = 'manifest for "registry.example/data:2" not found'
+    assert words in await job_reason(lab, "demo", "ImageUnavailable")
+    # Once the kubelet backs off, only its Event still says why.
+    await lab.until(lambda: "Failed to pull image" in lab.job("demo", "a")["message"], "the pull's own error stays")
+    assert words in lab.job("demo", "a")["message"]
+    assert lab.job("demo", "a")["attempts"] == 1
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        (waits("CreateContainerConfigError", 'secret "hf" not found'), "ContainerConfigError"),
+        (waits("ContainerCreating", 'configmap "recipes" not found', event="FailedMount"), "VolumeMountFailed"),
+        (waits("InvalidImageName", "couldn't parse image name"), "ImageUnavailable"),
+    ],
+    ids=["secret", "mount", "image name"],
+)
+async def test_a_container_that_can_not_be_made(lab: Lab, behaviour: Behaviour, reason: str) -> None:
+    lab.kubelet.table[("a", 1)] = behaviour
+    await lab.apply("demo", probes("a"))
+    message = await job_reason(lab, "demo", reason)
+    assert "not found" in message or "image name" in message
     assert lab.job("demo", "a")["attempts"] == 1
 
 

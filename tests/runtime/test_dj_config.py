@@ -122,29 +122,6 @@ def test_what_the_runtime_decides_is_decided(tmp_path):
     assert build(tmp_path, {"np": 1}).np == 1
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "problem"),
-    [
-        ("a.yaml", "process: [", "a.yaml is malformed"),
-        ("a.json", "{", "a.json is malformed"),
-        ("a.yml", "- one", "a.yml holds list, not a mapping"),
-        ("a.toml", "", "is not a .yaml, .yml or .json file"),
-        ("none.yaml", None, "there is no file"),
-    ],
-)
-def test_a_configuration_file_that_can_t_be_read_is_told(tmp_path, name, content, problem):
-    if content is not None:
-        (tmp_path / name).write_text(content)
-    with pytest.raises(ConfigurationError, match="djConfigs: ") as caught:
-        config.read_config(tmp_path / name, "djConfigs")
-    assert problem in str(caught.value)
-
-
-def test_a_configuration_file_is_read(tmp_path):
-    (tmp_path / "a.yaml").write_text("np: 3\nprocess:\n- text_length_filter:\n")
-    assert config.read_config(tmp_path / "a.yaml") == {"np": 3, "process": [{"text_length_filter": None}]}
-
-
 def test_an_operator_of_the_user_is_known(tmp_path):
     operator = tmp_path / "my_filters.py"
     operator.write_text(

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import copy
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sandbox_api.contract import JobContract
+from sandbox_api.paths import data_sets_in, paths_in
 
 from .errors import ConfigError
 from .inputs import ResolvedInput
@@ -24,13 +24,6 @@ DJ = "djConfigs"
 EXTRA = "extraConfigs"
 PROBE = "probe"
 """Target of the result that a refine job reads; not a configuration key."""
-
-PATH_WORDS = frozenset(
-    ["path", "paths", "dir", "dirs", "file", "files", "folder", "folders", "recipe", "model", "dataset"]
-)
-"""A key that holds one of these words between its underscores names a path, if its value looks like one."""
-
-URL = re.compile(r"^(?!file:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -57,7 +50,7 @@ def resolve_configs(contract: JobContract, inputs: Mapping[str, ResolvedInput], 
         elif target != PROBE:
             _assign(roots, target, value, f"input[{target!r}]")
     for name, root in roots.items():
-        for field, text in _paths_in(root, name):
+        for field, text in paths_in(root, name):
             _confine(text, field, workspace)
     return Configurations(dj=roots[DJ], extra=roots[EXTRA] or {})
 
@@ -124,27 +117,12 @@ def _assign(roots: dict[str, Any], target: str, value: Any, told: str) -> None:
         place = place[index]
 
 
-def _paths_in(value: Any, field: str, names_path: bool = False) -> Iterator[tuple[str, str]]:
-    """Texts under keys that name paths, with their fields."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _paths_in(item, f"{field}.{key}", bool(PATH_WORDS & set(str(key).lower().split("_"))))
-    elif isinstance(value, list):
-        for number, item in enumerate(value):
-            yield from _paths_in(item, f"{field}[{number}]", names_path)
-    elif isinstance(value, str) and names_path:
-        yield field, value
-
-
 def _confine(text: str, field: str, workspace: Workspace) -> None:
-    if URL.match(text):
-        return
     if text.lower().startswith("file:"):
         raise ConfigError(f"{field}: give {text!r} as a plain path inside the workspace or the inputs")
     workspace.inside(text, field)
-    for part in text.split():  # Data-Juicer takes several weighted data sets in one text
-        if part != text and (part.startswith(("/", "~")) or ".." in part.split("/")):
-            workspace.inside(part, field)
+    for part in data_sets_in(text):
+        workspace.inside(part, field)
 
 
 def _kind(value: Any) -> str:

@@ -145,10 +145,6 @@ class Cache:
     def scope(self, key: Key) -> Scope:
         return self._scopes.get(key[0]) or self._scopes[None]
 
-    def experiments(self) -> list[Key]:
-        """All of them: a finished one too may have Jobs to remove or a claim to hand over."""
-        return [key for scope in self._scopes.values() for key in scope.experiments.store]
-
     def experiment(self, key: Key) -> ExperimentFact | None:
         return self.scope(key).experiments.store.get(key)
 

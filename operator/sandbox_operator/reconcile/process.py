@@ -60,8 +60,6 @@ class Operator:
             for informer in self._cache.informers:
                 group.create_task(informer.run(), name=f"informer-{informer.resource.plural}")
             await self._cache.synced()
-            for key in self._cache.experiments():
-                self._queue.add(key)
             self._ready = True
             where = ", ".join(self._settings.namespaces) or "all namespaces"
             log.info("watching %s; %d experiments to look at", where, len(self._queue))

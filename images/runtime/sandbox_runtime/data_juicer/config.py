@@ -41,34 +41,6 @@ SETTLED = (
 )
 
 
-def read_config(path: Path, field: str = "") -> dict[str, Any]:
-    """Read a configuration from a `.yaml`, `.yml` or `.json` file.
-
-    Raises ConfigurationError, with `field` as its address, when the file is missing, malformed or holds no
-    mapping.
-    """
-    if path.suffix not in (".yaml", ".yml", ".json"):
-        raise ConfigurationError(f"{path} is not a .yaml, .yml or .json file", field)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigurationError(f"there is no file {path}", field) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} can't be read: {error}", field) from error
-    try:
-        if path.suffix == ".json":
-            content = json.loads(text)
-        else:
-            import yaml
-
-            content = yaml.safe_load(text)
-    except Exception as error:  # json and yaml share no error class
-        raise ConfigurationError(f"{path} is malformed: {' '.join(str(error).split())}", field) from error
-    if not isinstance(content, dict):
-        raise ConfigurationError(f"{path} holds {type(content).__name__}, not a mapping of settings", field)
-    return content
-
-
 def problems(raw: Mapping[str, Any]) -> list[ConfigurationError]:
     """Return everything that is wrong with the names, arguments and executor of a configuration, each with
     its address.

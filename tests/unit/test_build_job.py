@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The manifests of a hook's Job and of what it needs, against golden files that a person can read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.builders import DEFAULTS, RECIPE, UID, Play, a_spec, an_experiment, created, four_jobs, plan, probe
+
+from sandbox_api.contract import CONTRACT_ENV, CONTRACT_FILE_ENV, MAX_INLINE, contract_digest, decode_contract
+from sandbox_api.experiment import NewClaim, Resources
+from sandbox_operator.build.defaults import Defaults
+from sandbox_operator.build.job import contract_config_map, limits_of
+from sandbox_operator.build.names import ANNOTATION_CONTRACT
+from sandbox_operator.build.quantity import amount
+from sandbox_operator.build.volume import workspace_claim
+from sandbox_operator.plan.actions import CreateJob
+
+GOLDEN = Path(__file__).with_name("golden")
+
+
+def golden(name: str) -> Any:
+    return yaml.safe_load((GOLDEN / name).read_text())
+
+
+def first_job(spec: dict[str, Any], defaults: Defaults = DEFAULTS) -> CreateJob:
+    (job,) = created(plan(an_experiment(spec), defaults=defaults))
+    return job
+
+
+def pod_of(job: CreateJob) -> dict[str, Any]:
+    pod: dict[str, Any] = job.manifest["spec"]["template"]["spec"]
+    return pod
+
+
+def environment(job: CreateJob) -> dict[str, Any]:
+    (container,) = pod_of(job)["containers"]
+    return {entry["name"]: entry for entry in container["env"]}
+
+
+def full_spec() -> dict[str, Any]:
+    """Everything that can be said of a pod."""
+    return a_spec(
+        probes=[probe(pod="gpu", secrets=[{"env": "HF_TOKEN", "name": "hf", "key": "token"}])],
+        inputs=[
+            {"name": "raw", "claimName": "datasets", "subPath": "videos"},
+            {"name": "recipes", "configMapName": "my-recipes"},
+        ],
+        pods={
+            "gpu": {
+                "resources": {"requests": {"cpu": "2"}, "limits": {"nvidia.com/gpu": 1, "memory": "4Gi"}},
+                "nodeSelector": {"pool": "gpu"},
+                "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}],
+                "affinity": {"nodeAffinity": {}},
+                "runtimeClassName": "nvidia",
+                "schedulerName": "volcano",
+                "imagePullSecrets": ["registry"],
+                "env": [{"name": "A", "value": "$(HOME) $$ $(X) $5"}],
+                "sharedMemory": "8Gi",
+                "patch": {"securityContext": {"supplementalGroups": [44]}, "hostIPC": False},
+            }
+        },
+        timeouts={"pending": "10m", "active": "1h"},
+        runAsUser=2000,
+    )
+
+
+# Golden files
+
+
+@pytest.mark.parametrize(("name", "spec"), [("job-smallest.yaml", a_spec()), ("job-full.yaml", full_spec())])
+def test_the_job_is_the_one_in_the_golden_file(name: str, spec: dict[str, Any]) -> None:
+    job = first_job(spec, Defaults(images={"data": "registry.example.com/data:1"}, priority_class="hooks"))
+    manifest = json.loads(json.dumps(job.manifest))
+    contract = next(
+        e for e in manifest["spec"]["template"]["spec"]["containers"][0]["env"] if e["name"] == CONTRACT_ENV
+    )
+    contract["value"] = "base64(gzip(contract.json))"  # compressed bytes are the library's, not part of the contract
+
+    assert manifest == golden(name)
+
+
+def test_the_contract_is_the_one_in_the_golden_file() -> None:
+    """A second job: it has inputs, an own name for its output, and configurations of both kinds."""
+    play = Play(four_jobs())
+    play.step()
+    (job,) = created(play.succeed())
+    contract = decode_contract(environment(job)[CONTRACT_ENV]["value"])
+
+    assert contract.model_dump(mode="json") == golden("contract.yaml")
+    assert contract_digest(contract) == "c8251b7a0bb9ab1f591d465c53607bcf15bcb56b3b569a1c0b03190d330fd5a0"
+    assert job.contract == job.manifest["metadata"]["annotations"][ANNOTATION_CONTRACT] == contract_digest(contract)
+
+
+@pytest.mark.parametrize(
+    ("name", "retention", "claim", "storage_class"),
+    [
+        ("claim-retain.yaml", "Retain", {"size": "1Gi"}, None),
+        ("claim-delete.yaml", "Delete", {"size": "50Gi", "accessModes": ["ReadWriteOnce"]}, "fast"),
+    ],
+)
+def test_the_claim_is_the_one_in_the_golden_file(
+    name: str, retention: str, claim: dict[str, Any], storage_class: str | None
+) -> None:
+    made = workspace_claim(
+        name="demo",
+        namespace="lab",
+        uid=UID,
+        claim=NewClaim.model_validate(claim),
+        retention=retention,
+        defaults=Defaults(storage_class=storage_class),
+    )
+
+    assert made == golden(name)
+
+
+# What a pod may rely on
+
+
+@pytest.mark.parametrize("text", ["$(HOME)", "$$", "$(X)", "$", "a$b$(c)$$$(d)", "plain"])
+def test_values_of_users_arrive_as_they_were_written(text: str) -> None:
+    """The kubelet turns $$ into $ and expands $(NAME)."""
+    job = first_job(a_spec(pods={"default": {"env": [{"name": "A", "value": text}]}}))
+    value = environment(job)["A"]["value"]
+
+    assert value.replace("$$", "\0").count("$") == 0  # so nothing is left to expand
+    assert value.replace("$$", "$") == text
+
+
+@given(st.text(alphabet="$()AX{} ", max_size=12))
+def test_the_contract_holds_no_character_that_the_kubelet_would_expand(text: str) -> None:
+    dj = {"dataset_path": "inputs/raw/a.jsonl", "project_name": text, "process": RECIPE}
+    value = environment(first_job(a_spec(probes=[probe(djConfigs=dj)])))[CONTRACT_ENV]["value"]
+
+    assert "$" not in value
+    assert decode_contract(value).configs.dj == dj
+
+
+def test_a_contract_that_is_too_long_lies_in_a_config_map_of_the_attempt() -> None:
+    # Different words in each operator, so that compression does not make it short again.
+    words = [f"{n * 7919 % 104729:x}{n * 104729 % 1299709:x}" for n in range(12_000)]
+    job = first_job(a_spec(probes=[probe(djConfigs={"dataset_path": "a.jsonl", "text_keys": words})]))
+
+    assert job.config_map is not None
+    text = job.config_map["data"]["contract"]
+    assert len(text) > MAX_INLINE
+    assert decode_contract(text).configs.dj["text_keys"] == words
+    assert job.config_map["immutable"] is True
+    assert job.config_map["metadata"]["name"] == job.manifest["metadata"]["name"]
+    assert job.config_map["metadata"]["ownerReferences"] == job.manifest["metadata"]["ownerReferences"]
+    pod = pod_of(job)
+    assert environment(job)[CONTRACT_FILE_ENV]["value"] == "/sandbox/contract/contract"
+    assert CONTRACT_ENV not in environment(job)
+    assert {"name": "contract", "configMap": {"name": job.manifest["metadata"]["name"]}} in pod["volumes"]
+    assert {"name": "contract", "mountPath": "/sandbox/contract", "readOnly": True} in pod["containers"][0][
+        "volumeMounts"
+    ]
+
+
+def test_a_short_contract_needs_no_config_map() -> None:
+    job = first_job(a_spec())
+
+    assert job.config_map is None
+    assert contract_config_map(decode_contract(environment(job)[CONTRACT_ENV]["value"])) is None
+
+
+def test_the_deadline_is_only_a_backstop_behind_the_runtimes_own() -> None:
+    job = first_job(a_spec(timeouts={"pending": "10m", "active": "2h"}))
+    contract = decode_contract(environment(job)[CONTRACT_ENV]["value"])
+
+    assert job.manifest["spec"]["activeDeadlineSeconds"] == 600 + 7200 + 60
+    assert contract.active_seconds_left == 7200
+
+
+def test_the_contract_tells_the_pods_limits_as_numbers() -> None:
+    spec = a_spec(
+        pods={"default": {"resources": {"requests": {"cpu": "500m"}, "limits": {"memory": "4Gi", "nvidia.com/gpu": 2}}}}
+    )
+    limits = decode_contract(environment(first_job(spec))[CONTRACT_ENV]["value"]).limits
+
+    assert (limits.cpus, limits.memory_bytes, limits.gpus) == (0.5, 4 * 2**30, 2)
+
+
+@pytest.mark.parametrize(
+    ("patch", "path", "expected"),
+    [
+        ({"hostIPC": True}, ["hostIPC"], True),
+        ({"securityContext": {"fsGroup": 5}}, ["securityContext", "fsGroup"], 5),
+        ({"securityContext": {"fsGroup": 5}}, ["securityContext", "runAsNonRoot"], True),
+        ({"securityContext": {"fsGroup": None}}, ["securityContext", "fsGroup"], None),
+        ({"enableServiceLinks": None}, ["enableServiceLinks"], None),
+        ({"initContainers": [{"name": "a"}]}, ["initContainers"], [{"name": "a"}]),
+        ({"dnsConfig": {"options": None, "searches": ["x"]}}, ["dnsConfig"], {"searches": ["x"]}),
+    ],
+)
+def test_a_profiles_patch_is_merged_last(patch: dict[str, Any], path: list[str], expected: Any) -> None:
+    found: Any = pod_of(first_job(a_spec(pods={"default": {"patch": patch}})))
+    for key in path:
+        found = found.get(key)
+
+    assert found == expected
+
+
+def test_a_jobs_own_resources_replace_the_profiles_one_by_one() -> None:
+    profile = Resources.model_validate({"requests": {"cpu": "2", "memory": "1Gi"}, "limits": {"memory": "1Gi"}})
+    own = Resources.model_validate({"limits": {"memory": "2Gi", "nvidia.com/gpu": 1}})
+
+    assert limits_of(profile, own) == Resources.model_validate(
+        {"requests": {"cpu": "2", "memory": "1Gi"}, "limits": {"memory": "2Gi", "nvidia.com/gpu": 1}}
+    )
+    assert limits_of(None, None) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        (2, 2), ("2", 2), ("500m", 0.5), ("1.5", 1.5), ("4Gi", 4 * 2**30), ("1k", 1000), ("2M", 2e6), ("1e3", 1000),
+        ("1E", 1e18), ("1Ei", 2**60), (".5", 0.5), ("3u", 3e-6), ("7n", 7e-9),
+    ],
+)  # fmt: skip
+def test_quantities_are_read_as_kubernetes_means_them(text: int | str, number: float) -> None:
+    assert amount(text) == pytest.approx(number)
+
+
+@pytest.mark.parametrize("text", ["", "4GB", "lots", "1.2.3", "Gi", "1 Gi"])
+def test_what_is_no_quantity_is_an_error(text: str) -> None:
+    with pytest.raises(ValueError, match="not a quantity"):
+        amount(text)
