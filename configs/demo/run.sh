@@ -53,7 +53,7 @@ kubectl -n $system delete secret -l 'owner=helm,status in (pending-install,pendi
 helm upgrade --install sandbox-operator-crds helm/sandbox-operator-crds -n $system --create-namespace --take-ownership --wait >/dev/null
 helm upgrade --install sandbox-operator helm/sandbox-operator -n $system --wait --timeout 5m \
   --set image="$OPERATOR_IMAGE" --set images.data="$DATA_IMAGE" >/dev/null
-helm list -n $system
+kubectl -n $system get pods
 
 step "data: real English and Chinese text, with known noise mixed in"
 kubectl create namespace $namespace --dry-run=client -o yaml | kubectl apply -f - >/dev/null
@@ -76,3 +76,4 @@ sed -e "s|IMAGE|$DATA_IMAGE|; s|CLAIM|$claim|; s|PROCESSED|/workspace/$(output p
 kubectl -n $namespace wait --for=condition=Complete --timeout=120s job/demo-report >/dev/null
 kubectl -n $namespace logs job/demo-report | grep -v '^{'   # the line for programs
 printf '\n[%4ds] done. Again: make demo. Away with it: make demo-clean, make cluster-down.\n' "$SECONDS"
+[ "${CLUSTER:-embedded}" = current ] || echo "For kubectl, helm and sandboxctl in your own shell, first: eval \"\$(cluster/cluster env)\""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import zlib
 from typing import Any
 
 from .base import ContractModel
@@ -111,7 +112,11 @@ def encode_contract(contract: JobContract) -> str:
 
 def decode_contract(text: str) -> JobContract:
     """Read what `encode_contract` wrote. Raises ValueError (pydantic's included) when it is not a contract."""
-    return JobContract.model_validate_json(gzip.decompress(base64.b64decode(text, validate=True)))
+    try:
+        body = gzip.decompress(base64.b64decode(text, validate=True))
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"not a compressed contract: {error}") from error
+    return JobContract.model_validate_json(body)
 
 
 def experiment_folder(name: str, uid: str) -> str:

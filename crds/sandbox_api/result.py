@@ -178,6 +178,8 @@ def decode_message(text: str) -> Message | None:
         inflater = zlib.decompressobj()
         packed = base64.b64decode(text[len(MESSAGE_PREFIX) :], validate=True)
         body = json.loads(inflater.decompress(packed, BODY_BYTES))
+        if not inflater.eof:  # cut, or longer than a message may be
+            return None
         canonical_json(body).encode()  # a number or a character that JSON can't hold must not reach the status
         message = Message.model_validate(body)
     except (ValueError, RecursionError, zlib.error):

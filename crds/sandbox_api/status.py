@@ -234,6 +234,8 @@ class ComparisonRow(ContractModel):
 
 
 class ExperimentStatus(ContractModel):
+    """What the operator says about the experiment."""
+
     observed_generation: int | None = None
     """Newest generation of spec that was seen."""
     outcome: Outcome | None = None

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.api.conftest import Plane
 from tests.api.lab import Lab, probes, road
 from tests.api.played import CLAIMS, Behaviour, exits, lacks_image, waits
 
@@ -52,6 +53,16 @@ async def test_a_quota_that_refuses_the_claim(lab: Lab) -> None:
     await set_quota(lab, persistentvolumeclaims="10")
     await lab.finished("demo", limit=60)
     assert lab.status("demo")["outcome"] == "Succeeded"
+
+
+async def test_a_policy_that_refuses_the_pod_and_pods_that_pass_it(lab: Lab, plane: Plane) -> None:
+    """Pod Security `restricted`: what we make by ourselves passes, what a user patches into it may not."""
+    plane.kubectl("label", "namespace", lab.namespace, "pod-security.kubernetes.io/enforce=restricted")
+    await lab.apply("good", road())
+    await lab.apply("demo", probes("a", pods={"default": {"patch": {"hostNetwork": True}}}))
+    assert "hostNetwork=true" in await job_reason(lab, "demo", "PodRefused")
+    await lab.finished("good")
+    assert lab.status("good")["outcome"] == "Succeeded"
 
 
 async def test_an_image_that_does_not_exist(lab: Lab) -> None:

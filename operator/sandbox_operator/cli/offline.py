@@ -36,9 +36,10 @@ def planned_jobs(experiment: Mapping[str, Any]) -> tuple[Table, tuple[str, ...],
     name = str(metadata.get("name", "?") if isinstance(metadata, Mapping) else "?")
     compiled = compile_spec(_without_nulls(experiment.get("spec") or {}))
     too_long = (f"metadata.name: {name!r} has more than {MAX_NAME} characters",) if len(name) > MAX_NAME else ()
-    table = Table(title=f"{name}: {len(compiled.jobs)} jobs, one after another", title_justify="left")
+    many = "1 job" if len(compiled.jobs) == 1 else f"{len(compiled.jobs)} jobs, one after another"
+    table = Table(title=f"{name}: {many}", title_justify="left")
     for column in ("job", "hook", "metaName", "image", "inputs", "outputs"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "job")
     for job in compiled.jobs:
         inputs = [f"{target} = {reference.job_id} {reference.output}" for target, reference in job.inputs.items()]
         cells = (job.id, job.hook.name, job.meta_name, job.hook.image, "\n".join(inputs), ", ".join(job.outputs))

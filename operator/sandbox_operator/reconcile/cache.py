@@ -183,7 +183,11 @@ class Cache:
     def made(self, snapshot: Snapshot, name: str) -> None:
         """Forget a refusal: the object is there."""
         key, what = (snapshot.namespace, snapshot.name), (snapshot.uid, snapshot.generation)
-        self._refusals[key] = what, {other: r for other, r in self._refused(key, what).items() if other != name}
+        left = {other: refusal for other, refusal in self._refused(key, what).items() if other != name}
+        if left:
+            self._refusals[key] = what, left
+        else:
+            self._refusals.pop(key, None)
 
     def forget(self, key: Key) -> None:
         """An experiment has gone."""

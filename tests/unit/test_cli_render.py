@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a user reads in the terminal: while it runs, when it waits, and when it is over."""
+
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+from tests.unit.builders import Play, a_claim, a_spec, four_jobs, later, probe, running
+
+from sandbox_api.status import ExperimentStatus
+from sandbox_operator.cli.render import progress_view, report
+from sandbox_operator.cli.watch import lines
+
+
+def shown(what: RenderableType) -> str:
+    console = Console(width=300, color_system=None, highlight=False)
+    with console.capture() as capture:
+        console.print(what)
+    return capture.get()
+
+
+def line_with(text: str, output: str) -> str:
+    (line,) = [line for line in output.splitlines() if text in line]
+    return " ".join(line.split())
+
+
+def a_run() -> Play:
+    """The demo, with figures in it."""
+    play = Play(four_jobs())
+    play.step()
+    play.succeed(
+        metrics={"analysis.rows": 5000.0, "analysis.text_len.mean": 312.456}, outputs={"overall": "a/overall.csv"}
+    )
+    refined = "analysis.refineRecipe.refined.text_length_filter.min_len"
+    play.succeed(metrics={f"{refined}.before": 10.0, f"{refined}.after": 42.0}, message="1 bound refined")
+    play.succeed(outputs={"processed": "c/dataset.jsonl"})
+    play.succeed(metrics={"after.rows": 4000.0, "after.text_len.mean": 290.1})
+    return play
+
+
+def test_a_running_experiment_shows_each_job_and_how_long_it_takes() -> None:
+    play = Play(four_jobs())
+    play.step()
+    play.succeed()
+    play.pod(**running(play.now))
+    play.step(after=1)
+    view = shown(progress_view("demo", play.status, later(17)))
+
+    assert line_with("demo", view) == "demo Running 1/4"
+    assert line_with("✔", view) == "✔ probe ProbeViaAnalyzerHook analysis 5 s 300 rows analysed"
+    assert line_with("▶", view) == "▶ refine RefineRecipeViaKSigmaHook analysis 12 s"
+    assert line_with("execution", view) == "execution ProcessDataHook process"
+
+
+def test_why_a_hook_waits_is_shown() -> None:
+    play = Play(a_spec())
+    play.step()
+    play.pod(unschedulable="1 Insufficient nvidia.com/gpu", node=None)
+    play.step(after=1)
+
+    view = shown(progress_view("demo", play.status, later(2)))
+    assert "InsufficientGPU: no node has the GPUs it asks for: 1 Insufficient nvidia.com/gpu" in view
+
+
+def test_what_needs_a_person_is_shown_below() -> None:
+    play = Play(a_spec(workspace={"claimName": "mine"}))
+    play.step()
+
+    view = shown(progress_view("demo", play.status, later(2)))
+    assert "ClaimNotFound: spec.workspace.claimName: there is no claim 'mine'" in view
+
+
+@pytest.mark.parametrize("words", ["[/red] list index [0]", "[bold]", "[link=x]y"])
+def test_words_that_look_like_markup_are_words(words: str) -> None:
+    play = Play(a_spec())
+    play.step()
+    play.fail(words=words)
+
+    assert words in shown(progress_view("demo", play.status, later(2)))
+    assert words in lines(play.status)[0]
+
+
+def test_a_status_that_nobody_has_written_yet_is_shown() -> None:
+    assert "demo  Pending" in shown(progress_view("demo", ExperimentStatus(), later(0)))
+    assert "Artifacts" in shown(report("demo", "lab", ExperimentStatus()))
+
+
+def test_a_pipe_gets_one_line_for_each_job_that_has_begun() -> None:
+    play = Play(four_jobs())
+    play.step()
+    play.succeed()
+
+    first, second = lines(play.status)
+    assert first.split() == ["anonymous/1/probe/0", "ProbeViaAnalyzerHook", "Succeeded", "300", "rows", "analysed"]
+    assert second.split() == ["anonymous/1/refine/0", "RefineRecipeViaKSigmaHook", "Pending", "Creating"]
+
+
+def test_a_pipe_hears_of_skipped_jobs_and_of_what_needs_a_person() -> None:
+    play = Play(four_jobs())
+    play.step()
+    play.fail()
+    assert [line.split()[2] for line in lines(play.status)] == ["Failed", "Skipped", "Skipped", "Skipped"]
+
+    waiting = Play(a_spec(workspace={"claimName": "mine"}))
+    waiting.step()
+    assert lines(waiting.status)[0].startswith("ClaimNotFound: ")
+    waiting.change(claims={"mine": a_claim("mine", experiment=None)})
+    waiting.step()
+    assert not any("ClaimNotFound" in line for line in lines(waiting.status))
+
+
+def test_the_report_has_before_and_after_the_bounds_the_artifacts_and_where_to_look() -> None:
+    output = shown(report("demo", "lab", a_run().status))
+
+    assert "Before (analysis) and after (after)" in output
+    assert line_with("rows", output.split("Refined")[0]) == "│ rows │ 5 000 │ 4 000 │ -20.0% │"
+    assert line_with("text_len.mean", output) == "│ text_len.mean │ 312.5 │ 290.1 │ -7.2% │"
+    assert line_with("text_length_filter.min_len", output) == "│ text_length_filter.min_len │ 10 │ 42 │"
+    assert line_with("analysis.overall", output) == "analysis.overall a/overall.csv"
+    assert line_with("process.processed", output) == "process.processed c/dataset.jsonl"
+    assert "kubectl -n lab describe sbx demo" in output
+    assert "demo-workspace" in output
+
+
+def test_two_comparisons_are_two_tables() -> None:
+    spec = a_spec(
+        probes=[probe(metaName="a"), probe(metaName="b")],
+        comparison=[{"before": "a", "after": "b"}, {"before": "b", "after": "a"}],
+    )
+    play = Play(spec)
+    play.step()
+    play.succeed(metrics={"a.rows": 10.0})
+    play.succeed(metrics={"b.rows": 5.0})
+    output = shown(report("demo", "lab", play.status))
+
+    assert output.index("Before (a) and after (b)") < output.index("-50.0%")
+    assert output.index("Before (b) and after (a)") < output.index("+100.0%")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "cells"),
+    [
+        (0.0, 5.0, ["0", "5", ""]),
+        (1234567.0, 1234567.0, ["1 234 567", "1 234 567", "+0.0%"]),
+        (0.123456, 0.2, ["0.1235", "0.2", "+62.0%"]),
+        (12345.678, 12345.9, ["12 346", "12 346", "+0.0%"]),
+        (-2.0, -1.0, ["-2", "-1", "+50.0%"]),
+        (9.3e18, 10.0, ["no limit", "10", "-100.0%"]),
+    ],
+)
+def test_numbers_are_written_for_people(before: float, after: float, cells: list[str]) -> None:
+    row: dict[str, Any] = {"metric": "m", "before": before, "after": after, "beforeJob": "a", "afterJob": "b"}
+    output = shown(report("demo", "lab", ExperimentStatus.model_validate({"comparison": [row]})))
+    (line,) = [line for line in output.splitlines() if line.startswith("│ m")]
+
+    assert [cell.strip() for cell in line.split("│")[2:-1]] == cells
