@@ -103,8 +103,7 @@ def frozen_rule() -> dict[str, str]:
     return {
         "rule": f"!({started}) || (({' && '.join(spec)}) || ({new_token} && ({over}))) && ({volume})",
         "message": "the experiment has started: only suspend, suspendPolicy, stop, rerun, ttlSecondsAfterFinished and"
-        " workspace.retention may change; to change a job of a finished or suspended experiment, set a new"
-        " rerun.token in the same update",
+        " workspace.retention may change; apply a changed experiment under a new name",
         "fieldPath": ".spec",
     }
 
@@ -134,6 +133,7 @@ def experiment_crd() -> Schema:
             {
                 "rule": f"size(self.metadata.name) <= {MAX_NAME}",
                 "message": f"the name may have at most {MAX_NAME} characters: the names of its Jobs begin with it",
+                "fieldPath": ".metadata",
             },
             frozen_rule(),
         ],

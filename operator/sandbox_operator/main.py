@@ -59,6 +59,7 @@ async def run(connection: Connection, settings: Settings) -> None:
 
     @kopf.on.cleanup(registry=registry)
     async def cleanup(**_: Any) -> None:
+        log.info("stopping; what runs in the cluster goes on")
         for task in work:
             task.cancel()
         await asyncio.gather(*work, return_exceptions=True)
@@ -68,7 +69,7 @@ async def run(connection: Connection, settings: Settings) -> None:
         registry=registry,
         standalone=True,
         clusterwide=True,
-        liveness_endpoint=f"http://0.0.0.0:{settings.liveness_port}/healthz",
+        liveness_endpoint=f"http://{settings.listen}:{settings.liveness_port}/healthz",
         stop_flag=stop,
     )
     for error in failures:

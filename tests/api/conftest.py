@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -86,6 +87,9 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
         if up.returncode == 0:
             break
     assert up.returncode == 0, up.stderr
+    before = signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # a run that is told to end leaves no plane behind
     try:
         made = Plane(folder, tool_folder("kubernetes"))
         for crd in CRDS:
@@ -93,6 +97,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
         asyncio.run(_furnish(connect(kubeconfig=str(made.admin))))
         yield made
     finally:
+        signal.signal(signal.SIGTERM, before)
         subprocess.run([REPOSITORY / "cluster/plane", "down"], env=environment, capture_output=True, check=True)
 
 

@@ -12,6 +12,7 @@ import hashlib
 
 from tests.api.played import CLAIMS, JOBS, PODS, now
 
+from sandbox_operator.build.names import LABEL_JOB
 from sandbox_operator.kube.client import Client, Manifest
 from sandbox_operator.kube.errors import AlreadyExists, ApiError, Conflict, NotFound
 from sandbox_operator.kube.informer import Informer
@@ -93,6 +94,8 @@ class JobController(Follower):
     async def step(self, old: Manifest | None, new: Manifest | None) -> None:
         either = new or old
         assert either is not None
+        if LABEL_JOB not in (either["metadata"].get("labels") or {}):
+            return
         namespace = either["metadata"]["namespace"]
         if "template" in either["spec"]:
             if new is not None and new["metadata"]["uid"] not in self._made:

@@ -47,6 +47,7 @@ async def fresh(table: Table | None = None) -> AsyncIterator[tuple[FakeAPI, Lab]
 def check(lab: Lab, expected: object, *names: str) -> None:
     for name in names or ("demo",):
         assert outcome_of(lab.status(name)) == expected, lab.told()
+        lab.assert_status_only_went_forward(name)
     lab.assert_no_job_was_made_twice()
     lab.assert_pods_ran_once()
     beyond = {identity for identity in lab.made if identity[2] > 1}

@@ -366,6 +366,16 @@ class Lab:
         twice = {identity: uids for identity, uids in self.made.items() if len(uids) != 1}
         assert not twice, f"more than one Job for an attempt: {twice}\n{self.told()}"
 
+    def assert_status_only_went_forward(self, name: str) -> None:
+        """No attempt is forgotten, and what is over stays as it was."""
+        known: dict[str, Manifest] = {}
+        for status in self.history[name]:
+            for job in status["jobs"]:
+                before = known.get(job["id"], {"attempts": 0, "state": "Pending"})
+                assert job["attempts"] >= before["attempts"], self.steps(name)
+                assert before["state"] not in ("Succeeded", "Failed", "Skipped") or job == before, self.steps(name)
+                known[job["id"]] = job
+
     def assert_pods_ran_once(self) -> None:
         seen = [(uid, job, attempt) for uid, job, attempt, _ in self.kubelet.pods]
         assert len(seen) == len(set(seen)), f"more than one pod for an attempt: {self.kubelet.pods}"

@@ -292,15 +292,6 @@ async def test_leaving_a_watch_closes_its_connection(client: Client, api: FakeAP
     await eventually(lambda: api.watchers == 0)
 
 
-async def test_pod_logs_come_line_by_line_with_an_unfinished_last_line(client: Client, api: FakeAPI) -> None:
-    api.put("", "pods", {"metadata": {"name": "a", "namespace": "lab"}})
-    api.logs["lab", "a"] = "first\n\nlast ünfinished"
-    lines = client.stream_lines(PODS, "a", "lab", subresource="log", query={"follow": "true", "container": None})
-    assert [line async for line in lines] == ["first", "", "last ünfinished"]
-    with pytest.raises(NotFound):
-        await anext(client.stream_lines(PODS, "b", "lab", subresource="log"))
-
-
 async def test_a_closed_client_says_so(api: FakeAPI) -> None:
     client = Client(Connection(api.url), field_manager="tester")
     with pytest.raises(RuntimeError, match="async with"):

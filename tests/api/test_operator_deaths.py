@@ -61,6 +61,7 @@ async def test_an_operator_that_lives_for_one_write_each_time_gets_there() -> No
     assert lives > 4 * 2
 
 
+@pytest.mark.timeout(1800 if DEEP else 300)
 async def test_the_real_process_killed_at_a_write(tmp_path: Path, operators: Operators) -> None:
     """Kill -9 for true: at the first and the last Job's creation; in the deep run at each write."""
     expected, writes = await undisturbed()

@@ -12,7 +12,7 @@ import pytest
 from tests.api.fakeapi import FakeAPI
 from tests.api.inprocess import check, fresh, running, several, undisturbed
 from tests.api.lab import Lab, outcome_of, probes, road
-from tests.api.played import Gate, succeeds
+from tests.api.played import Gate, fails, succeeds
 from tests.api.waiting import eventually
 
 from sandbox_operator.build.names import LABEL_MANAGED, MANAGED_BY
@@ -59,6 +59,7 @@ async def test_whatever_the_api_server_does_the_end_is_the_same() -> None:
     assert {name: end for name, end in ends.items() if end != expected} == {}
 
 
+@pytest.mark.timeout(1800 if DEEP else 300)
 async def test_any_mixture_of_faults() -> None:
     """Each write meets a fate that is drawn: carried out, lost before, lost after; and the watches have fits."""
     expected, _ = await undisturbed()
@@ -95,6 +96,40 @@ async def test_any_mixture_of_faults() -> None:
     seeds = range(200) if DEEP else range(12)
     ends = await several([lambda seed=seed: run(seed) for seed in seeds])  # type: ignore[misc]
     assert {name: end for name, end in ends.items() if end != expected} == {}
+
+
+@pytest.mark.parametrize("echo", [0.0, 0.3])
+async def test_two_operators_at_the_same_time_do_no_harm(api: FakeAPI, fake_lab: Lab, echo: float) -> None:
+    """An old pod that has not quite gone: what one has written the other never takes back."""
+    expected, _ = await undisturbed()
+    api.delay_echoes(echo)
+    names = [f"demo-{number}" for number in range(4)]
+    async with running(api), running(api):
+        for name in names:
+            await fake_lab.apply(name, road())
+        await fake_lab.finished(*names, limit=90)
+    check(fake_lab, expected, *names)
+
+
+async def test_what_was_computed_from_an_old_status_is_not_written(api: FakeAPI, fake_lab: Lab) -> None:
+    """Another operator has committed meanwhile; this one has not heard of it, and sees something else happen."""
+    gate = fake_lab.kubelet.table[("a",)] = Gate(fails("User", "ValueError", "row 17"))
+    async with running(api):
+        await fake_lab.apply("demo", probes("a"))
+        await fake_lab.reached(gate, "the hook runs")
+        await fake_lab.until(lambda: fake_lab.job("demo", "a").get("state") == "Running", "the status says so")
+        api.stall(plural="sandboxexperiments")
+        done = {**fake_lab.job("demo", "a"), "state": "Succeeded", "reason": "Completed"}
+        body = {"status": {"jobs": [done]}}
+        await fake_lab.client.patch(fake_lab.experiments.resource, "demo", body, "lab", subresource="status")
+        write = ("patch", "sandboxexperiments/status", "lab", "demo")
+        writes = api.requests.count(write)
+        gate.opened.set()
+        await eventually(lambda: api.requests.count(write) > writes)
+        api.stall(False)
+        await fake_lab.finished("demo")
+    assert fake_lab.status("demo")["outcome"] == "Succeeded"
+    fake_lab.assert_status_only_went_forward("demo")
 
 
 async def test_history_that_is_gone_is_listed_again(api: FakeAPI, fake_lab: Lab) -> None:
@@ -224,10 +259,23 @@ async def test_a_claim_made_by_somebody_else_at_the_same_moment_is_not_used(api:
     assert not fake_lab.made
 
 
-async def test_a_job_that_is_deleted_while_it_is_adopted_is_made_again(api: FakeAPI, fake_lab: Lab) -> None:
-    """The create finds it there (its own answer was lost), the look at it finds it gone."""
-    api.cut("create", plural="jobs")
-    api.fail("get", 404, plural="jobs", times=1)
+async def test_a_foreign_job_that_goes_while_it_is_looked_at_is_no_obstacle(api: FakeAPI, fake_lab: Lab) -> None:
+    """Its name is taken when ours is created, and there is nothing of that name when we look whose it is."""
+    creates = 0
+
+    async def in_the_way(verb: str, plural: str, moment: str) -> bool:
+        nonlocal creates
+        if (verb, plural, moment) == ("create", "jobs", "before"):
+            creates += 1
+            name = fake_lab.job("demo", "a")["jobName"]
+            if creates == 1:
+                api.put("batch", "jobs", {"metadata": {"namespace": "lab", "name": name}, "spec": {}})
+            elif creates == 2:
+                api.remove("batch", "jobs", "lab", name)
+        return False
+
+    api.on_write = in_the_way
+    api.fail("get", 404, plural="jobs")
     async with running(api):
         await fake_lab.apply("demo", probes("a"))
         await fake_lab.finished("demo")

@@ -7,6 +7,7 @@ import asyncio
 import os
 import random
 
+import pytest
 from tests.api.conftest import Operators, Plane
 from tests.api.lab import Lab, OperatorProcess, outcome_of, probes, road
 from tests.api.played import Behaviour, Gate, Pod, fails, succeeds
@@ -128,8 +129,9 @@ async def killed_at_random(lab: Lab, operator: OperatorProcess, seed: int, exper
     await lab.finished(*names, limit=120)
 
 
+@pytest.mark.timeout(3600 if DEEP else 300)
 async def test_killed_at_random_moments(lab: Lab, plane: Plane, operators: Operators) -> None:
-    seed, rounds, kills = (random.randrange(10**6), 20, 25) if DEEP else (20, 1, 12)
+    seed, rounds, kills = (random.randrange(10**6), 10, 30) if DEEP else (20, 1, 12)
     print(f"seed {seed}")
     operator = operators(plane.operator, SANDBOX_NAMESPACES=lab.namespace)
     await lab.make_claim("shared")

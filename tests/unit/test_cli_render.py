@@ -59,7 +59,7 @@ def test_why_a_hook_waits_is_shown() -> None:
     play.step(after=1)
 
     view = shown(progress_view("demo", play.status, later(2)))
-    assert "InsufficientGPU: no node has the GPUs it asks for: 1 Insufficient nvidia.com/gpu" in view
+    assert "InsufficientGPU: spec.pods.default.resources: no node has the GPUs it asks for: 1 Insufficient" in view
 
 
 def test_what_needs_a_person_is_shown_below() -> None:

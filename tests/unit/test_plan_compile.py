@@ -363,6 +363,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         f"{P}.djConfigs.export_path: '/tmp/x.jsonl' lies outside the workspace; use a relative path, or one under"
         " /workspace or /inputs",
     ),
+    "path as an address": (
+        a_spec(probes=[probe(djConfigs={**DJ, "dataset_path": "file:///etc/passwd"})]),
+        f"{P}.djConfigs.dataset_path: give 'file:///etc/passwd' as a plain path inside the workspace or the inputs",
+    ),
     "configuration file out of the workspace": (
         a_spec(probes=[probe(djConfigs="../p.yaml")]),
         f"{P}.djConfigs: '../p.yaml' leads out of the workspace",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
@@ -20,7 +21,7 @@ from ..kube.config import ConfigError, connect
 from ..kube.errors import ApiError, NotFound
 from .experiments import EXPERIMENTS, Ended
 from .offline import planned_jobs, read_experiments
-from .render import report
+from .render import progress_view, report
 from .watch import follow
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Look at Data-Juicer sandbox experiments.")
@@ -65,6 +66,8 @@ def show(context: typer.Context, name: Name, namespace: Namespace = None) -> Non
         return ExperimentStatus.model_validate(item.get("status") or {})
 
     status, where = _with_cluster(context, namespace, run)
+    console.print(progress_view(name, status, datetime.now(UTC)))
+    console.print()
     console.print(report(name, where, status), crop=False)
 
 

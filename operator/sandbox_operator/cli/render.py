@@ -62,14 +62,15 @@ def report(name: str, namespace: str, status: ExperimentStatus) -> RenderableTyp
     if bounds := _bounds(status):
         parts += [Text("Refined bounds", "bold"), bounds, Text()]
     claim = status.workspace.claim_name if status.workspace else "?"
-    parts += [Text(f"Artifacts on the claim {claim}", "bold"), _artifacts(status)]
+    if any(job.outputs for job in status.jobs):
+        parts += [Text(f"Artifacts on the claim {claim}", "bold"), _artifacts(status), Text()]
     hints = (
         f"All of it:      kubectl -n {namespace} describe sbx {name}",
         f"In one page:    sandboxctl -n {namespace} show {name}",
         f"Logs of a hook: kubectl -n {namespace} logs -l sandbox.datajuicer.io/experiment={name} --prefix --tail=-1",
         f"The files:      on the claim {claim}, at the paths above; mount it in a pod of yours",
     )
-    return Group(*parts, Text(), *(_whole_line(hint, "dim") for hint in hints))
+    return Group(*parts, *(_whole_line(hint, "dim") for hint in hints))
 
 
 def comparison_table(rows: Iterable[ComparisonRow]) -> Table:

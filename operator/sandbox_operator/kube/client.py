@@ -7,7 +7,7 @@ remembered in `informer.py`.
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Literal, NamedTuple
 
 import aiohttp
@@ -235,26 +235,6 @@ class Client(Transport):
             query={"labelSelector": label_selector, "fieldSelector": field_selector},
             body={"propagationPolicy": propagation},
         )
-
-    async def stream_lines(
-        self,
-        resource: Resource,
-        name: str,
-        namespace: str | None = None,
-        *,
-        subresource: str,
-        query: Mapping[str, str | None] | None = None,
-    ) -> AsyncGenerator[str, None]:
-        """A subresource that is text, line by line as it comes.
-
-        For a pod's `log`, `query` takes `follow`, `container`, `tailLines`, `previous`.
-        """
-        self.counts["get", f"{resource.plural}/{subresource}"] += 1
-        path = resource.path(namespace=namespace, name=name, subresource=subresource)
-        limits = aiohttp.ClientTimeout(total=None, sock_connect=10)
-        async with self.answer("GET", path, query=query, limits=limits) as response:
-            async for line in lines_of(response.content):
-                yield line.decode(errors="replace")
 
     async def get_raw(self, path: str) -> Any:
         """What stands at a path of no resource (`/version`, `/readyz`): parsed if it is JSON, else text."""

@@ -13,6 +13,7 @@ from ..build.names import ANNOTATION_CONTRACT, job_name
 from . import attempt as attempts
 from . import metrics
 from .actions import CreateJob, DeleteJob, Event
+from .address import addressed
 from .clock import since, stamp
 from .compile import PlannedJob
 from .contracts import job_request
@@ -148,9 +149,10 @@ def _create_again(this: Round, job: PlannedJob, current: JobStatus) -> None:
 
 
 def _wait(this: Round, job: PlannedJob, current: JobStatus, waiting: Waiting) -> None:
+    words = addressed(waiting, job, this.spec)
     waited = since(current.waiting_since, this.now)
     if waited > job.limits.pending:
-        words = f"waited {int(waited)} s for its pod to start, longer than timeouts.pending: {waiting.message}"
+        words = f"waited {int(waited)} s for its pod to start, longer than timeouts.pending; {words}"
         this.actions.append(DeleteJob(str(current.job_name)))
         _give_up(this, job, Reason.PENDING_TIMEOUT, words)
         return
@@ -158,8 +160,8 @@ def _wait(this: Round, job: PlannedJob, current: JobStatus, waiting: Waiting) ->
     if waiting.needs_help and waited < PATIENCE:  # a claim that binds in a second is no event
         this.requeue.append(PATIENCE - waited)
     elif waiting.needs_help:
-        this.events.append(Event("Warning", waiting.reason, f"{job.id} ({job.meta_name}) waits: {waiting.message}"))
-    this.update(job.id, state="Pending", reason=waiting.reason, message=waiting.message[:_MESSAGE_LENGTH])
+        this.events.append(Event("Warning", waiting.reason, f"{job.id} ({job.meta_name}) waits: {words}"))
+    this.update(job.id, state="Pending", reason=waiting.reason, message=words[:_MESSAGE_LENGTH])
 
 
 def _run(this: Round, job: PlannedJob, current: JobStatus, running: attempts.Running) -> None:

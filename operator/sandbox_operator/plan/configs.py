@@ -6,7 +6,7 @@ A configuration given as a path can't be read here: the pod checks it with the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from pydantic import ValidationError
@@ -80,19 +80,20 @@ def check_configs(
 ) -> Iterator[str]:
     """A sentence for each mistake in a job's configurations."""
     configs = effective(config)
+    filled = {*inputs, *(config.input or {})}  # a reference that is wrong is one mistake, not two
     yield from _target_problems(config, configs, where)
     for name, value in (("djConfigs", config.dj_configs), ("extraConfigs", config.extra_configs)):
         if value is not None and not isinstance(value, str | Mapping):
             yield f"{where}.{name}: write an object, or the path of a .yaml or .json file, not {_kind(value)}"
-        if isinstance(value, str) and not value.endswith((".yaml", ".yml", ".json")) and name not in inputs:
+        if isinstance(value, str) and not value.endswith((".yaml", ".yml", ".json")) and name not in filled:
             yield f"{where}.{name}: {value!r} is not the path of a .yaml, .yml or .json file"
-    yield from _dj_problems(hook, configs["djConfigs"], where, inputs)
+    yield from _dj_problems(hook, configs["djConfigs"], where, filled)
     extra = configs["extraConfigs"]
-    if "extraConfigs" not in inputs and (extra is None or isinstance(extra, Mapping)):
-        yield from _extra_problems(hook, extra or {}, inputs, where)
+    if "extraConfigs" not in filled and (extra is None or isinstance(extra, Mapping)):
+        yield from _extra_problems(hook, extra or {}, filled, where)
     written = {f"{where}.{target}" for target in hook.writes}
     for target, text in _paths(config, configs):
-        if target not in inputs:
+        if target not in filled:
             yield from _path_problems(text, f"{where}.{target}", volumes, f"{where}.{target}" in written)
 
 
@@ -120,8 +121,8 @@ def _target_problems(config: JobConfig, configs: Mapping[str, Any], where: str) 
                 yield f'{where}.{name}["{target}"]: {error}'
 
 
-def _dj_problems(hook: Hook, dj: Any, where: str, inputs: Mapping[str, Reference]) -> Iterator[str]:
-    filled = [target for target in inputs if target.split(".")[0] == "djConfigs"]
+def _dj_problems(hook: Hook, dj: Any, where: str, targets: Set[str]) -> Iterator[str]:
+    filled = sorted(target for target in targets if target.split(".")[0] == "djConfigs")
     if not hook.reads_dj:
         if dj is not None or filled:
             yield f"{where}.djConfigs: {hook.name} reads no Data-Juicer configuration; leave it out"
@@ -145,7 +146,7 @@ def _dj_problems(hook: Hook, dj: Any, where: str, inputs: Mapping[str, Reference
         yield f"{where}.djConfigs.dataset_path: name the data set to read, or fill it with input"
 
 
-def _extra_problems(hook: Hook, extra: Mapping[str, Any], inputs: Mapping[str, Reference], where: str) -> Iterator[str]:
+def _extra_problems(hook: Hook, extra: Mapping[str, Any], inputs: Set[str], where: str) -> Iterator[str]:
     filled = {target.split(".")[1] for target in inputs if target.startswith("extraConfigs.")}
     known = {field.alias or name for name, field in hook.extra.model_fields.items()}
     there_is = f"; it has: {', '.join(sorted(known)) or 'none'}"
@@ -166,6 +167,9 @@ def _extra_problems(hook: Hook, extra: Mapping[str, Any], inputs: Mapping[str, R
 
 
 def _path_problems(text: str, where: str, volumes: tuple[str, ...], is_written: bool) -> Iterator[str]:
+    if text.lower().startswith("file:"):
+        yield f"{where}: give {text!r} as a plain path inside the workspace or the inputs"
+        return
     for path in data_sets_in(text):
         normal = normal_path(path)
         if normal.startswith("/") and not f"{normal}/".startswith(f"{WORKSPACE}/"):

@@ -141,7 +141,7 @@ def _conclude(this: Round, compiled: Compiled, claim: ClaimDecision) -> Plan:
         comparison=compare(this.spec, compiled.jobs, this.jobs),
     )
     events = [*_warning_events(snapshot, compiled), *this.events]
-    urgent = this.urgent or finished or old.observed_generation != snapshot.generation
+    urgent = this.urgent or old.observed_generation != snapshot.generation
     return Plan(status, tuple(this.actions), tuple(events), min(this.requeue, default=None), urgent)
 
 
@@ -155,7 +155,7 @@ def _headline(this: Round, jobs: list[JobStatus], claim: ClaimDecision, finished
     if finished:
         began = this.snapshot.status.start_time
         took = f" in {int(since(began, this.now))} s" if began else ""
-        return Headline("Succeeded", Reason.SUCCEEDED, f"{len(jobs)} jobs done{took}")
+        return Headline("Succeeded", Reason.SUCCEEDED, f"{len(jobs)} {'job' if len(jobs) == 1 else 'jobs'} done{took}")
     current = next(job for job in jobs if job.state not in FINISHED_STATES)
     begun = any(job.attempts for job in jobs)
     if this.spec.suspend and this.held:

@@ -56,9 +56,9 @@ class Metrics:
         finally:
             self._seconds.observe(perf_counter() - begin)
 
-    def serve(self, port: int) -> Callable[[], None]:
+    def serve(self, address: str, port: int) -> Callable[[], None]:
         """Answer Prometheus on a port, from a thread; gives what stops it."""
-        server, thread = start_http_server(port, registry=self._registry)
+        server, thread = start_http_server(port, address, registry=self._registry)
 
         def stop() -> None:
             server.shutdown()

@@ -49,7 +49,7 @@ class Operator:
         metrics = Metrics(self.client.counts, lambda: len(self._queue))
         if self._settings.metrics_port:
             try:
-                self._stack.callback(metrics.serve(self._settings.metrics_port))
+                self._stack.callback(metrics.serve(self._settings.listen, self._settings.metrics_port))
             except OSError as error:
                 raise SettingsError(f"SANDBOX_METRICS_PORT: {self._settings.metrics_port}: {error}") from error
         events = EventSender(self.client)

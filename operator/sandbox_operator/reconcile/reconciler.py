@@ -160,8 +160,16 @@ class Reconciler:
         body = {"metadata": {"resourceVersion": snapshot.resource_version}, "status": status_patch(plan.status)}
         stored = await self._client.patch(EXPERIMENTS, snapshot.name, body, snapshot.namespace, subresource="status")
         self._written[key] = now
+        if plan.urgent:
+            log.info("%s/%s: %s", *key, headline(plan.status))
         fact = project.experiment_fact(stored)
         self._cache.scope(key).experiments.expect(key, fact, fact.resource_version)
+
+
+def headline(status: ExperimentStatus) -> str:
+    """What was decided, in a line."""
+    ready = next((c.message for c in status.conditions if c.type == "Ready"), "")
+    return f"{status.outcome} {status.progress or ''} {ready}"
 
 
 def status_patch(status: ExperimentStatus) -> dict[str, object]:

@@ -25,6 +25,8 @@ class Settings:
     """Experiments that are looked at at the same time."""
     log_level: str = "info"
     log_format: str = "text"
+    listen: str = "0.0.0.0"
+    """Where /healthz and the metrics are served: everywhere in a pod, on loopback beside a cluster."""
     liveness_port: int = 8080
     metrics_port: int = 9090
     """0 turns metrics off."""
@@ -45,6 +47,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         workers=_number(value, "WORKERS", 16),
         log_level=_one_of(value, "LOG_LEVEL", ("info", "debug", "warning", "error")),
         log_format=_one_of(value, "LOG_FORMAT", ("text", "json")),
+        listen="0.0.0.0" if "KUBERNETES_SERVICE_HOST" in environment else "127.0.0.1",
         liveness_port=_number(value, "LIVENESS_PORT", 8080),
         metrics_port=_number(value, "METRICS_PORT", 9090, least=0),
     )
