@@ -82,7 +82,9 @@ def test_words_that_look_like_markup_are_words(words: str) -> None:
 
 def test_a_status_that_nobody_has_written_yet_is_shown() -> None:
     assert "demo  Pending" in shown(progress_view("demo", ExperimentStatus(), later(0)))
-    assert "Artifacts" in shown(report("demo", "lab", ExperimentStatus()))
+    page = shown(report("demo", "lab", ExperimentStatus()))
+    assert "kubectl -n lab describe sbx demo" in page
+    assert "Artifacts" not in page
 
 
 def test_a_pipe_gets_one_line_for_each_job_that_has_begun() -> None:

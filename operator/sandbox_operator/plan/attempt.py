@@ -133,9 +133,9 @@ def _told(result: Message, pod: PodFact) -> Failed:
         class_ = _who_ended(pod)
     if class_ in ("User", "Infra") and pod.hook.exit_reason == "OOMKilled":
         class_ = "OutOfMemory"
-    # An exception's name helps where it is the hook's own; those of the runtime say what the reason says.
-    named = class_ == "User" and error.type and error.type not in error.message
-    words = f"{error.type}: {error.message}" if named else error.message
+    # The runtime's own exceptions are named like the reason, which is said already.
+    said = error.type in ("", error.class_, f"{error.class_}Error", REASON_OF[class_]) or error.type in error.message
+    words = error.message if said else f"{error.type}: {error.message}"
     return Failed(class_, REASON_OF[class_], words)
 
 
