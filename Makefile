@@ -67,8 +67,8 @@ test-deep: export SANDBOX_DEEP := 1
 test-deep: test ## The same with full counts
 
 .PHONY: bench-road
-bench-road: .venv/.done ## Measure the road: demo cold and warm, hand-over, overheads; prints a table
-	@tests/bench/road.py
+bench-road: .venv/.done ## Measure the road: demo cold and warm, hand-over, overheads (WARM=1: without the cold one)
+	@PATH="$(UV_HOME)/bin:$$PATH" tests/bench/road.py $(if $(WARM),--warm)
 
 ##@ Develop
 

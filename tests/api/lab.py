@@ -249,6 +249,15 @@ class Lab:
         }
         return await self.client.create(CLAIMS, body, self.namespace)
 
+    async def make_bound_claim(self, name: str) -> None:
+        await self.make_claim(name)
+        for _ in range(int(LIMIT / 0.05)):
+            claim = await self.claim(name)
+            if claim is not None and claim.get("status", {}).get("phase") == "Bound":
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"the claim {name} is not bound")
+
     # what can be seen
 
     def status(self, name: str) -> Manifest:

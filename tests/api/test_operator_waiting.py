@@ -27,8 +27,10 @@ async def job_reason(lab: Lab, name: str, reason: str) -> str:
 
 
 async def test_a_quota_that_refuses_the_pod(lab: Lab) -> None:
+    """Only a Warning Event of the Job says so: nothing else of it changes, and the claim is bound before."""
     await set_quota(lab, pods="0")
-    await lab.apply("demo", probes("a"))
+    await lab.make_bound_claim("shared")
+    await lab.apply("demo", probes("a", claim_name="shared"))
     assert "pods=0" in await job_reason(lab, "demo", "QuotaExceeded")
     await set_quota(lab, pods="10")
     await lab.finished("demo", limit=60)  # the Job controller tries again after its own back-off

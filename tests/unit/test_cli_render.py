@@ -56,7 +56,7 @@ def test_why_a_hook_waits_is_shown() -> None:
     play = Play(a_spec())
     play.step()
     play.pod(unschedulable="1 Insufficient nvidia.com/gpu", node=None)
-    play.step(after=1)
+    play.step(after=3)
 
     view = shown(progress_view("demo", play.status, later(2)))
     assert "InsufficientGPU: spec.pods.default.resources: no node has the GPUs it asks for: 1 Insufficient" in view

@@ -22,6 +22,8 @@ from .round import Round
 from .waiting import Waiting
 
 _MESSAGE_LENGTH = 1024
+SETTLE = 2
+"""Seconds that a pod may take to start before the status says what it waits for: most are running by then."""
 PATIENCE = 10
 """Seconds that a pod may wait before an Event says why; the status says it at once."""
 
@@ -157,6 +159,9 @@ def _wait(this: Round, job: PlannedJob, current: JobStatus, waiting: Waiting) ->
         _give_up(this, job, Reason.PENDING_TIMEOUT, words)
         return
     this.requeue.append(job.limits.pending - waited + 1)
+    if waited < SETTLE:
+        this.requeue.append(SETTLE - waited)
+        return
     if waiting.needs_help and waited < PATIENCE:  # a claim that binds in a second is no event
         this.requeue.append(PATIENCE - waited)
     elif waiting.needs_help:

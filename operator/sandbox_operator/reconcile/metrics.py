@@ -44,6 +44,12 @@ class Metrics:
             "Reconciles that ended in a mistake of this operator.",
             registry=self._registry,
         )
+        self.status_writes = Counter(
+            "sandbox_operator_status_writes",
+            "Statuses written: decisions at once, progress (Running, why it waits) coalesced.",
+            ("kind",),
+            registry=self._registry,
+        )
         depth = Gauge("sandbox_operator_queue_depth", "Experiments that wait to be looked at.", registry=self._registry)
         depth.set_function(queue_length)
 

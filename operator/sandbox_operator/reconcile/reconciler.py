@@ -160,6 +160,7 @@ class Reconciler:
         body = {"metadata": {"resourceVersion": snapshot.resource_version}, "status": status_patch(plan.status)}
         stored = await self._client.patch(EXPERIMENTS, snapshot.name, body, snapshot.namespace, subresource="status")
         self._written[key] = now
+        self._metrics.status_writes.labels("decision" if plan.urgent else "progress").inc()
         if plan.urgent:
             log.info("%s/%s: %s", *key, headline(plan.status))
         fact = project.experiment_fact(stored)
