@@ -14,11 +14,13 @@ from typing import Any
 import yaml
 
 from .base import GROUP, VERSION
-from .experiment import ALWAYS_MUTABLE, ExperimentSpec
+from .experiment import ExperimentSpec
 from .status import ExperimentStatus
 
 Schema = dict[str, Any]
 MAX_NAME = 52
+ALWAYS_MUTABLE = ("suspend", "suspendPolicy", "stop", "rerun", "ttlSecondsAfterFinished")
+"""Fields of spec that may change while the experiment runs; `workspace.retention` is the other one."""
 KEPT = (
     "description", "type", "enum", "pattern", "minLength", "maxLength", "minItems", "maxItems", "minProperties",
     "maxProperties", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "required", "default",

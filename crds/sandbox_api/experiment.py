@@ -399,7 +399,3 @@ class ExperimentSpec(JobLists):
     """Run again from a job, on the same volume."""
     queue_name: Annotated[str, Field(max_length=63)] | None = None
     """Kueue queue."""
-
-
-ALWAYS_MUTABLE = ("suspend", "suspendPolicy", "stop", "rerun", "ttlSecondsAfterFinished")
-"""Fields of spec that may change while the experiment runs; `workspace.retention` is the other one."""

@@ -48,7 +48,6 @@ class Reason(StrEnum):
     STARTING = "Starting"
     BACKOFF = "Backoff"
     POD_LEFT = "WaitingForOldPod"
-    IMAGE_PULLING = "ImagePulling"
     IMAGE_UNAVAILABLE = "ImageUnavailable"
     INSUFFICIENT_GPU = "InsufficientGPU"
     UNSCHEDULABLE = "Unschedulable"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from tests.api.conftest import Plane
 from tests.api.lab import Lab, probes, road
-from tests.api.played import CLAIMS, Behaviour, exits, lacks_image, waits
+from tests.api.played import CLAIMS, Behaviour, Gate, Pod, exits, lacks_image, waits
 
 from sandbox_operator.kube.resources import Resource
 
@@ -93,6 +93,21 @@ async def test_a_container_that_can_not_be_made(lab: Lab, behaviour: Behaviour, 
     message = await job_reason(lab, "demo", reason)
     assert "not found" in message or "image name" in message
     assert lab.job("demo", "a")["attempts"] == 1
+
+
+async def test_what_only_a_later_event_says(lab: Lab) -> None:
+    """A mount that fails: neither the pod nor its Job changes, minutes after the pod got its place."""
+
+    async def warns(pod: Pod) -> None:
+        await pod.warn("FailedMount", "mount of the share timed out")
+
+    gate = lab.kubelet.table[("a", 1)] = Gate(warns, running=False)
+    await lab.make_bound_claim("shared")
+    await lab.apply("demo", probes("a", claim_name="shared"))
+    await lab.reached(gate, "the pod has a node")
+    await job_reason(lab, "demo", "Starting")
+    gate.opened.set()
+    assert "mount of the share timed out" in await job_reason(lab, "demo", "VolumeMountFailed")
 
 
 async def test_a_gpu_that_no_node_has(lab: Lab) -> None:

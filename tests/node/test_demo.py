@@ -101,4 +101,4 @@ def _runs(status: dict[str, Any], stage: str) -> bool:
     assert job is None or job["state"] not in ("Succeeded", "Failed"), (
         f"{stage} was over before the operator was killed"
     )
-    return job is not None and job["state"] == "Running"
+    return job is not None and job.get("attempts", 0) > 0  # the k-sigma hook runs for a second: its start counts too

@@ -27,7 +27,7 @@ class Waiting:
     @property
     def needs_help(self) -> bool:
         """Whether a person should look: it will hardly pass by itself."""
-        return self.reason not in (Reason.CREATING, Reason.SCHEDULING, Reason.STARTING, Reason.IMAGE_PULLING)
+        return self.reason not in (Reason.CREATING, Reason.SCHEDULING, Reason.STARTING)
 
 
 def why_waiting(job: JobFact | None, pod: PodFact | None, warnings: tuple[WarningFact, ...]) -> Waiting:
@@ -62,7 +62,9 @@ def why_waiting(job: JobFact | None, pod: PodFact | None, warnings: tuple[Warnin
     sandbox = next((w for w in reversed(warnings) if w.reason == "FailedCreatePodSandBox"), None)
     if sandbox is not None:
         return Waiting(Reason.STARTING, f"the pod can't start yet: {sandbox.message}")
-    return Waiting(Reason.STARTING, f"the pod starts on node {pod.node}")
+    return Waiting(
+        Reason.STARTING, f"the pod starts on node {pod.node}: its image is pulled if need be, its volumes are mounted"
+    )
 
 
 def _no_pod(warnings: tuple[WarningFact, ...]) -> Waiting:
