@@ -92,6 +92,7 @@ failSwapOn: false
 # The disk is the user's own: it being full elsewhere must neither evict pods nor delete images.
 evictionHard: {memory.available: 100Mi, nodefs.available: "0%", nodefs.inodesFree: "0%", imagefs.available: "0%", imagefs.inodesFree: "0%"}
 imageGCHighThresholdPercent: 100
+imageMaximumGCAge: 12h
 resolvConf: $ETC/resolv.conf
 clusterDNS: [$NODE_IP]
 clusterDomain: cluster.local
