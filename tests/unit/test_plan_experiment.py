@@ -413,6 +413,16 @@ def test_a_pod_that_vanishes_after_hours_of_work_is_no_pending_timeout() -> None
     assert job.name == play.status.jobs[0].job_name
 
 
+def test_out_of_memory_names_the_jobs_own_limit() -> None:
+    play = Play(two_jobs(resources={"limits": {"memory": "3Gi"}}))
+    play.step()
+    play.pod(**ended(137, reason="OOMKilled"))
+    play.step(after=1)
+
+    assert play.jobs[0] == "Failed: OutOfMemory"
+    assert "limit of 3Gi" in (play.status.jobs[0].message or "")
+
+
 def test_a_lost_result_is_tried_again_or_not_as_the_job_says() -> None:
     for policy, state in (("Retry", "Pending: Backoff"), ("Fail", "Failed: ResultsLost")):
         play = Play(two_jobs(resultsLost=policy))
@@ -698,6 +708,7 @@ def test_an_experiment_that_is_being_deleted_is_left_alone() -> None:
     fresh = an_experiment(two_jobs(), deleting=True)
     assert plan(fresh).actions == ()
     assert plan(fresh).status == fresh.status
+    assert not plan(fresh).urgent
 
     play = Play(two_jobs())
     play.step()
