@@ -243,7 +243,7 @@ def started(cluster: Plane) -> str:
 def test_a_started_experiment_is_frozen(cluster: Plane, started: str, change: Spec) -> None:
     words = patched(cluster, started, change)
     assert "the experiment has started: only suspend" in words
-    assert "rerun.token" in words
+    assert "apply a changed experiment under a new name" in words
 
 
 @pytest.mark.parametrize("change", MUTABLE, ids=lambda change: "-".join(change))

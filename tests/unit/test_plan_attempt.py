@@ -72,7 +72,8 @@ def test_a_deadline_is_a_timeout_whatever_the_pod_it_ended_says() -> None:
 
 def test_the_job_is_asked_when_its_pod_has_gone() -> None:
     assert failed(job=replace(JOB, failed="PodFailurePolicy", failed_message="DisruptionTarget")).error == "Preempted"
-    assert failed(job=replace(JOB, failed="BackoffLimitExceeded")).error == "Preempted"
+    gone = failed(job=replace(JOB, failed="BackoffLimitExceeded", failed_message="limit reached"))
+    assert (gone.error, gone.message) == ("Preempted", "the pod was deleted before its result was seen: limit reached")
     assert failed(job=replace(JOB, failed="DeadlineExceeded")).error == "Timeout"
     assert failed(job=replace(JOB, complete=True)).reason == Reason.RESULTS_LOST
 
@@ -110,11 +111,20 @@ def test_a_result_that_names_something_else_is_no_result(foreign: dict[str, Any]
     assert failed(pod, after=120).reason == Reason.RESULTS_LOST
 
 
-@pytest.mark.parametrize("text", ["", "sandbox1:", "sandbox1:????", "sandbox1:eJwDAAAAAAE=", "some last words"])
-def test_somebody_elses_words_are_no_result(text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", ""),
+        ("sandbox1:", ""),
+        ("sandbox1:????", ""),
+        ("sandbox1:eJwDAAAAAAE=", ""),
+        ("some last words", " some last words"),
+    ],
+)
+def test_somebody_elses_words_are_no_result(text: str, shown: str) -> None:
     state = failed(dead(1, message=text))
 
-    assert (state.error, state.message) == ("User", f"the hook ended with exit code 1. {text}".strip())
+    assert (state.error, state.message) == ("User", f"the hook ended with exit code 1.{shown}")
 
 
 def test_a_success_with_a_failing_exit_code_is_a_failure() -> None:
@@ -222,6 +232,25 @@ def test_the_kubelets_words_about_a_failed_start_are_told() -> None:
     state = failed(dead(128, exit_reason="StartError", message="exec: sandbox-runtime: not found"))
 
     assert state.message == "the hook ended with exit code 128. exec: sandbox-runtime: not found"
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "told"),
+    [
+        ("ValueError", "it broke", "ValueError: it broke"),
+        ("ValueError", "ValueError in row 5", "ValueError in row 5"),
+        ("UserError", "it broke", "it broke"),
+        ("", "it broke", "it broke"),
+    ],
+)
+def test_the_kind_of_an_error_is_told_where_it_says_something_new(kind: str, words: str, told: str) -> None:
+    error = ResultError(class_="User", type=kind, message=words)
+
+    assert failed(dead(1, message=encode_message(a_message(JOB, POD, error=error)))).message == told
+
+
+def test_a_pod_that_succeeded_without_a_trace_of_its_hook_has_lost_its_result() -> None:
+    assert failed(replace(POD, phase="Succeeded")).reason == Reason.RESULTS_LOST
 
 
 # Nodes that fall silent

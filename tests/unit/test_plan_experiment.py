@@ -132,13 +132,14 @@ def test_a_terminating_claim_is_waited_for_without_alarm() -> None:
 def test_a_result_is_committed_and_the_next_job_made_in_one_step() -> None:
     play = Play(four_jobs())
     play.step()
-    step = play.succeed(metrics={"analysis.rows": 300.0}, outputs={"overall": "x/overall.csv"})
+    step = play.succeed(metrics={"analysis.rows": 300.0}, outputs={"overall": "x/overall.csv"}, cache_key="k")
 
     first, second = play.status.jobs[:2]
     assert (first.state, first.reason, first.message) == ("Succeeded", "Completed", "300 rows analysed")
     assert first.metrics == {"analysis.rows": 300.0}
     assert first.outputs == {"overall": "x/overall.csv"}
     assert first.result is not None
+    assert first.result.cache_key == "k"
     assert (first.start_time, first.completion_time) == (written(NOW), written(later(5)))
     assert (second.state, second.attempts) == ("Pending", 1)
     assert [job.manifest["metadata"]["name"] for job in created(step)] == [second.job_name]
@@ -305,6 +306,7 @@ def test_a_failed_hook_fails_the_experiment_in_its_own_words_and_the_later_jobs_
         "anonymous/1/refine/0 (RefineRecipeViaKSigmaHook, analysis) failed: ValueError: it broke; 2 later jobs skipped"
     )
     assert not created(play.plans[-1])
+    assert play.plans[-1].urgent
     assert [(event.type, event.reason) for event in play.plans[-1].events] == [("Warning", "UserError")]
 
 

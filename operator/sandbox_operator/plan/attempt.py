@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sandbox_api.result import ErrorClass, Message, decode_message, plain_text
+from sandbox_api.result import MESSAGE_PREFIX, ErrorClass, Message, decode_message, plain_text
 from sandbox_api.status import Reason
 
 from .clock import since
@@ -151,7 +151,8 @@ def _who_ended(pod: PodFact) -> ErrorClass:
 def _untold(pod: PodFact, now: datetime, result_timeout: int, memory_limit: int | str | None) -> State:
     """A pod that ended without a word of ours."""
     container = pod.hook
-    words = plain_text(container.termination_message, 600) or pod.message
+    is_packed = container.termination_message.startswith(MESSAGE_PREFIX)  # a message, but none that counts
+    words = (not is_packed and plain_text(container.termination_message, 600)) or pod.message
     if container.exit_code == 0 or pod.phase == "Succeeded":
         if container.finished_at is not None and since(container.finished_at, now) < result_timeout:
             return Running(container.running_since, is_over=True)
