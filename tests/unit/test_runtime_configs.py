@@ -48,7 +48,7 @@ def refusal(pod: HookPod, **configs: Any) -> str:
         ({"dataset_path": "inputs/../../../../etc/passwd"}, "djConfigs.dataset_path"),
         ({"dataset_path": "trap/passwd"}, "djConfigs.dataset_path"),
         ({"dataset": {"configs": [{"path": "/etc"}]}}, "djConfigs.dataset.configs[0].path"),
-        ({"process": [{"x_filter": {"model_dir": "/root"}}]}, "djConfigs.process[0].x_filter.model_dir"),
+        ({"process": [{"x_filter": {"model_dir": "/srv"}}]}, "djConfigs.process[0].x_filter.model_dir"),
         ({"custom_operator_paths": ["ops/a.py", "/tmp/b.py"]}, "djConfigs.custom_operator_paths[1]"),
         ("/etc/recipe.yaml", "djConfigs"),
     ],
