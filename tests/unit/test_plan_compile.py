@@ -167,6 +167,27 @@ def test_local_reaches_into_a_configuration_that_is_a_path() -> None:
     assert compiled(spec).jobs[1].inputs == {"djConfigs.dataset_path": Reference("anonymous/1/execution/0", "dataset")}
 
 
+def test_local_changes_one_operator_and_leaves_the_others() -> None:
+    recipe = [{"text_length_filter": {}}, {"words_num_filter": {}}, {"document_deduplicator": {}}]
+    job = probe(
+        djConfigs={"dataset_path": "a.jsonl", "process": recipe},
+        local={"djConfigs.process.1.words_num_filter.min_nun": 5},
+    )
+
+    assert the_problem(a_spec(probes=[job])).startswith(
+        f"{P}.djConfigs.process[1].words_num_filter.min_nun: the operator has no such argument"
+    )
+
+
+def test_what_a_configuration_in_a_file_asks_for_is_not_known_and_so_not_refused() -> None:
+    spec = a_spec(
+        probes=[probe(djConfigs="inputs/raw/p.yaml")],
+        executions=[process(djConfigs=DJ, input={"djConfigs.dataset_path": "-1.dataset"})],
+    )
+
+    assert compiled(spec).jobs[1].inputs == {"djConfigs.dataset_path": Reference("anonymous/1/probe/0", "dataset")}
+
+
 @pytest.mark.parametrize("text", ["$(HOME)/x.jsonl", "$$", "$(X)", "a $(HOME) b", "${HOME}"])
 def test_text_that_looks_like_a_variable_stays_text(text: str) -> None:
     spec = a_spec(probes=[probe(djConfigs={**DJ, "dataset_path": text, "project_name": text})])
