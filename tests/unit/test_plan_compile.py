@@ -168,14 +168,14 @@ def test_local_reaches_into_a_configuration_that_is_a_path() -> None:
 
 
 def test_local_changes_one_operator_and_leaves_the_others() -> None:
-    recipe = [{"text_length_filter": {}}, {"words_num_filter": {}}, {"document_deduplicator": {}}]
+    recipe = [{"text_length_filter": {}}, {"words_num_filter": {}}, {"document_deduplicator": {"lowercas": True}}]
     job = probe(
         djConfigs={"dataset_path": "a.jsonl", "process": recipe},
-        local={"djConfigs.process.1.words_num_filter.min_nun": 5},
+        local={"djConfigs.process.0.text_length_filter.min_len": 5},
     )
 
     assert the_problem(a_spec(probes=[job])).startswith(
-        f"{P}.djConfigs.process[1].words_num_filter.min_nun: the operator has no such argument"
+        f"{P}.djConfigs.process[2].document_deduplicator.lowercas: the operator has no such argument"
     )
 
 
