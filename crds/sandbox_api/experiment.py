@@ -77,7 +77,7 @@ class PodProfile(SpecModel):
 
 
 class NewClaim(SpecModel):
-    storage_class: ObjectName | None = None
+    storage_class_name: ObjectName | None = None
     """Storage class; default: the cluster's."""
     access_modes: Annotated[list[AccessMode], Field(min_length=1, max_length=1)] = ["ReadWriteMany"]
     """One mode: ReadWriteMany lets jobs run on several nodes."""

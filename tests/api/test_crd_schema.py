@@ -367,7 +367,7 @@ def test_the_server_takes_every_manifest_as_it_is_built(cluster: Plane, size: st
     config_map = contract_config_map(request.contract)
     claim = workspace_claim(
         name="demo", namespace=NAMESPACE, uid="1f2e3d4c-0000", retention="Delete", defaults=Defaults(),
-        claim=NewClaim.model_validate({"size": "1Gi", "storageClass": "fast", "accessModes": ["ReadWriteOnce"]}),
+        claim=NewClaim.model_validate({"size": "1Gi", "storageClassName": "fast", "accessModes": ["ReadWriteOnce"]}),
     )  # fmt: skip
     assert (config_map is None) == (size == "small")
     for manifest in filter(None, (job, config_map, claim)):

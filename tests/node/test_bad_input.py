@@ -149,7 +149,7 @@ def test_a_deleted_experiment_takes_its_pods_and_leaves_its_claim(operator: Kube
         ),
         (
             "no-volume",
-            {"workspace": {"claim": {"storageClass": "nowhere"}}, "probeJobConfigs": probe("inputs/raw/x.jsonl")},
+            {"workspace": {"claim": {"storageClassName": "nowhere"}}, "probeJobConfigs": probe("inputs/raw/x.jsonl")},
             "VolumeUnbound",
             "PersistentVolumeClaims",
         ),

@@ -47,9 +47,9 @@ def test_a_running_experiment_shows_each_job_and_how_long_it_takes() -> None:
     view = shown(progress_view("demo", play.status, later(17)))
 
     assert line_with("demo", view) == "demo Running 1/4"
-    assert line_with("✔", view) == "✔ probe ProbeViaAnalyzerHook analysis 5 s 300 rows analysed"
-    assert line_with("▶", view) == "▶ refine RefineRecipeViaKSigmaHook analysis 12 s"
-    assert line_with("execution", view) == "execution ProcessDataHook process"
+    assert line_with("✔", view) == "✔ probe ProbeViaAnalyzerHook 5 s 300 rows analysed"
+    assert line_with("▶", view) == "▶ refine RefineRecipeViaKSigmaHook 12 s"
+    assert line_with("execution", view) == "execution ProcessDataHook"
 
 
 def test_why_a_hook_waits_is_shown() -> None:

@@ -28,7 +28,7 @@ def workspace_claim(
     *, name: str, namespace: str, uid: str, claim: NewClaim, retention: str, defaults: Defaults
 ) -> dict[str, Any]:
     """The claim to make for an experiment; with retention Retain it has no owner and outlives it."""
-    storage_class = claim.storage_class or defaults.storage_class
+    storage_class = claim.storage_class_name or defaults.storage_class
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",

@@ -31,7 +31,7 @@ def progress_view(name: str, status: ExperimentStatus, now: datetime) -> Rendera
     outcome = status.outcome or "Pending"
     head = Text.assemble((name, "bold"), "  ", (outcome, COLOURS[outcome]), "  ", status.progress or "")
     table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
-    for column in ("", "stage", "hook", "metaName", "time", ""):
+    for column in ("", "stage", "hook", "time", ""):
         table.add_column(column, no_wrap=column != "", overflow="fold")
     for job in status.jobs:
         colour = COLOURS[job.state]
@@ -39,7 +39,6 @@ def progress_view(name: str, status: ExperimentStatus, now: datetime) -> Rendera
             Text(MARKS.get(job.state, " "), colour),
             job.id.split("/")[2],
             Text(job.hook, colour),
-            job.meta_name,
             _took(job, now),
             Text(_words(job)),  # words of others may look like markup
         )

@@ -25,7 +25,7 @@ _MESSAGE_LENGTH = 1024
 SETTLE = 2
 """Seconds that a pod may take to start before the status says what it waits for: most are running by then."""
 PATIENCE = 10
-"""Seconds that a pod may wait before an Event says why; the status says it at once."""
+"""Seconds that a pod may wait before an Event says why; the status says it after SETTLE."""
 
 
 def advance(this: Round, job: PlannedJob) -> None:

@@ -71,7 +71,7 @@ def job_fact(item: Manifest) -> Owned[JobFact]:
     meta = item["metadata"]
     labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
     conditions = _true_conditions(item)
-    failed = conditions.get("Failed")
+    failed = conditions.get("Failed") or conditions.get("FailureTarget")  # the latter stands while its pods end
     owner = next((o["uid"] for o in meta.get("ownerReferences") or () if o.get("controller")), None)
     fact = JobFact(
         name=meta["name"],
