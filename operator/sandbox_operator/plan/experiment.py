@@ -229,11 +229,12 @@ def _new_generation(
 ) -> Plan:
     """A finished experiment whose spec changed: what can't be done is said, what is done stays."""
     told = [c for c in snapshot.status.conditions if not (c.type == "Stalled" and c.reason == Reason.INVALID_SPEC)]
+    events: tuple[Event, ...] = ()
     if compiled.problems:
         words = "; ".join(compiled.problems)
+        events = (Event("Warning", Reason.INVALID_SPEC, words[:1000]),)
         headline = Headline("Running", Reason.INVALID_SPEC, words, stalled=True)
         told = [c for c in told if c.type != "Stalled"]
         told += [c for c in conditions_of(told, headline, None, snapshot.generation, now) if c.type == "Stalled"]
     status = snapshot.status.model_copy(update={"observed_generation": snapshot.generation, "conditions": told})
-    events = (Event("Warning", Reason.INVALID_SPEC, "; ".join(compiled.problems)[:1000]),) if compiled.problems else ()
     return Plan(status, actions, events, requeue, urgent=True)

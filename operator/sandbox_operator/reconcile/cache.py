@@ -86,16 +86,14 @@ class Scope:
         return jobs, pods, tuple(sorted(warnings, key=lambda warning: warning.time))
 
     def claims_of(self, fact: ExperimentFact) -> Mapping[str, ClaimFact]:
-        """The claims an experiment may use, by name; it is woken when one of them changes."""
+        """The claim an experiment asks for, by name, if it is there; the experiment is woken when it changes."""
         workspace = fact.spec.get("workspace") or {}
-        names = {workspace.get("claimName") or claim_name(fact.name)} if isinstance(workspace, Mapping) else set()
-        found = {}
-        for name in names:
-            key = (fact.namespace, str(name))
-            self._users.setdefault(key, set()).add((fact.namespace, fact.name))
-            if (claim := self.claims.store.get(key)) is not None:
-                found[str(name)] = claim
-        return found
+        if not isinstance(workspace, Mapping):
+            return {}
+        key = (fact.namespace, str(workspace.get("claimName") or claim_name(fact.name)))
+        self._users.setdefault(key, set()).add((fact.namespace, fact.name))
+        claim = self.claims.store.get(key)
+        return {claim.name: claim} if claim is not None else {}
 
     def _experiment_changed(self, key: Key, old: ExperimentFact | None, new: ExperimentFact | None) -> None:
         if new is not None:
@@ -144,9 +142,6 @@ class Cache:
 
     def scope(self, key: Key) -> Scope:
         return self._scopes.get(key[0]) or self._scopes[None]
-
-    def experiment(self, key: Key) -> ExperimentFact | None:
-        return self.scope(key).experiments.store.get(key)
 
     def observe(self, key: Key) -> Snapshot | None:
         """Everything known of one experiment, or None when it has gone."""
