@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import gzip
 import zlib
-from typing import Any
+from typing import Any, Literal
 
 from .base import ContractModel
 from .digest import canonical_json, sha256_of
@@ -41,7 +41,10 @@ class JobRef(ContractModel):
     iteration: int
     stage: str
     index: int
+    pipeline_item: int | None = None
+    """Which item of the pipeline's forEach, from 0."""
     item: int | None = None
+    """Which item of the job's own forEach, from 0."""
     repeat: int | None = None
     hook: str
     type: str | None = None
@@ -70,6 +73,8 @@ class InputRef(ContractModel):
     """Its result.json, relative to the volume's root."""
     sha256: str
     """Digest of that result.json."""
+    element: int | None = None
+    """Only this element of an output that is a list."""
 
 
 class Limits(ContractModel):
@@ -78,20 +83,37 @@ class Limits(ContractModel):
     gpus: int = 0
 
 
+class Candidate(ContractModel):
+    """A committed result with the same cache key, which a check pod looks at."""
+
+    result_path: str
+    """Its result.json, relative to the volume's root."""
+    sha256: str
+    """Digest of that result.json."""
+
+
 class JobContract(ContractModel):
     version: int = CONTRACT_VERSION
+    task: Literal["run", "read", "check"] = "run"
+    """Run the hook; or read the result that an attempt of this contract left on the volume; or check whether
+    `candidate` may be used instead of running."""
+    candidate: Candidate | None = None
     experiment: ExperimentRef
     job: JobRef
     generation: int = 1
     attempt: int
     cache_key: str = ""
     configs: Configs
-    inputs: dict[str, InputRef] = {}
-    """By target: `djConfigs`, `djConfigs.<key>...`, `extraConfigs.<key>...`, or `probe` for a refine job."""
+    inputs: dict[str, InputRef | list[InputRef]] = {}
+    """By target: `djConfigs`, `djConfigs.<key>...`, `extraConfigs.<key>...`, or `probe` for a refine job.
+    A list is gathered from the items of a forEach, in their order."""
     outputs: list[str] = []
     """Names for the hook's results, by position."""
     needs: list[str] = []
-    """Metrics the operator itself must know; never cut from the message."""
+    """Metrics and outputs the operator itself must know; never cut from the message."""
+    publish_under: str = ""
+    """Folder below which users' own paths are published, e.g. `iter_2` or `item_3`: `a/b.jsonl` becomes
+    `a/iter_2/b.jsonl`, `a/b` becomes `a/b/iter_2`."""
     limits: Limits = Limits()
     seed: int = 42
     keep_attempts: bool = False
@@ -100,8 +122,8 @@ class JobContract(ContractModel):
 
 
 def contract_digest(contract: JobContract) -> str:
-    """Identity of what is asked for; the attempt, the time left and tracking are left out."""
-    body = contract.model_dump(mode="json", exclude={"attempt", "active_seconds_left", "tracking"})
+    """Identity of what is asked for; the attempt, the time left, tracking and what a helper pod does are left out."""
+    body = contract.model_dump(mode="json", exclude={"task", "candidate", "attempt", "active_seconds_left", "tracking"})
     return sha256_of(body)
 
 

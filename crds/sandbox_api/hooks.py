@@ -7,8 +7,9 @@ The planner checks a spec against it before anything starts; the runtime finds t
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -62,6 +63,16 @@ class Hook:
     """Pattern of the figures that may be referred to besides outputs."""
     available: bool = True
     """Whether this version can run it."""
+    cacheable: bool = True
+    """Whether equal inputs give results that are as good as equal."""
+    image_reference: str | None = None
+    """A SandboxHook's own image, used as it stands instead of the image named `image`."""
+    command: tuple[str, ...] = ()
+    """A SandboxHook's own program (`contract: raw`) instead of the runtime's."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """A SandboxHook's `extraConfigs` where a job does not say otherwise."""
+    schema: Mapping[str, Any] | None = None
+    """A SandboxHook's JSON schema of `extraConfigs`; None: `extra` says what it may hold."""
 
     def has_figure(self, name: str) -> bool:
         """Whether a metric of that name (without the metaName) comes out of this hook."""

@@ -39,6 +39,12 @@ EXIT_CODES: dict[str, int] = {
 """Exit code of the wrapper for each class it knows of."""
 
 
+class Element(ContractModel):
+    index: int
+    sha256: str | None = None
+    bytes: int
+
+
 class Output(ContractModel):
     kind: Literal["path", "value", "list"]
     path: str | None = None
@@ -48,6 +54,8 @@ class Output(ContractModel):
     sha256: str | None = None
     bytes: int | None = None
     rows: int | None = None
+    elements: list[Element] | None = None
+    """For kind list: digests of the elements that are paths, by their place in `value`."""
 
 
 class ResultError(ContractModel):
@@ -56,6 +64,8 @@ class ResultError(ContractModel):
     """Exception or signal."""
     message: str
     """The hook's own last error, one sentence or a few lines."""
+    job: str | None = None
+    """For class Input: id of the job whose result is missing or was changed."""
 
 
 class RuntimeInfo(ContractModel):
@@ -92,6 +102,10 @@ class Result(ContractModel):
     runtime: RuntimeInfo = RuntimeInfo()
     inputs: dict[str, str] = {}
     """Digests of what was read, by target."""
+    externals: dict[str, str] = {}
+    """Digests of files and folders that no job made, by their path in the configuration; `-` for what was absent."""
+    content: str = ""
+    """Digest of the outputs alone: equal for two runs that gave the same."""
 
 
 class Message(ContractModel):
@@ -113,6 +127,7 @@ class Message(ContractModel):
     message: str = ""
     recovered: bool = False
     cache_key: str = ""
+    content: str = ""
     error: ResultError | None = None
     outputs: dict[str, Any] = {}
     """Path, value or list by name."""
@@ -136,6 +151,7 @@ def message_of(result: Result, *, path: str, sha256: str, size: int) -> Message:
         message=plain_text(result.message, 300),
         recovered=result.recovered,
         cache_key=result.cache_key,
+        content=result.content,
         error=result.error
         and result.error.model_copy(update={"message": plain_text(result.error.message, ERROR_BYTES)}),
         outputs={name: out.path if out.kind == "path" else out.value for name, out in result.outputs.items()},

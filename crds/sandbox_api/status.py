@@ -34,6 +34,7 @@ class Reason(StrEnum):
     FAILED = "Failed"
     INVALID_SPEC = "InvalidSpec"
     SUSPENDED = "Suspended"
+    STOPPED = "Stopped"
     # of the workspace
     CLAIM_NOT_FOUND = "ClaimNotFound"
     CLAIM_TERMINATING = "ClaimTerminating"
@@ -48,6 +49,13 @@ class Reason(StrEnum):
     STARTING = "Starting"
     BACKOFF = "Backoff"
     POD_LEFT = "WaitingForOldPod"
+    WAITING_FOR_ITEMS = "WaitingForItems"
+    WAITING_FOR_NODE = "WaitingForVolumeNode"
+    CHECKING_CACHE = "CheckingCache"
+    EQUAL_JOB_RUNS = "EqualJobRuns"
+    READING_RESULT = "ReadingResult"
+    INPUT_REMADE = "InputRemade"
+    RERUN = "Rerun"
     IMAGE_UNAVAILABLE = "ImageUnavailable"
     INSUFFICIENT_GPU = "InsufficientGPU"
     UNSCHEDULABLE = "Unschedulable"
@@ -59,6 +67,7 @@ class Reason(StrEnum):
     # how a job ended
     COMPLETED = "Completed"
     RECOVERED = "Recovered"
+    CACHED = "Cached"
     USER_ERROR = "UserError"
     CONFIG_ERROR = "ConfigError"
     INPUT_LOST = "InputLost"
@@ -70,6 +79,9 @@ class Reason(StrEnum):
     RESULTS_LOST = "ResultsLost"
     NAME_TAKEN = "NameTaken"
     EARLIER_JOB_FAILED = "EarlierJobFailed"
+    INPUT_UNAVAILABLE = "InputUnavailable"
+    NO_ITEMS = "NoItems"
+    REMOVED = "Removed"
 
 
 class Condition(ContractModel):
@@ -107,6 +119,8 @@ class ResultRef(ContractModel):
     """Its size."""
     cache_key: str | None = None
     """Digest of everything the result depends on."""
+    content: str | None = None
+    """Digest of the outputs alone."""
     generation: int = 1
     """Rises with each rerun that touches the job."""
 
@@ -142,6 +156,18 @@ class JobStatus(ContractModel):
     """Where the job stands."""
     attempts: int = 0
     """Attempts begun; never starts again."""
+    generation: int | None = None
+    """Rises with each rerun or remaking of the result; absent: 1."""
+    digest: str | None = None
+    """Digest of what the spec asks of the job."""
+    cache_key: str | None = None
+    """Cache key of what runs now."""
+    helper_job: str | None = None
+    """Kubernetes Job that reads a result or checks the cache for it."""
+    remade: int | None = None
+    """How often its result was lost and made again since the last rerun."""
+    active_seconds: int | None = None
+    """Seconds that its hook had run before it was suspended."""
     failures: Failures | None = None
     """Failed attempts by class."""
     job_name: str | None = None
@@ -177,6 +203,8 @@ class EarlierResult(ContractModel):
     """Job that made it."""
     completion_time: str | None = None
     """When that job ended."""
+    outputs: dict[str, Any] | None = None
+    """Paths, values and lists by name."""
     metrics: dict[str, float] | None = None
     """Its figures."""
     result: ResultRef
@@ -262,6 +290,8 @@ class ExperimentStatus(ContractModel):
     """What names meant when the experiment started."""
     iteration: int | None = None
     """Current iteration."""
+    rerun_token: str | None = None
+    """The rerun token that was seen last."""
     jobs: Annotated[
         list[JobStatus],
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["id"]}),
