@@ -18,6 +18,7 @@ from .digest import canonical_json, sha256_of
 CONTRACT_VERSION = 1
 CONTRACT_ENV = "SANDBOX_CONTRACT"
 CONTRACT_FILE_ENV = "SANDBOX_CONTRACT_FILE"
+CONTRACT_DIGEST_ENV = "SANDBOX_CONTRACT_DIGEST"
 POD_UID_ENV = "SANDBOX_POD_UID"
 POD_NAME_ENV = "SANDBOX_POD_NAME"
 IMAGE_ENV = "SANDBOX_IMAGE"
@@ -25,6 +26,7 @@ MAX_INLINE = 64 * 1024
 WORKSPACE = "/workspace"
 INPUTS = "/inputs"
 CONTAINER = "hook"
+RUN_COMMAND = ("sandbox-runtime", "run")
 
 
 class ExperimentRef(ContractModel):
@@ -122,8 +124,11 @@ class JobContract(ContractModel):
 
 
 def contract_digest(contract: JobContract) -> str:
-    """Identity of what is asked for; the attempt, the time left, tracking and what a helper pod does are left out."""
-    body = contract.model_dump(mode="json", exclude={"task", "candidate", "attempt", "active_seconds_left", "tracking"})
+    """Identity of what is asked for; the attempt, the time left, tracking and what a helper pod does are left out.
+
+    So is what has its default: a field that a later version adds changes no digest.
+    """
+    body = contract.model_dump(mode="json", exclude_defaults=True, exclude={"task", "candidate", "attempt", "active_seconds_left", "tracking"})
     return sha256_of(body)
 
 

@@ -92,7 +92,7 @@ def test_the_contract_is_the_one_in_the_golden_file() -> None:
     contract = decode_contract(environment(job)[CONTRACT_ENV]["value"])
 
     assert contract.model_dump(mode="json") == golden("contract.yaml")
-    assert contract_digest(contract) == "c8251b7a0bb9ab1f591d465c53607bcf15bcb56b3b569a1c0b03190d330fd5a0"
+    assert contract_digest(contract) == "4b59d00c254cf50a3731cf66bc4f9fc9657d12b8027fc62263932f157e56ed03"
     assert job.contract == job.manifest["metadata"]["annotations"][ANNOTATION_CONTRACT] == contract_digest(contract)
 
 

@@ -61,13 +61,13 @@ def test_a_warning_is_printed_and_is_no_failure(tmp_path: Path) -> None:
 
 
 def test_several_experiments_of_a_file_are_all_shown(tmp_path: Path) -> None:
-    bad = manifest(a_spec(stop="Now"), metadata={"name": "bad"})
+    bad = manifest(a_spec(repeats=3), metadata={"name": "bad"})
     result = planned(tmp_path, manifest(a_spec()), {"kind": "ConfigMap"}, bad)
 
     assert result.exit_code == 1
     assert "demo: 1 job" in result.output
     assert "bad: 1 job" in result.output
-    assert "spec.stop: this version can't do it yet" in result.output
+    assert "spec.repeats: this version can't do it yet" in result.output
 
 
 @pytest.mark.parametrize(

@@ -549,10 +549,8 @@ def test_a_mistake_is_told_once_with_its_field(case: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("maxIterNum", 3), ("iterTargets", ["a.b.c >= 1"]), ("iterTargetsMode", "any"), ("iterUpdater", {"a.b.c": "d"}),
-        ("rank", {"metric": "m"}), ("repeats", 2), ("keep", {"checkpoints": 1}), ("onFailure", {"probe": "Continue"}),
-        ("trial", {"sweep": "s", "number": 0, "parameters": {}}), ("suspendPolicy", "Now"), ("stop", "Now"),
-        ("rerun", {"token": "1"}), ("queueName", "q"),
+        ("rank", {"metric": "m"}), ("repeats", 2), ("keep", {"checkpoints": 1}),
+        ("trial", {"sweep": "s", "number": 0, "parameters": {}}), ("queueName", "q"),
     ],
 )  # fmt: skip
 def test_a_field_of_a_later_version_is_refused_by_name(field: str, value: Any) -> None:
@@ -561,11 +559,8 @@ def test_a_field_of_a_later_version_is_refused_by_name(field: str, value: Any) -
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [
-        ("nodes", 2), ("shards", 2), ("forEach", {"item": "x", "in": ["a"]}), ("dependsOn", ["x"]),
-        ("onFailure", "Continue"),
-    ],
-)  # fmt: skip
+    [("nodes", 2), ("shards", 2)],
+)
 def test_a_field_of_a_job_of_a_later_version_is_refused_by_name(field: str, value: Any) -> None:
     assert the_problem(a_spec(probes=[probe(**{field: value})])).startswith(f"{P}.{field}: this version can't do it")
 
@@ -581,12 +576,12 @@ def test_all_mistakes_are_told_at_once() -> None:
         probes=[probe(metaName="a", djConfigs={**DJ, "nope": 1}), probe(pod="big")],
         refines=[refine(metaName="b", extraConfigs={"k": -1})],
         executions=[process(djConfigs=DJ, input={"djConfigs.dataset_path": "anonymous.c.d"}, shards=2)],
-        stop="Now",
+        repeats=3,
     )
 
     fields = {problem.split(": ")[0] for problem in compile_spec(spec).problems}
     assert fields == {
-        "spec.stop",
+        "spec.repeats",
         f"{P}.djConfigs.nope",
         "spec.probeJobConfigs[1].pod",
         f"{R}.extraConfigs.k",

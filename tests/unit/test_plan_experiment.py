@@ -433,8 +433,23 @@ def test_a_lost_result_is_tried_again_or_not_as_the_job_says() -> None:
         awaited = play.step(after=1)
         assert play.jobs[0] == "Running: Running"
         assert awaited.requeue_after is not None
-        play.step(after=130)
+        (reader,) = created(play.step(after=130))
+        assert play.jobs[0] == "Running: ReadingResult"
+        assert reader.manifest["metadata"]["name"] == f"{play.status.jobs[0].job_name}-read"
+        play.fail("Infra", 4, "no attempt has left a result")
         assert play.jobs[0] == state
+
+
+def test_a_result_whose_word_was_lost_is_read_from_the_volume() -> None:
+    play = Play(two_jobs())
+    play.step()
+    play.pod(**ended(0))
+    play.step(after=130)
+    play.succeed(message="300 rows analysed")
+
+    assert play.jobs == ["Succeeded: Completed", "Pending: Creating"]
+    assert play.status.jobs[0].attempts == 1
+    assert play.status.jobs[0].failures is None
 
 
 def test_a_pod_that_waits_too_long_ends_the_experiment_and_goes() -> None:
@@ -604,13 +619,13 @@ def test_a_spec_that_becomes_invalid_leaves_the_running_hook_and_loses_nothing()
     play.pod(**running())
     play.step(after=1)
     before = play.status.jobs
-    play.change_spec(stop="Now")  # may change while it runs; this version can't do it
+    play.change_spec(rerun={"token": "2", "from": "nobody"})  # may change while it runs, but names no job
     step = play.step(after=1)
     assert not step.actions
     assert step.status.jobs == before
     assert condition(step.status, "Ready") == "False: InvalidSpec"
 
-    del play.snapshot.spec["stop"]
+    del play.snapshot.spec["rerun"]
     play.change(generation=3)
     play.succeed()
     assert play.jobs[0] == "Succeeded: Completed"
@@ -693,7 +708,7 @@ def test_retention_may_change_after_the_end() -> None:
 def test_what_can_not_be_done_to_a_finished_experiment_is_said_and_its_results_stay() -> None:
     play = played(two_jobs(), "succeed", "succeed")
     finished = play.status
-    play.change_spec(rerun={"token": "2"})
+    play.change_spec(rerun={"token": "2", "from": "nobody"})
     step = play.step(after=1)
 
     assert step.status.jobs == finished.jobs

@@ -15,9 +15,13 @@ from .names import (
     ANNOTATION_CONTRACT,
     ANNOTATION_JOB_ID,
     LABEL_ATTEMPT,
+    LABEL_CLAIM,
     LABEL_HOOK,
     LABEL_JOB,
+    LABEL_TASK,
+    claim_hash,
     experiment_labels,
+    helper_name,
     job_hash,
     job_name,
 )
@@ -36,6 +40,7 @@ class JobRequest:
     contract: wire.JobContract
     image: str
     claim: str
+    command: tuple[str, ...] = wire.RUN_COMMAND
     inputs: tuple[InputVolume, ...] = ()
     profile: PodProfile = field(default_factory=lambda: PodProfile())
     resources: Resources | None = None
@@ -43,26 +48,35 @@ class JobRequest:
     run_as: int = 1000
     deadline: int = 0
     """Backstop in seconds for pending, active and grace together; the runtime counts the active time itself."""
+    pinned: bool = False
+    """Whether it must run on the node of the other live pods of the claim."""
+
+    @property
+    def name(self) -> str:
+        """Name of the Job, and of the ConfigMap with its contract where there is one."""
+        experiment, contract = self.contract.experiment, self.contract
+        return helper_name(job_name(experiment.name, experiment.uid, contract.job.id, contract.attempt), contract.task)
 
 
 def hook_job(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
     """The Job: one pod, never restarted, never replaced; each further attempt is a Job of its own."""
     contract = request.contract
     experiment, job = contract.experiment, contract.job
-    name = job_name(experiment.name, experiment.uid, job.id, contract.attempt)
     labels = {
         "app.kubernetes.io/name": "sandbox-hook",
         **experiment_labels(experiment.name, experiment.uid),
         LABEL_JOB: job_hash(experiment.uid, job.id),
         LABEL_ATTEMPT: str(contract.attempt),
         LABEL_HOOK: job.hook[:63].rstrip("-_"),
+        LABEL_TASK: contract.task,
+        LABEL_CLAIM: claim_hash(request.claim),
     }
     annotations = {ANNOTATION_JOB_ID: job.id, ANNOTATION_CONTRACT: wire.contract_digest(contract)}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            "name": name,
+            "name": request.name,
             "namespace": experiment.namespace,
             "labels": labels,
             "annotations": annotations,
@@ -77,14 +91,15 @@ def hook_job(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
             **({"activeDeadlineSeconds": request.deadline} if request.deadline else {}),
             "template": {
                 "metadata": {"labels": labels, "annotations": annotations},
-                "spec": _merge(_pod_spec(request, defaults, name), request.profile.patch or {}),
+                "spec": _merge(_pod_spec(request, defaults), request.profile.patch or {}),
             },
         },
     }
 
 
-def contract_config_map(contract: wire.JobContract) -> dict[str, Any] | None:
+def contract_config_map(request: JobRequest) -> dict[str, Any] | None:
     """The immutable ConfigMap for a contract that is too long for an environment variable, else None."""
+    contract = request.contract
     text = wire.encode_contract(contract)
     if len(text) <= wire.MAX_INLINE:
         return None
@@ -93,7 +108,7 @@ def contract_config_map(contract: wire.JobContract) -> dict[str, Any] | None:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {
-            "name": job_name(experiment.name, experiment.uid, contract.job.id, contract.attempt),
+            "name": request.name,
             "namespace": experiment.namespace,
             "labels": experiment_labels(experiment.name, experiment.uid),
             "ownerReferences": [owner_reference(experiment.name, experiment.uid)],
@@ -114,9 +129,9 @@ def limits_of(*layers: Resources | None) -> Resources | None:
     return Resources(requests=requests or None, limits=limits or None) if requests or limits else None
 
 
-def _pod_spec(request: JobRequest, defaults: Defaults, name: str) -> dict[str, Any]:
+def _pod_spec(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
     profile = request.profile
-    in_map = contract_config_map(request.contract) is not None
+    in_map = contract_config_map(request) is not None
     shared_memory = {"sizeLimit": str(profile.shared_memory)} if profile.shared_memory is not None else {}
     return {
         "restartPolicy": "Never",
@@ -131,13 +146,13 @@ def _pod_spec(request: JobRequest, defaults: Defaults, name: str) -> dict[str, A
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        **_placement(profile, defaults),
+        **_placement(request, defaults),
         "containers": [
             {
                 "name": wire.CONTAINER,
                 "image": request.image,
                 "imagePullPolicy": defaults.image_pull_policy,
-                "command": ["sandbox-runtime", "run"],
+                "command": list(request.command),
                 "env": _environment(request, in_map),
                 "terminationMessagePolicy": "FallbackToLogsOnError",
                 **({"resources": request.resources.model_dump(exclude_none=True)} if request.resources else {}),
@@ -160,23 +175,33 @@ def _pod_spec(request: JobRequest, defaults: Defaults, name: str) -> dict[str, A
             {"name": "tmp", "emptyDir": {}},
             {"name": "shm", "emptyDir": {"medium": "Memory", **shared_memory}},
             *(_input_volume(number, volume) for number, volume in enumerate(request.inputs)),
-            *([{"name": "contract", "configMap": {"name": name}}] if in_map else []),
+            *([{"name": "contract", "configMap": {"name": request.name}}] if in_map else []),
         ],
     }
 
 
-def _placement(profile: PodProfile, defaults: Defaults) -> dict[str, Any]:
+def _placement(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
+    profile = request.profile
     priority = profile.priority_class_name or defaults.priority_class
     fields: dict[str, Any] = {
         "nodeSelector": profile.node_selector,
         "tolerations": [t.model_dump(by_alias=True, exclude_none=True) for t in profile.tolerations or ()],
-        "affinity": profile.affinity,
+        "affinity": _beside_the_others(profile.affinity or {}, request.claim) if request.pinned else profile.affinity,
         "priorityClassName": priority,
         "runtimeClassName": profile.runtime_class_name,
         "schedulerName": profile.scheduler_name,
         "imagePullSecrets": [{"name": secret} for secret in profile.image_pull_secrets or ()],
     }
     return {name: value for name, value in fields.items() if value}
+
+
+def _beside_the_others(affinity: Mapping[str, Any], claim: str) -> dict[str, Any]:
+    """Affinity to the live pods of a claim that one node at a time can mount. The pod matches its own term, so it can
+    be placed when the others have gone meanwhile."""
+    term = {"labelSelector": {"matchLabels": {LABEL_CLAIM: claim_hash(claim)}}, "topologyKey": "kubernetes.io/hostname"}
+    pods = affinity.get("podAffinity") or {}
+    required = [*(pods.get("requiredDuringSchedulingIgnoredDuringExecution") or ()), term]
+    return {**affinity, "podAffinity": {**pods, "requiredDuringSchedulingIgnoredDuringExecution": required}}
 
 
 def _environment(request: JobRequest, in_map: bool) -> list[dict[str, Any]]:
@@ -190,6 +215,7 @@ def _environment(request: JobRequest, in_map: bool) -> list[dict[str, Any]]:
         {"name": wire.POD_UID_ENV, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
         {"name": wire.POD_NAME_ENV, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": wire.IMAGE_ENV, "value": request.image},
+        {"name": wire.CONTRACT_DIGEST_ENV, "value": wire.contract_digest(request.contract)},
         *(_plain(variable) for variable in request.profile.env or ()),
         *(
             {"name": secret.env, "valueFrom": {"secretKeyRef": {"name": secret.name, "key": secret.key}}}

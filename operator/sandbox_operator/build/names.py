@@ -14,6 +14,8 @@ LABEL_UID = f"{GROUP}/experiment-uid"
 LABEL_JOB = f"{GROUP}/job"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
 LABEL_HOOK = f"{GROUP}/hook"
+LABEL_TASK = f"{GROUP}/task"
+LABEL_CLAIM = f"{GROUP}/claim"
 ANNOTATION_JOB_ID = f"{GROUP}/job-id"
 ANNOTATION_CONTRACT = f"{GROUP}/contract"
 _NAME_CUT = 40  # with -<hash10>-a<n> and a pod's suffix it stays under 63
@@ -27,6 +29,16 @@ def job_hash(uid: str, job_id: str) -> str:
 def job_name(experiment: str, uid: str, job_id: str, attempt: int) -> str:
     """Name of the Kubernetes Job of one attempt."""
     return f"{experiment[:_NAME_CUT].rstrip('-.')}-{job_hash(uid, job_id)}-a{attempt}"
+
+
+def helper_name(name: str, task: str) -> str:
+    """Name of the Job that reads a result or checks the cache for an attempt's Job of this name."""
+    return name if task == "run" else f"{name}-{task}"
+
+
+def claim_hash(claim: str) -> str:
+    """Ten hex digits that stand for a claim: its name may be too long for a label."""
+    return hashlib.sha256(claim.encode()).hexdigest()[:10]
 
 
 def claim_name(experiment: str) -> str:

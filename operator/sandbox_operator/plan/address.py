@@ -6,7 +6,7 @@ from __future__ import annotations
 from sandbox_api.experiment import ExperimentSpec
 from sandbox_api.status import Reason
 
-from .compile import PlannedJob
+from .job import PlannedJob
 from .waiting import Waiting
 
 

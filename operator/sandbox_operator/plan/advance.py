@@ -3,53 +3,45 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from sandbox_api.status import JobStatus, Reason
 
-from sandbox_api.result import Message, plain_text
-from sandbox_api.status import Failures, JobStatus, Reason, ResultRef
-
-from ..build.job import contract_config_map, hook_job
-from ..build.names import ANNOTATION_CONTRACT, job_name
+from ..build.names import helper_name
 from . import attempt as attempts
-from . import metrics
-from .actions import CreateJob, DeleteJob, Event
+from .actions import Event
 from .address import addressed
 from .clock import since, stamp
-from .compile import PlannedJob
-from .contracts import job_request
-from .retry import counted, delay, may_retry
+from .job import PlannedJob
+from .rerun import is_live
 from .round import Round
+from .settle import MESSAGE_LENGTH, commit, commit_cached, fail, give_up
+from .start import candidate, create, create_check, create_reader, name_attempt, start
 from .waiting import Waiting
 
-_MESSAGE_LENGTH = 1024
 SETTLE = 2
 """Seconds that a pod may take to start before the status says what it waits for: most are running by then."""
 PATIENCE = 10
 """Seconds that a pod may wait before an Event says why; the status says it after SETTLE."""
 
 
-def advance(this: Round, job: PlannedJob) -> None:
-    """One step of one job; what changes is written into `this`."""
+def advance(this: Round, job: PlannedJob, *, is_last_chance: bool = False) -> None:
+    """One step of one job; what changes is written into `this`.
+
+    `is_last_chance`: the experiment is ending, so that a failed attempt is not followed by another.
+    """
     current = this.jobs[job.id]
-    if current.job_name is None or current.retry_at is not None:
-        if not this.may_start:
-            this.held = True
-        elif _is_time(this, job, current):
-            _name_attempt(this, job, current)
-            _create(this, job)
+    if not is_live(current):
+        start(this, job)
         return
-    children = this.children(current.job_name)
-    state = attempts.look_at(
-        job.id,
-        current.attempts,
-        *children,
-        now=this.now,
-        result_timeout=job.limits.result,
-        node_lost=_node_lost(this, job),
-        memory_limit=(job.resources.limits or {}).get("memory") if job.resources else None,
-    )
-    if isinstance(state, attempts.Missing) and current.state == "Running":
+    if current.job_name is None or current.attempts == 0:
+        _check(this, job, current)
+        return
+    state = _look(this, job, current, current.job_name)
+    if isinstance(state, attempts.Missing) and current.state == "Running" and current.helper_job is None:
         state = attempts.Failed("Preempted", Reason.PREEMPTED, f"its Job {current.job_name} was deleted by others")
+    lost = isinstance(state, attempts.Failed) and state.reason == Reason.RESULTS_LOST
+    if current.helper_job is not None and not isinstance(state, attempts.Succeeded):
+        _read(this, job, current, is_last_chance)
+        return
     match state:
         case attempts.Missing():  # named in the status but not made: refused, or the operator stopped between the two
             _create_again(this, job, current)
@@ -60,83 +52,95 @@ def advance(this: Round, job: PlannedJob) -> None:
         case attempts.Running():
             _run(this, job, current, state)
         case attempts.Succeeded():
-            _commit(this, job, state.result)
+            commit(this, job, state.result)
+        case attempts.Failed() if lost:
+            _begin_reading(this, job, current, state)
         case attempts.Failed():
-            _fail(this, job, current, state)
+            fail(this, job, state, may_try_again=not is_last_chance)
 
 
-def skip(this: Round, job: PlannedJob, failed: JobStatus) -> None:
-    """A job after a failed one never runs."""
-    this.update(
+def _look(this: Round, job: PlannedJob, current: JobStatus, name: str) -> attempts.State:
+    return attempts.look_at(
         job.id,
-        state="Skipped",
-        reason=Reason.EARLIER_JOB_FAILED,
-        message=f"{failed.id} ({failed.meta_name}) failed",
-        completion_time=stamp(this.now),
+        max(1, current.attempts),
+        *this.children(name),
+        now=this.now,
+        result_timeout=job.limits.result,
+        node_lost=job.limits.node_lost if this.node_may_be_lost else None,
+        memory_limit=(job.resources.limits or {}).get("memory") if job.resources else None,
     )
 
 
-def _is_time(this: Round, job: PlannedJob, current: JobStatus) -> bool:
-    """Whether the next attempt may start: its time has come and no pod of an earlier one is left."""
-    if current.retry_at is not None and (left := -since(current.retry_at, this.now)) > 0:
-        this.requeue.append(left)
-        return False
-    lost = _node_lost(this, job)
-    old = next(
-        (
-            pod
-            for pod in this.snapshot.pods
-            if pod.job_name == current.job_name and not pod.is_over and not attempts.is_lost(pod, this.now, lost)
-        ),
-        None,
-    )
-    if old is None:
-        return True
-    words = f"waits until the pod {old.name} of the last attempt is gone"
-    this.update(job.id, reason=Reason.POD_LEFT, message=words)
-    return False
-
-
-def _node_lost(this: Round, job: PlannedJob) -> int | None:
-    return job.limits.node_lost if this.node_may_be_lost else None
-
-
-def _name_attempt(this: Round, job: PlannedJob, current: JobStatus) -> None:
-    """Write down the next attempt before its Job is made: a crash between the two makes nothing twice."""
-    attempt = current.attempts + 1
+def _begin_reading(this: Round, job: PlannedJob, current: JobStatus, state: attempts.Failed) -> None:
+    """The pod's word was lost, but the volume may still have it."""
     this.update(
         job.id,
-        state="Pending",
-        attempts=attempt,
-        job_name=job_name(this.snapshot.name, this.snapshot.uid, job.id, attempt),
+        state="Running",
+        helper_job=helper_name(str(current.job_name), "read"),
         waiting_since=stamp(this.now),
-        start_time=None,
-        retry_at=None,
-        reason=Reason.CREATING,
-        message=None,
+        reason=Reason.READING_RESULT,
+        message=f"{state.message}; the volume is asked",
     )
     this.urgent = True
+    create_reader(this, job)
 
 
-def _create(this: Round, job: PlannedJob) -> None:
-    request = job_request(
-        this.snapshot,
-        this.spec,
-        job,
-        this.jobs[job.id].attempts,
-        image=this.images[job.hook.image],
-        claim=this.claim,
-        committed=this.jobs,
-    )
-    manifest = hook_job(request, this.defaults)
-    contract = manifest["metadata"]["annotations"][ANNOTATION_CONTRACT]
-    this.actions.append(CreateJob(manifest, contract, contract_config_map(request.contract)))
+def _read(this: Round, job: PlannedJob, current: JobStatus, is_last_chance: bool) -> None:
+    """What has become of the pod that reads the result of the last attempt."""
+    name = str(current.helper_job)
+    match _look(this, job, current, name):
+        case attempts.Succeeded(result):
+            commit(this, job, result)
+        case attempts.Failed(message=words):
+            _lost(this, job, f"its pod gave no result, and none was found on the volume: {words}", is_last_chance)
+        case other:
+            refusal = this.snapshot.refusals.get(name)
+            if _has_waited(this, job, current) or (refusal is not None and refusal.final):
+                why = refusal.message if refusal is not None else "the pod that looks for it does not start"
+                _lost(this, job, f"its pod gave no result, and the volume could not be asked: {why}", is_last_chance)
+            elif isinstance(other, attempts.Missing):
+                create_reader(this, job)
+
+
+def _lost(this: Round, job: PlannedJob, words: str, is_last_chance: bool) -> None:
+    fail(this, job, attempts.Failed("Infra", Reason.RESULTS_LOST, words), may_try_again=not is_last_chance)
+
+
+def _check(this: Round, job: PlannedJob, current: JobStatus) -> None:
+    """What has become of the pod that looks whether a cached result can be used."""
+    name, found = str(current.helper_job), candidate(this, job)
+    state = _look(this, job, current, name)
+    refusal = this.snapshot.refusals.get(name)
+    is_hit = isinstance(state, attempts.Succeeded) and found is not None
+    if is_hit and found is not None:
+        commit_cached(this, job, found)
+    elif (
+        isinstance(state, attempts.Succeeded | attempts.Failed)
+        or found is None
+        or refusal is not None
+        or _has_waited(this, job, current)
+    ):  # no hit, or nobody can tell: then it runs
+        if this.may_start:
+            name_attempt(this, job)
+            create(this, job)
+        else:
+            this.held = True
+    elif isinstance(state, attempts.Missing):
+        create_check(this, job, found)
+
+
+def _has_waited(this: Round, job: PlannedJob, current: JobStatus) -> bool:
+    """Whether a pod that only looks at the volume has had its time."""
+    left = job.limits.pending - since(current.waiting_since, this.now)
+    if left > 0:
+        this.requeue.append(left + 1)
+    return left <= 0
 
 
 def _create_again(this: Round, job: PlannedJob, current: JobStatus) -> None:
     refusal = this.snapshot.refusals.get(str(current.job_name))
     if refusal is not None and refusal.final:
-        _give_up(this, job, refusal.reason, refusal.message)
+        give_up(this, job, refusal.reason, refusal.message)
         return
     if not this.may_start:
         this.held = True
@@ -147,7 +151,7 @@ def _create_again(this: Round, job: PlannedJob, current: JobStatus) -> None:
     if refusal is not None:
         _wait(this, job, current, Waiting(refusal.reason, refusal.message))
     if this.jobs[job.id].state == "Pending":
-        _create(this, job)
+        create(this, job)
 
 
 def _wait(this: Round, job: PlannedJob, current: JobStatus, waiting: Waiting) -> None:
@@ -155,8 +159,7 @@ def _wait(this: Round, job: PlannedJob, current: JobStatus, waiting: Waiting) ->
     waited = since(current.waiting_since, this.now)
     if waited > job.limits.pending:
         words = f"waited {int(waited)} s for its pod to start, longer than timeouts.pending; {words}"
-        this.actions.append(DeleteJob(str(current.job_name)))
-        _give_up(this, job, Reason.PENDING_TIMEOUT, words)
+        give_up(this, job, Reason.PENDING_TIMEOUT, words)
         return
     this.requeue.append(job.limits.pending - waited + 1)
     if waited < SETTLE:
@@ -166,7 +169,7 @@ def _wait(this: Round, job: PlannedJob, current: JobStatus, waiting: Waiting) ->
         this.requeue.append(PATIENCE - waited)
     elif waiting.needs_help:
         this.events.append(Event("Warning", waiting.reason, f"{job.id} ({job.meta_name}) waits: {words}"))
-    this.update(job.id, state="Pending", reason=waiting.reason, message=words[:_MESSAGE_LENGTH])
+    this.update(job.id, state="Pending", reason=waiting.reason, message=words[:MESSAGE_LENGTH])
 
 
 def _run(this: Round, job: PlannedJob, current: JobStatus, running: attempts.Running) -> None:
@@ -182,58 +185,3 @@ def _run(this: Round, job: PlannedJob, current: JobStatus, running: attempts.Run
         reason=Reason.RUNNING,
         message="its container has ended; its result is awaited" if running.is_over else None,
     )
-
-
-def _commit(this: Round, job: PlannedJob, result: Message) -> None:
-    """The result goes into the status before anything else is done; from then on its Job does not matter."""
-    this.update(
-        job.id,
-        state="Succeeded",
-        start_time=result.started_at,
-        completion_time=result.finished_at,
-        waiting_since=None,
-        reason=Reason.RECOVERED if result.recovered else Reason.COMPLETED,
-        message=plain_text(result.message, _MESSAGE_LENGTH) or None,
-        outputs=dict(result.outputs),
-        metrics=metrics.kept(result.metrics, this.jobs),
-        result=ResultRef(
-            path=result.path, sha256=result.sha256, bytes=result.bytes, cache_key=result.cache_key or None
-        ),
-    )
-    this.urgent = True
-
-
-def _fail(this: Round, job: PlannedJob, current: JobStatus, failure: attempts.Failed) -> None:
-    failures = counted(current.failures or Failures(), failure.error)
-    this.update(job.id, failures=failures)
-    if job.config.results_lost == "Fail" and failure.reason == Reason.RESULTS_LOST:
-        _give_up(this, job, failure.reason, failure.message)
-    elif may_retry(failures, failure.error, job.budgets):
-        seconds = delay(this.snapshot.uid, job.id, current.attempts, failures, job.budgets)
-        at = stamp(this.now + timedelta(seconds=seconds))
-        words = f"attempt {current.attempts} failed ({failure.reason}): {failure.message}"
-        this.update(
-            job.id,
-            state="Pending",
-            reason=Reason.BACKOFF,
-            message=f"next attempt at {at}; {words}"[:_MESSAGE_LENGTH],
-            waiting_since=None,
-            retry_at=at,
-        )
-        this.events.append(Event("Warning", failure.reason, f"{job.id} ({job.meta_name}): {words}"))
-        this.requeue.append(seconds)
-        this.urgent = True
-    else:
-        _give_up(this, job, failure.reason, failure.message)
-
-
-def _give_up(this: Round, job: PlannedJob, reason: Reason, words: str) -> None:
-    this.update(
-        job.id,
-        state="Failed",
-        reason=reason,
-        message=words[:_MESSAGE_LENGTH],
-        waiting_since=None,
-        completion_time=stamp(this.now),
-    )
-    this.urgent = True

@@ -37,6 +37,8 @@ class Failed:
     error: ErrorClass
     reason: Reason
     message: str
+    lost: str | None = None
+    """The job whose result it could not read."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def _told(result: Message, pod: PodFact) -> Failed:
     # The runtime's own exceptions are named like the reason, which is said already.
     said = error.type in ("", error.class_, f"{error.class_}Error", REASON_OF[class_]) or error.type in error.message
     words = error.message if said else f"{error.type}: {error.message}"
-    return Failed(class_, REASON_OF[class_], words)
+    return Failed(class_, REASON_OF[class_], words, error.job)
 
 
 def _who_ended(pod: PodFact) -> ErrorClass:

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sandbox_api.experiment import ExperimentSpec
-from sandbox_api.status import MAX_COMPARISON, ComparisonRow, JobStatus
+from sandbox_api.status import DONE_STATES, MAX_COMPARISON, ComparisonRow, JobStatus
 
-from .compile import PlannedJob
+from .job import PlannedJob
 
 FIGURES = ("count", "mean", "std", "min", "25%", "50%", "75%", "max")
 """The order in which people read a statistic's figures."""
@@ -21,12 +21,12 @@ def pairs(spec: ExperimentSpec, jobs: tuple[PlannedJob, ...]) -> list[tuple[Plan
             job.meta_name: job for job in reversed(jobs)
         }  # the first of a shared name: the probe, not its refine job
         return [(by_name[pair.before], by_name[pair.after]) for pair in spec.comparison]
-    before: dict[tuple[str, str | None], PlannedJob] = {}
-    after: dict[tuple[str, str | None], PlannedJob] = {}
+    before: dict[tuple[object, ...], PlannedJob] = {}
+    after: dict[tuple[object, ...], PlannedJob] = {}
     for job in jobs:
-        side = before if job.stage == "probe" else after if job.stage == "evaluation" else None
+        side = before if job.stage == "probe" else after if job.is_last_stage else None
         if side is not None:
-            side[job.hook.name, job.config.type] = job
+            side[job.pipeline, job.pipeline_item, job.hook.name, job.config.type] = job
     return [(job, after[key]) for key, job in before.items() if key in after]
 
 
@@ -36,7 +36,7 @@ def compare(
     """Rows for each figure that both jobs of a pair have: totals first, then one statistic after another."""
     rows: list[ComparisonRow] = []
     for before, after in pairs(spec, jobs):
-        first, second = figures(committed[before.id]), figures(committed[after.id])
+        first, second = (figures(committed[job.id]) for job in (before, after))
         names = sorted((name for name in first if name in second), key=_reading_order)
         rows += [
             ComparisonRow(
@@ -59,5 +59,7 @@ def _reading_order(name: str) -> tuple[bool, str, int, str]:
 
 
 def figures(job: JobStatus) -> dict[str, float]:
-    """A job's metrics by their names without the metaName."""
+    """A committed job's metrics by their names without the metaName."""
+    if job.state not in DONE_STATES:
+        return {}
     return {name.removeprefix(f"{job.meta_name}."): value for name, value in (job.metrics or {}).items()}

@@ -17,7 +17,7 @@ from sandbox_api.experiment import JobConfig
 from sandbox_api.hooks import Hook
 from sandbox_api.paths import data_sets_in, paths_in
 
-from .references import Reference, did_you_mean, normal_path
+from .references import did_you_mean, normal_path
 
 ROOTS = ("djConfigs", "extraConfigs")
 _LATER = None
@@ -76,7 +76,7 @@ def value_at(config: JobConfig, configs: Mapping[str, Any], target: str) -> Any:
 
 
 def check_configs(
-    config: JobConfig, hook: Hook, where: str, inputs: Mapping[str, Reference], volumes: tuple[str, ...]
+    config: JobConfig, hook: Hook, where: str, inputs: Set[str], volumes: tuple[str, ...]
 ) -> Iterator[str]:
     """A sentence for each mistake in a job's configurations."""
     configs = effective(config)

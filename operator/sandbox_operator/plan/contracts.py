@@ -4,41 +4,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from sandbox_api import contract as wire
-from sandbox_api.digest import sha256_of
 from sandbox_api.experiment import ExperimentSpec, Resources
 from sandbox_api.status import JobStatus
 
+from ..build.defaults import Defaults
 from ..build.job import GRACE_SECONDS, JobRequest
 from ..build.quantity import amount
-from .compile import PlannedJob
+from .cache import cache_key
+from .configs import ROOTS
 from .facts import Snapshot
+from .job import Gathered, Given, PlannedJob, Reference
 
-CACHE_VERSION = 1
 BASE_SEED = 42
+HELPER_SECONDS = 600
+"""How long a pod may take that only looks at the volume."""
+HELPER_RESOURCES = Resources(requests={"cpu": "100m", "memory": "256Mi"})
 
 
-def job_request(
-    snapshot: Snapshot,
-    spec: ExperimentSpec,
-    job: PlannedJob,
-    attempt: int,
-    *,
-    image: str,
-    claim: str,
-    committed: Mapping[str, JobStatus],
-) -> JobRequest:
-    """The request for one attempt. `committed` holds the jobs whose results its inputs name, by id."""
-    inputs = {
-        target: wire.InputRef(
-            job=reference.job_id, output=reference.output, result_path=result.path, sha256=result.sha256
-        )
-        for target, reference in sorted(job.inputs.items())
-        if (result := committed[reference.job_id].result) is not None
-    }
-    configs = wire.Configs(dj=job.config.dj_configs, extra=job.config.extra_configs, local=job.config.local or {})
-    contract = wire.JobContract(
+@dataclass(frozen=True)
+class Asked:
+    """What a contract is made of, beside the job itself."""
+
+    snapshot: Snapshot
+    spec: ExperimentSpec
+    defaults: Defaults
+    claim: str
+    images: Mapping[str, str]
+    committed: Mapping[str, JobStatus]
+    """Jobs whose results inputs name, by id."""
+
+
+def job_contract(asked: Asked, job: PlannedJob, attempt: int) -> wire.JobContract:
+    """The contract of one attempt."""
+    entry = asked.committed[job.id]
+    snapshot, spec = asked.snapshot, asked.spec
+    configs = _configs(job)
+    return wire.JobContract(
         experiment=wire.ExperimentRef(
             name=snapshot.name,
             namespace=snapshot.namespace,
@@ -52,34 +57,123 @@ def job_request(
             iteration=job.iteration,
             stage=job.stage,
             index=job.index,
+            pipeline_item=job.pipeline_item,
+            item=job.item,
             hook=job.hook.name,
             type=job.config.type,
             meta_name=job.meta_name,
         ),
+        generation=entry.generation or 1,
         attempt=attempt,
-        cache_key=sha256_of(
-            [CACHE_VERSION, job.hook.name, job.config.type, image, configs.model_dump(mode="json"),
-             {target: [reference.output, reference.sha256] for target, reference in inputs.items()}]
-        ),
+        cache_key=key_of(asked, job),
         configs=configs,
-        inputs=inputs,
+        inputs=_inputs(job, asked.committed),
         outputs=list(job.outputs),
+        needs=list(job.needs),
+        publish_under=_publish_under(spec, job),
         limits=_limits(job.resources),
         seed=BASE_SEED,
         keep_attempts=spec.keep_attempts,
-        active_seconds_left=job.limits.active,
+        active_seconds_left=max(1, job.limits.active - (entry.active_seconds or 0)),
+    )
+
+
+def key_of(asked: Asked, job: PlannedJob) -> str:
+    """The cache key of a job whose inputs are committed."""
+    return cache_key(
+        job, _configs(job), asked.images[job.hook.image], asked.defaults.image_pull_policy, BASE_SEED,
+        asked.spec.inputs, asked.committed,
     )  # fmt: skip
+
+
+def job_request(asked: Asked, job: PlannedJob, attempt: int, *, pinned: bool = False) -> JobRequest:
+    """The request for one attempt's Job."""
+    contract = job_contract(asked, job, attempt)
     return JobRequest(
         contract=contract,
-        image=image,
-        claim=claim,
-        inputs=tuple(spec.inputs),
+        image=asked.images[job.hook.image],
+        claim=asked.claim,
+        command=job.hook.command or wire.RUN_COMMAND,
+        inputs=tuple(asked.spec.inputs),
         profile=job.profile,
         resources=job.resources,
         secrets=tuple(job.config.secrets or ()),
-        run_as=spec.run_as_user,
-        deadline=job.limits.pending + job.limits.active + GRACE_SECONDS,
+        run_as=asked.spec.run_as_user,
+        deadline=job.limits.pending + (contract.active_seconds_left or 0) + GRACE_SECONDS,
+        pinned=pinned,
     )
+
+
+def helper_request(
+    asked: Asked,
+    job: PlannedJob,
+    attempt: int,
+    task: Literal["read", "check"],
+    *,
+    pinned: bool = False,
+    candidate: wire.Candidate | None = None,
+) -> JobRequest:
+    """The request for a pod that runs no hook and needs no GPU: it looks at the volume and tells what is there."""
+    contract = job_contract(asked, job, attempt).model_copy(update={"task": task, "candidate": candidate})
+    profile = job.profile
+    image = asked.images[job.hook.image] if not job.hook.command else asked.images["data"]
+    return JobRequest(
+        contract=contract,
+        image=image,
+        claim=asked.claim,
+        inputs=tuple(asked.spec.inputs),
+        profile=profile.model_copy(
+            update=dict.fromkeys(("resources", "node_selector", "affinity", "runtime_class_name", "env", "patch"))
+        ),
+        resources=HELPER_RESOURCES,
+        run_as=asked.spec.run_as_user,
+        deadline=job.limits.pending + HELPER_SECONDS,
+        pinned=pinned,
+    )
+
+
+def _configs(job: PlannedJob) -> wire.Configs:
+    """The configurations as written, with the items of literal lists in their places."""
+    given: dict[str, Any] = {"djConfigs": job.config.dj_configs, "extraConfigs": job.config.extra_configs}
+    local = dict(job.config.local or {})
+    for target, source in job.inputs.items():
+        if isinstance(source, Given):
+            if target in ROOTS:
+                given[target] = source.value
+                local = {key: value for key, value in local.items() if key.split(".")[0] != target}
+            else:
+                local[target] = source.value
+    extra = given["extraConfigs"]
+    if job.hook.defaults and (extra is None or isinstance(extra, Mapping)):
+        extra = {**job.hook.defaults, **(extra or {})}
+    return wire.Configs(dj=given["djConfigs"], extra=extra, local=local)
+
+
+def _inputs(job: PlannedJob, committed: Mapping[str, JobStatus]) -> dict[str, wire.InputRef | list[wire.InputRef]]:
+    inputs: dict[str, wire.InputRef | list[wire.InputRef]] = {}
+    for target, source in sorted(job.inputs.items()):
+        if isinstance(source, Gathered):
+            inputs[target] = [_input(reference, committed) for reference in source.references]
+        elif isinstance(source, Reference):
+            inputs[target] = _input(source, committed)
+    return inputs
+
+
+def _input(reference: Reference, committed: Mapping[str, JobStatus]) -> wire.InputRef:
+    result = committed[reference.job_id].result
+    assert result is not None, f"{reference.job_id} has no result yet"
+    return wire.InputRef(
+        job=reference.job_id,
+        output=reference.output,
+        result_path=result.path,
+        sha256=result.sha256,
+        element=reference.element,
+    )
+
+
+def _publish_under(spec: ExperimentSpec, job: PlannedJob) -> str:
+    iteration = f"iter_{job.iteration}" if spec.max_iter_num != 1 else ""
+    return "/".join(filter(None, (iteration, job.publish_under)))
 
 
 def _limits(resources: Resources | None) -> wire.Limits:

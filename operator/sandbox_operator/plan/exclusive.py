@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sandbox_api.experiment import ExperimentSpec, JobLists
+from sandbox_api.experiment import ExperimentSpec, JobLists, Pipeline
 
 
 def exclusive_problems(spec: ExperimentSpec) -> Iterator[str]:
@@ -25,3 +25,21 @@ def exclusive_problems(spec: ExperimentSpec) -> Iterator[str]:
     lists = [field.alias for name, field in JobLists.model_fields.items() if getattr(spec, name) is not None]
     if spec.pipelines and lists:
         yield f"spec.pipelines: give either the four job lists or pipelines, not both; there is {lists[0]}"
+    taken: set[str] = set()
+    for number, pipeline in enumerate(spec.pipelines or ()):
+        where = f"spec.pipelines[{number}]"
+        if pipeline.name in taken or pipeline.name == "item":
+            words = "is the name of the forEach's element" if pipeline.name == "item" else "is already another pipeline"
+            yield f"{where}.name: {pipeline.name!r} {words}; take another"
+        taken.add(pipeline.name)
+        yield from _stage_problems(pipeline, where)
+
+
+def _stage_problems(pipeline: Pipeline, where: str) -> Iterator[str]:
+    lists = [field.alias for name, field in JobLists.model_fields.items() if getattr(pipeline, name) is not None]
+    if pipeline.stages is not None and lists:
+        yield f"{where}.stages: give either the four job lists or stages, not both; there is {lists[0]}"
+    names = [stage.name for stage in pipeline.stages or ()]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            yield f"{where}.stages[{number}].name: {name!r} is already the name of another stage"

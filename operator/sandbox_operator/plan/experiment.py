@@ -1,36 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole decision about one experiment: from what is known now to the next step. Total, pure, deterministic.
 
-The policies it calls stand in files of their own; this one holds their order and what is said of the whole.
+The policies it calls stand in files of their own; this one holds their order. What is said of the whole is in
+`summary.py`, what still happens after the end in `afterwards.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from sandbox_api.contract import experiment_folder
 from sandbox_api.experiment import ExperimentSpec
-from sandbox_api.status import (
-    DONE_STATES,
-    FINISHED_STATES,
-    ExperimentStatus,
-    JobStatus,
-    Reason,
-    Resolved,
-    WorkspaceStatus,
-)
+from sandbox_api.status import FINISHED_STATES, EarlierResult, JobStatus, Reason
 
 from ..build.defaults import Defaults
-from .actions import Action, DeleteFinishedJobs, DeleteJob, Event, Plan
-from .advance import advance, skip
+from .actions import Event, Plan
+from .advance import advance
+from .afterwards import after_the_end, invalid, orphans
 from .claim import ClaimDecision, decide_claim
-from .clock import moment, since, stamp
-from .comparison import compare
-from .compile import Compiled, PlannedJob
-from .conditions import Headline, conditions_of
+from .compile import Compiled
 from .facts import Snapshot
+from .iterations import archived, in_iteration, jobs_of_iteration, wants_another
+from .job import PlannedJob
+from .rerun import begun_again, is_live, to_run_again
 from .round import Round
+from .settle import give_up, interrupt, skip
+from .spread import spread
+from .start import may_run, missing_input
+from .summary import conclude
+
+PASSES = 3
+"""Looks at all jobs in one round: a job that is made again stands before the one that noticed, and an iteration may be
+followed by the next."""
 
 
 def plan_experiment(snapshot: Snapshot, compiled: Compiled, defaults: Defaults, now: datetime) -> Plan:
@@ -38,203 +39,219 @@ def plan_experiment(snapshot: Snapshot, compiled: Compiled, defaults: Defaults, 
     # 1. Gone, or over: only tidying is left.
     if snapshot.deleting:
         return Plan(snapshot.status)
-    if snapshot.status.completion_time is not None:
-        return _after_the_end(snapshot, compiled, defaults, now)
+    rerun = _is_to_run_again(snapshot, compiled) and not compiled.problems
+    if snapshot.status.completion_time is not None and not rerun:
+        return after_the_end(snapshot, compiled, defaults, now)
 
     # 2. A spec that can't be run starts nothing, and says everything that is wrong with it.
-    problems = (*compiled.problems, *_image_problems(snapshot, compiled, defaults))
+    images = _images(snapshot, compiled, defaults, renew=rerun)
+    problems = (*compiled.problems, *_image_problems(compiled, images))
     if compiled.spec is None or problems:
-        return _invalid(snapshot, problems, now)
+        return invalid(snapshot, problems, now)
 
     # 3. The volume.
     claim = decide_claim(compiled.spec.workspace, snapshot, defaults)
 
-    # 4. Results, failures and the next attempt, in the order of the lists.
+    # 4. Results, failures and the next attempts, job by job; perhaps the next iteration.
+    this = _begin(snapshot, compiled.spec, compiled, defaults, images, claim, now)
+    if rerun:
+        _run_again(this)
+    iteration = snapshot.status.iteration or 1
+    for _ in range(PASSES):
+        _look_at_jobs(this)
+        if _is_done(this) and _wants_another(this, compiled, iteration):
+            iteration += 1
+            _next_iteration(this, compiled, iteration)
+        elif not this.again:
+            break
+        this.again = False
+    else:
+        this.requeue.append(0.0)  # cached results can go on for ever: one round at a time
+
+    # 5. Pods that work for nobody.
+    this.actions += orphans(snapshot, this.jobs.values())
+
+    # 6. What is to be said of it all, in one status.
+    return conclude(this, compiled, claim, iteration)
+
+
+def _begin(
+    snapshot: Snapshot,
+    spec: ExperimentSpec,
+    compiled: Compiled,
+    defaults: Defaults,
+    images: Mapping[str, str],
+    claim: ClaimDecision,
+    now: datetime,
+) -> Round:
     this = Round(
         snapshot=snapshot,
-        spec=compiled.spec,
+        spec=spec,
         defaults=defaults,
-        images=_images(snapshot, compiled.spec, defaults),
+        images=images,
         claim=claim.name,
-        may_start=claim.ready and not compiled.spec.suspend,
-        node_may_be_lost=claim.access_mode == "ReadWriteMany",
+        access_mode=claim.access_mode,
+        may_start=claim.ready and not spec.suspend,
         now=now,
-        jobs=_jobs_so_far(snapshot.status, compiled.jobs),
+        planned={},
+        jobs={entry.id: entry for entry in snapshot.status.jobs},
+        history=list(snapshot.status.history or ()),
         actions=[claim.action] if claim.action else [],
     )
-    failed: JobStatus | None = None
-    for job in compiled.jobs:
-        if failed is not None:
-            skip(this, job, failed)
-            continue
-        if this.jobs[job.id].state not in FINISHED_STATES:
-            advance(this, job)
-        state = this.jobs[job.id].state
-        if state == "Failed":
-            failed = this.jobs[job.id]
-        elif state not in DONE_STATES:
-            break
-
-    # 5. What is to be said of it all, in one status.
-    return _conclude(this, compiled, claim)
+    _take_jobs(this, compiled, snapshot.status.iteration or 1)
+    return this
 
 
-def _jobs_so_far(status: ExperimentStatus, jobs: tuple[PlannedJob, ...]) -> dict[str, JobStatus]:
-    known = {entry.id: entry for entry in status.jobs}
+def _take_jobs(this: Round, compiled: Compiled, iteration: int) -> None:
+    """The jobs of an iteration as far as they are known, each with its status so far."""
+    jobs = jobs_of_iteration(compiled.jobs, compiled.updates, iteration)
+    this.earlier = _committed_before(this.history, compiled.jobs, iteration)
+    this.planned = {job.id: job for job in spread(jobs, this.jobs)}
+    entries = {job.id: _entry(this, job) for job in this.planned.values()}
+    left = [entry for entry in this.jobs.values() if entry.id not in entries and entry.attempts]
+    for entry in left:  # their attempt numbers must never start again
+        entries[entry.id] = entry if entry.reason == Reason.REMOVED else _removed(this, entry)
+    this.jobs = entries
+
+
+def _entry(this: Round, job: PlannedJob) -> JobStatus:
+    entry = this.jobs.get(job.id)
+    if entry is None:
+        return JobStatus(id=job.id, hook=job.hook.name, meta_name=job.meta_name)
+    if entry.reason == Reason.REMOVED:
+        return begun_again(entry, this.now, Reason.RERUN, "stands in the spec again", new_budgets=True)
+    if (entry.hook, entry.meta_name) != (job.hook.name, job.meta_name):
+        return entry.model_copy(update={"hook": job.hook.name, "meta_name": job.meta_name})
+    return entry
+
+
+def _removed(this: Round, entry: JobStatus) -> JobStatus:
+    if entry.result is not None:
+        this.history = archived(this.history, [entry])
+    words = "it no longer stands in the spec, or its item is no longer in the list"
+    update = {"state": "Skipped", "reason": Reason.REMOVED, "message": words, "retry_at": None, "helper_job": None,
+              "outputs": None, "metrics": None, "result": None, "cache_key": None, "waiting_since": None}  # fmt: skip
+    return entry.model_copy(update=update)
+
+
+def _committed_before(
+    history: list[EarlierResult], jobs: tuple[PlannedJob, ...], iteration: int
+) -> dict[str, JobStatus]:
+    """The results of the iteration before, as jobs that are done."""
+    if iteration == 1:
+        return {}
+    wanted = {in_iteration(job.id, iteration - 1): job for job in jobs}
     return {
-        job.id: known.get(job.id) or JobStatus(id=job.id, hook=job.hook.name, meta_name=job.meta_name) for job in jobs
+        result.id: JobStatus(
+            id=result.id,
+            hook=wanted[result.id].hook.name,
+            meta_name=wanted[result.id].meta_name,
+            state="Succeeded",
+            outputs=result.outputs,
+            metrics=result.metrics,
+            result=result.result,
+        )
+        for result in history
+        if result.id in wanted
     }
 
 
-def _images(snapshot: Snapshot, spec: ExperimentSpec, defaults: Defaults) -> dict[str, str]:
-    """Images by name. What a name meant when the experiment started it means to its end, whatever is upgraded."""
-    resolved = snapshot.status.resolved.images if snapshot.status.resolved else {}
-    return {**defaults.images, **spec.images, **resolved}
+def _look_at_jobs(this: Round) -> None:
+    """Every job that has not ended, in written order; what ends the experiment ends the others as well."""
+    for job in list(this.planned.values()):
+        entry = this.jobs[job.id]
+        if entry.state in FINISHED_STATES:
+            continue
+        if is_live(entry):
+            advance(this, job, is_last_chance=_is_over_for(this, job))
+            if is_live(this.jobs[job.id]):
+                _end_at_once(this, job)
+        elif job.problem is not None:
+            give_up(this, job, Reason.CONFIG_ERROR, job.problem)
+        elif _is_over_for(this, job):
+            _skip_the_rest(this, job)
+        elif (missing := missing_input(this, job)) is not None:
+            words = f"{missing.id} ({missing.meta_name}), whose result it reads, has none"
+            skip(this, job, Reason.INPUT_UNAVAILABLE, words)
+        elif not job.is_spread:
+            this.update(job.id, reason=Reason.WAITING_FOR_ITEMS, message="its list of items is not made yet")
+        elif may_run(this, job):
+            advance(this, job)
+    for job in this.planned.values():  # what had not begun and stands before the job that ended it all
+        if this.jobs[job.id].state == "Pending" and _is_over_for(this, job):
+            _skip_the_rest(this, job)
 
 
-def _image_problems(snapshot: Snapshot, compiled: Compiled, defaults: Defaults) -> Iterator[str]:
-    if compiled.spec is None:
-        return
-    images = _images(snapshot, compiled.spec, defaults)
+def _is_over_for(this: Round, job: PlannedJob) -> bool:
+    """Whether a job is not to begin any more: another one has failed, or a person stops the experiment."""
+    if this.failed() is not None or this.spec.stop == "Now":
+        return True
+    return this.spec.stop == "AfterEvaluation" and not job.is_last_stage
+
+
+def _skip_the_rest(this: Round, job: PlannedJob) -> None:
+    failed = this.failed()
+    if failed is not None:
+        skip(this, job, Reason.EARLIER_JOB_FAILED, f"{failed.id} ({failed.meta_name}) failed")
+    else:
+        skip(this, job, Reason.STOPPED, f"spec.stop: {this.spec.stop}")
+
+
+def _end_at_once(this: Round, job: PlannedJob) -> None:
+    """A running attempt that must not go on; its Job is deleted with those that work for nobody."""
+    spec = this.spec
+    if spec.stop == "Now":
+        skip(this, job, Reason.STOPPED, "ended by spec.stop: Now")
+    elif spec.suspend and spec.suspend_policy == "Now":
+        interrupt(this, job, Reason.SUSPENDED, "ended by spec.suspendPolicy: Now; goes on when spec.suspend is false")
+        this.held = True
+
+
+def _is_done(this: Round) -> bool:
+    return all(this.jobs[job.id].state in FINISHED_STATES for job in this.planned.values())
+
+
+def _wants_another(this: Round, compiled: Compiled, iteration: int) -> bool:
+    if this.failed() is not None or this.spec.stop is not None:
+        return False
+    return wants_another(this.spec, compiled.targets, this.jobs, iteration)
+
+
+def _next_iteration(this: Round, compiled: Compiled, iteration: int) -> None:
+    this.history = archived(this.history, list(this.jobs.values()))
+    this.jobs = {}
+    this.active = None
+    this.urgent = True
+    _take_jobs(this, compiled, iteration)
+
+
+def _is_to_run_again(snapshot: Snapshot, compiled: Compiled) -> bool:
+    """Whether there is a rerun token that was not seen yet. The first one that a new experiment has means nothing."""
+    if compiled.spec is None or compiled.spec.rerun is None or snapshot.status.start_time is None:
+        return False
+    return compiled.spec.rerun.token != snapshot.status.rerun_token
+
+
+def _run_again(this: Round) -> None:
+    jobs = list(this.planned.values())
+    words = f"spec.rerun.token: {this.spec.rerun.token if this.spec.rerun else ''}"
+    for job_id in to_run_again(this.spec, jobs, this.jobs):
+        entry = this.jobs[job_id]
+        if entry.attempts or entry.state != "Pending":
+            this.jobs[job_id] = begun_again(entry, this.now, Reason.RERUN, words, new_budgets=True)
+    this.urgent = True
+    this.events.append(Event("Normal", Reason.RERUN, words))
+
+
+def _images(snapshot: Snapshot, compiled: Compiled, defaults: Defaults, *, renew: bool) -> dict[str, str]:
+    """Images by name. What a name meant when the experiment started it means to its end, whatever is upgraded; a rerun
+    asks anew."""
+    spec = compiled.spec
+    own = {job.hook.image: job.hook.image_reference for job in compiled.jobs if job.hook.image_reference}
+    resolved = snapshot.status.resolved.images if snapshot.status.resolved and not renew else {}
+    return {**defaults.images, **own, **(spec.images if spec else {}), **resolved}
+
+
+def _image_problems(compiled: Compiled, images: Mapping[str, str]) -> Iterator[str]:
     for name in sorted({job.hook.image for job in compiled.jobs} - set(images)):
         yield f"spec.images.{name}: the operator has no such image; set it here, or images.{name} in the chart's values"
-
-
-def _conclude(this: Round, compiled: Compiled, claim: ClaimDecision) -> Plan:
-    snapshot, old = this.snapshot, this.snapshot.status
-    jobs = [this.jobs[job.id] for job in compiled.jobs]
-    started = old.start_time or (stamp(this.now) if any(job.attempts for job in jobs) else None)
-    finished = all(job.state in FINISHED_STATES for job in jobs)
-    headline = _headline(this, jobs, claim, finished)
-    current = next((job for job in jobs if job.state not in FINISHED_STATES), None) or next(
-        (job for job in jobs if job.state == "Failed"), jobs[-1]
-    )
-    if finished:
-        this.events.append(_closing_event(headline))
-    elif not claim.ready and claim.reason != Reason.CLAIM_TERMINATING:
-        this.events.append(Event("Warning", claim.reason, claim.message))
-    used = {job.hook.image for job in compiled.jobs}
-    status = ExperimentStatus(
-        observed_generation=snapshot.generation,
-        outcome=headline.outcome,
-        stage=current.id.split("/")[2],
-        progress=f"{sum(job.state in DONE_STATES for job in jobs)}/{len(jobs)}",
-        hook=current.hook,
-        retries=sum(max(0, job.attempts - 1) for job in jobs),
-        start_time=started,
-        completion_time=stamp(this.now) if finished else None,
-        conditions=conditions_of(old.conditions, headline, claim, snapshot.generation, this.now),
-        workspace=WorkspaceStatus(
-            claim_name=claim.name,
-            path=experiment_folder(snapshot.name, snapshot.uid),
-            access_mode=claim.access_mode or (old.workspace.access_mode if old.workspace else None),
-            placement="one job runs at a time, so nothing is pinned: the volume follows the pod",
-        ),
-        resolved=Resolved(
-            images={name: this.images[name] for name in sorted(used)},
-            hooks={job.hook.name: job.hook.image for job in compiled.jobs},
-        )
-        if started
-        else None,
-        iteration=1,
-        jobs=jobs,
-        comparison=compare(this.spec, compiled.jobs, this.jobs),
-    )
-    events = [*_warning_events(snapshot, compiled), *this.events]
-    urgent = this.urgent or old.observed_generation != snapshot.generation
-    return Plan(status, tuple(this.actions), tuple(events), min(this.requeue, default=None), urgent)
-
-
-def _headline(this: Round, jobs: list[JobStatus], claim: ClaimDecision, finished: bool) -> Headline:
-    failed = next((job for job in jobs if job.state == "Failed"), None)
-    if failed is not None:
-        skipped = sum(job.state == "Skipped" for job in jobs)
-        after = f"; {skipped} later {'job' if skipped == 1 else 'jobs'} skipped" if skipped else ""
-        words = f"{failed.id} ({failed.hook}, {failed.meta_name}) failed: {failed.message}{after}"
-        return Headline("Failed", failed.reason or Reason.FAILED, words)
-    if finished:
-        began = this.snapshot.status.start_time
-        took = f" in {int(since(began, this.now))} s" if began else ""
-        return Headline("Succeeded", Reason.SUCCEEDED, f"{len(jobs)} {'job' if len(jobs) == 1 else 'jobs'} done{took}")
-    current = next(job for job in jobs if job.state not in FINISHED_STATES)
-    begun = any(job.attempts for job in jobs)
-    if this.spec.suspend and this.held:
-        words = "no further job is started until spec.suspend is false"
-        return Headline("Running" if begun else "Pending", Reason.SUSPENDED, words, suspended=True)
-    if not claim.ready:
-        stalled = claim.reason != Reason.CLAIM_TERMINATING
-        return Headline("Running" if begun else "Pending", claim.reason, claim.message, stalled=stalled)
-    name = f"{current.id} ({current.hook}, {current.meta_name})"
-    if current.state == "Running":
-        return Headline("Running", Reason.RUNNING, f"{name} is running")
-    reason = current.reason or Reason.PENDING
-    return Headline("Running", reason, f"{name} waits: {current.message or 'its Job is being created'}")
-
-
-def _closing_event(headline: Headline) -> Event:
-    return Event("Normal" if headline.outcome == "Succeeded" else "Warning", headline.reason, headline.message)
-
-
-def _warning_events(snapshot: Snapshot, compiled: Compiled) -> Iterator[Event]:
-    """What is odd about a spec, once: when its generation is seen first."""
-    if snapshot.status.observed_generation != snapshot.generation:
-        for words in compiled.warnings:
-            yield Event("Warning", "SpecWarning", words)
-
-
-def _invalid(snapshot: Snapshot, problems: tuple[str, ...], now: datetime) -> Plan:
-    """Tell all problems. A running hook is left alone: its result is committed once the spec can be read again."""
-    old = snapshot.status
-    count = f"{len(problems)} problems: " if len(problems) > 1 else ""
-    words = count + "; ".join(f"({n}) {text}" for n, text in enumerate(problems, 1)) if count else problems[0]
-    headline = Headline(old.outcome or "Pending", Reason.INVALID_SPEC, words, stalled=True)
-    status = old.model_copy(
-        update={
-            "observed_generation": snapshot.generation,
-            "outcome": headline.outcome,
-            "conditions": conditions_of(old.conditions, headline, None, snapshot.generation, now),
-        }
-    )
-    told = any(c.type == "Stalled" and c.message == status.conditions[0].message for c in old.conditions)
-    events = () if told else (Event("Warning", Reason.INVALID_SPEC, words[:1000]),)
-    return Plan(status, events=events, urgent=True)
-
-
-def _after_the_end(snapshot: Snapshot, compiled: Compiled, defaults: Defaults, now: datetime) -> Plan:
-    """A finished experiment: its results stay; retention may change, and its Jobs go when their time is over."""
-    status = snapshot.status
-    # A Job that was given up before its pod began is deleted after the status says so: the operator may stop between.
-    given_up = {job.job_name for job in status.jobs if job.reason == Reason.PENDING_TIMEOUT}
-    actions: list[Action] = [DeleteJob(job.name) for job in snapshot.jobs if job.name in given_up and not job.deleting]
-    if compiled.spec is None:
-        return Plan(status, tuple(actions))
-    requeue: float | None = None
-    claim = decide_claim(compiled.spec.workspace, snapshot, defaults)
-    if claim.action is not None and snapshot.claims.get(claim.name) is not None:
-        actions.append(claim.action)  # a change of retention; a claim that has gone is not made again
-    ttl = compiled.spec.ttl_seconds_after_finished
-    if ttl is not None and snapshot.jobs and status.completion_time is not None:
-        left = ttl - (now - moment(status.completion_time)).total_seconds()
-        if left <= 0:
-            actions.append(DeleteFinishedJobs())
-        else:
-            requeue = left
-    if status.observed_generation != snapshot.generation:
-        return _new_generation(snapshot, compiled, tuple(actions), requeue, now)
-    return Plan(status, tuple(actions), requeue_after=requeue)
-
-
-def _new_generation(
-    snapshot: Snapshot, compiled: Compiled, actions: tuple[Action, ...], requeue: float | None, now: datetime
-) -> Plan:
-    """A finished experiment whose spec changed: what can't be done is said, what is done stays."""
-    told = [c for c in snapshot.status.conditions if not (c.type == "Stalled" and c.reason == Reason.INVALID_SPEC)]
-    events: tuple[Event, ...] = ()
-    if compiled.problems:
-        words = "; ".join(compiled.problems)
-        events = (Event("Warning", Reason.INVALID_SPEC, words[:1000]),)
-        headline = Headline("Running", Reason.INVALID_SPEC, words, stalled=True)
-        told = [c for c in told if c.type != "Stalled"]
-        told += [c for c in conditions_of(told, headline, None, snapshot.generation, now) if c.type == "Stalled"]
-    status = snapshot.status.model_copy(update={"observed_generation": snapshot.generation, "conditions": told})
-    return Plan(status, actions, events, requeue, urgent=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sandbox_api.status import ExperimentStatus, Reason
+from sandbox_api.status import ExperimentStatus, JobStatus, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,14 @@ class Refusal:
     """Whether asking again is of no use."""
 
 
+@dataclass(frozen=True, slots=True)
+class CacheEntry:
+    """A committed result of some experiment on the claim."""
+
+    experiment: str
+    job: JobStatus
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """All that is known of one experiment at one moment."""
@@ -118,5 +126,11 @@ class Snapshot:
     """Claims in the namespace by name."""
     warnings: tuple[WarningFact, ...] = ()
     """Newest last."""
+    cached: Mapping[str, CacheEntry] = field(default_factory=dict)
+    """Committed results of other experiments on the claim, by cache key."""
+    running_keys: Mapping[str, str] = field(default_factory=dict)
+    """Cache keys that other experiments on the claim are working at, with the experiment's name."""
+    claim_is_shared: bool = False
+    """Whether other experiments are at work on the claim."""
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
     """By the name of the object that could not be made. Forgotten by a restart, then heard again."""

@@ -13,8 +13,8 @@ JOB_BYTES = 1_000
 """What a job's status takes without its figures."""
 
 
-def kept(metrics: Mapping[str, float], jobs: Mapping[str, JobStatus]) -> dict[str, float]:
-    """The first of `metrics` that fit beside those of all `jobs`.
+def kept(metrics: Mapping[str, float], jobs: Mapping[str, JobStatus], needs: tuple[str, ...] = ()) -> dict[str, float]:
+    """The first of `metrics` that fit beside those of all `jobs`, those that end with one of `needs` before all others.
 
     At most 32 of one job and 2 000 of all, and none that would make the status larger than 300 KB.
     """
@@ -22,7 +22,8 @@ def kept(metrics: Mapping[str, float], jobs: Mapping[str, JobStatus]) -> dict[st
     number = min(MAX_JOB_METRICS, MAX_METRICS - sum(map(len, others)))
     room = STATUS_BYTES - JOB_BYTES * len(jobs) - sum(len(canonical_json(other)) for other in others)
     chosen: dict[str, float] = {}
-    for name in list(metrics)[: max(0, number)]:
+    first = [name for name in metrics if any(name == need or name.endswith(f".{need}") for need in needs)]
+    for name in list(dict.fromkeys([*first, *metrics]))[: max(0, number)]:
         room -= len(canonical_json({name: metrics[name]}))
         if room < 0:
             break

@@ -17,15 +17,9 @@ from typing import Any
 from sandbox_api.contract import INPUTS
 from sandbox_api.hooks import HOOKS, Hook
 
+from .job import Reference
+
 _WRITTEN = {target for hook in HOOKS.values() for target in hook.writes}
-
-
-@dataclass(frozen=True)
-class Reference:
-    """An output (or a figure) of an earlier job."""
-
-    job_id: str
-    output: str
 
 
 @dataclass(frozen=True)

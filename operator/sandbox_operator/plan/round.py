@@ -9,11 +9,14 @@ from datetime import datetime
 from typing import Any
 
 from sandbox_api.experiment import ExperimentSpec
-from sandbox_api.status import JobStatus
+from sandbox_api.status import FINISHED_STATES, EarlierResult, JobStatus
 
 from ..build.defaults import Defaults
 from .actions import Action, Event
+from .contracts import Asked
 from .facts import JobFact, PodFact, Snapshot, WarningFact
+from .job import PlannedJob
+from .rerun import is_live
 
 
 @dataclass
@@ -23,18 +26,62 @@ class Round:
     defaults: Defaults
     images: Mapping[str, str]
     claim: str
+    access_mode: str | None
     may_start: bool
     """Whether a further attempt may start: the volume is there and nothing is suspended."""
-    node_may_be_lost: bool
-    """Whether a pod on a silent node may be given up: with ReadWriteMany another node can have the volume as well."""
     now: datetime
+    planned: dict[str, PlannedJob]
+    """The jobs of this iteration, in written order."""
     jobs: dict[str, JobStatus]
+    earlier: Mapping[str, JobStatus] = field(default_factory=dict)
+    """Committed jobs of the iteration before this one."""
+    history: list[EarlierResult] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     requeue: list[float] = field(default_factory=list)
     urgent: bool = False
     held: bool = False
     """Whether an attempt would start now if only it might."""
+    again: bool = False
+    """Whether a job that comes earlier in order has to be looked at once more."""
+    active: dict[str, set[int]] | None = None
+    """Items at work by the forEach that limits them; see `start.py`."""
+
+    @property
+    def asked(self) -> Asked:
+        """What contracts are made of."""
+        committed = {**self.earlier, **self.jobs}
+        return Asked(self.snapshot, self.spec, self.defaults, self.claim, self.images, committed)
+
+    @property
+    def node_may_be_lost(self) -> bool:
+        """Whether a pod on a silent node may be given up: with ReadWriteMany another node has the volume as well."""
+        return self.access_mode == "ReadWriteMany"
+
+    def failed(self) -> JobStatus | None:
+        """The first job whose failure ends the experiment."""
+        return next(
+            (
+                self.jobs[job.id]
+                for job in self.planned.values()
+                if self.jobs[job.id].state == "Failed" and job.on_failure == "Fail"
+            ),
+            None,
+        )
+
+    def is_finished(self, job_id: str) -> bool:
+        """Whether a job has ended; one of an earlier iteration has."""
+        entry = self.jobs.get(job_id)
+        return entry is None or entry.state in FINISHED_STATES
+
+    def at_work(self, but: str) -> list[PlannedJob]:
+        """The jobs, this one apart, that have a pod which may use the volume."""
+        alive = {pod.job_name for pod in self.snapshot.pods if not pod.is_over}
+        return [
+            self.planned[entry.id]
+            for entry in self.jobs.values()
+            if entry.id != but and entry.id in self.planned and (is_live(entry) or entry.job_name in alive)
+        ]
 
     def update(self, job_id: str, **changes: Any) -> None:
         """Replace fields of a job's status."""

@@ -10,33 +10,20 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
-from sandbox_api.experiment import ExperimentSpec, JobConfig, Keep, StageFailure
-from sandbox_api.hooks import HOOKS
+from sandbox_api.experiment import ExperimentSpec, JobConfig, Keep
 
 SPEC_FIELDS = {
-    "pipelines": "write the four job lists",
-    "max_iter_num": "leave it at 1",
-    "iter_targets": "leave it out",
-    "iter_targets_mode": "leave it out",
-    "iter_updater": "leave it out",
     "rank": "leave it out",
     "repeats": "leave it at 1",
     "keep": "leave it out",
-    "on_failure": "a failed job ends the experiment",
     "trial": "sweeps are not there yet",
-    "suspend_policy": "suspension waits for the running hook",
-    "stop": "delete the experiment to stop it; its claim stays",
-    "rerun": "apply the experiment under a new name, with workspace.claimName set to the same claim",
     "queue_name": "leave it out",
 }
 JOB_FIELDS = {
     "nodes": "leave it at 1",
     "shards": "leave it at 1",
-    "for_each": "write one job for each item",
-    "depends_on": "jobs run in the order of the lists",
-    "on_failure": "a failed job ends the experiment",
 }
-_HARMLESS: tuple[object, ...] = (None, [], {}, "Fail", StageFailure(), Keep())
+_HARMLESS: tuple[object, ...] = (None, [], {}, Keep())
 """Values that ask for nothing but what happens anyhow."""
 
 
@@ -52,8 +39,6 @@ def unsupported_in_spec(spec: ExperimentSpec) -> Iterator[str]:
 def unsupported_in_job(job: JobConfig, where: str) -> Iterator[str]:
     """A sentence for each field of a job that can't be done yet."""
     yield from _sentences(job, JOB_FIELDS, where)
-    if job.type is not None and job.hook in HOOKS and HOOKS[job.hook].available:
-        yield f"{where}.type: {job.hook} has no components to choose from; leave type out"
 
 
 def _sentences(model: BaseModel, table: dict[str, str], where: str) -> Iterator[str]:

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is left to do for an experiment that has ended or can't be run: tidy up, and say what is wrong with its spec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from sandbox_api.status import JobStatus, Reason
+
+from ..build.defaults import Defaults
+from .actions import Action, DeleteFinishedJobs, DeleteJob, Event, Plan
+from .claim import decide_claim
+from .clock import moment
+from .compile import Compiled
+from .conditions import Headline, conditions_of
+from .facts import Snapshot
+from .rerun import is_live
+
+
+def orphans(snapshot: Snapshot, entries: Iterable[JobStatus]) -> Iterator[DeleteJob]:
+    """Deletes for the Jobs of attempts that are over by our own decision and whose pods may still work."""
+    wanted = {name for entry in entries if is_live(entry) for name in (entry.job_name, entry.helper_job)}
+    over = {pod.job_name for pod in snapshot.pods if pod.is_over}
+    for fact in snapshot.jobs:
+        if not (fact.name in wanted or fact.complete or fact.failed or fact.deleting or fact.name in over):
+            yield DeleteJob(fact.name)
+
+
+def invalid(snapshot: Snapshot, problems: tuple[str, ...], now: datetime) -> Plan:
+    """Tell all problems. A running hook is left alone: its result is committed once the spec can be read again."""
+    old = snapshot.status
+    count = f"{len(problems)} problems: " if len(problems) > 1 else ""
+    words = count + "; ".join(f"({n}) {text}" for n, text in enumerate(problems, 1)) if count else problems[0]
+    headline = Headline(old.outcome or "Pending", Reason.INVALID_SPEC, words, stalled=True)
+    status = old.model_copy(
+        update={
+            "observed_generation": snapshot.generation,
+            "outcome": headline.outcome,
+            "conditions": conditions_of(old.conditions, headline, None, snapshot.generation, now),
+        }
+    )
+    told = any(c.type == "Stalled" and c.message == status.conditions[0].message for c in old.conditions)
+    events = () if told else (Event("Warning", Reason.INVALID_SPEC, words[:1000]),)
+    return Plan(status, events=events, urgent=True)
+
+
+def after_the_end(snapshot: Snapshot, compiled: Compiled, defaults: Defaults, now: datetime) -> Plan:
+    """A finished experiment: its results stay; retention may change, and its Jobs go when their time is over."""
+    status = snapshot.status
+    # The status says first that an attempt is over, then its Job is deleted: the operator may have stopped between.
+    actions: list[Action] = [*orphans(snapshot, status.jobs)]
+    if compiled.spec is None:
+        return Plan(status, tuple(actions))
+    requeue: float | None = None
+    claim = decide_claim(compiled.spec.workspace, snapshot, defaults)
+    if claim.action is not None and snapshot.claims.get(claim.name) is not None:
+        actions.append(claim.action)  # a change of retention; a claim that has gone is not made again
+    ttl = compiled.spec.ttl_seconds_after_finished
+    if ttl is not None and snapshot.jobs and status.completion_time is not None:
+        left = ttl - (now - moment(status.completion_time)).total_seconds()
+        if left <= 0:
+            actions.append(DeleteFinishedJobs())
+        else:
+            requeue = left
+    if status.observed_generation != snapshot.generation:
+        return _new_generation(snapshot, compiled, tuple(actions), requeue, now)
+    return Plan(status, tuple(actions), requeue_after=requeue)
+
+
+def _new_generation(
+    snapshot: Snapshot, compiled: Compiled, actions: tuple[Action, ...], requeue: float | None, now: datetime
+) -> Plan:
+    """A finished experiment whose spec changed: what can't be done is said, what is done stays."""
+    told = [c for c in snapshot.status.conditions if not (c.type == "Stalled" and c.reason == Reason.INVALID_SPEC)]
+    events: tuple[Event, ...] = ()
+    if compiled.problems:
+        words = "; ".join(compiled.problems)
+        events = (Event("Warning", Reason.INVALID_SPEC, words[:1000]),)
+        headline = Headline("Running", Reason.INVALID_SPEC, words, stalled=True)
+        told = [c for c in told if c.type != "Stalled"]
+        told += [c for c in conditions_of(told, headline, None, snapshot.generation, now) if c.type == "Stalled"]
+    status = snapshot.status.model_copy(update={"observed_generation": snapshot.generation, "conditions": told})
+    return Plan(status, actions, events, requeue, urgent=True)

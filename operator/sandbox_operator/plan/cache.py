@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The step cache: whether an equal job on the same claim has been done already, here or in another experiment.
+
+The index is the committed keys in the status of experiments on the claim; nothing else is stored. What no job made
+(files in inputs, users' own paths) can't be seen from here: a hit that depends on them is confirmed by a pod without
+GPUs that lives for seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sandbox_api import contract as wire
+from sandbox_api.digest import sha256_of
+from sandbox_api.experiment import ExperimentSpec, InputVolume
+from sandbox_api.paths import paths_in
+from sandbox_api.status import JobStatus
+
+from .configs import ROOTS, effective
+from .job import PlannedJob, references_in
+
+CACHE_VERSION = 2
+
+
+def is_cacheable(spec: ExperimentSpec, job: PlannedJob, entry: JobStatus) -> bool:
+    """Whether a result of another job may stand for this one. Reruns, retries and remaking bypass the cache."""
+    return spec.cache == "Auto" and job.hook.cacheable and entry.attempts == 0 and (entry.generation or 1) == 1
+
+
+def cache_key(
+    job: PlannedJob,
+    configs: wire.Configs,
+    image: str,
+    pull_policy: str,
+    seed: int,
+    inputs: Sequence[InputVolume],
+    committed: Mapping[str, JobStatus],
+) -> str:
+    """Digest of everything that a result depends on, as far as it can be known before it runs."""
+    contents = {
+        target: [_content(committed[r.job_id], r.output, r.element) for r in references_in(source)]
+        for target, source in sorted(job.inputs.items())
+    }
+    mutable = "" if "@sha256:" in image else pull_policy
+    volumes = [volume.model_dump(mode="json", exclude_none=True) for volume in inputs]
+    return sha256_of(
+        [CACHE_VERSION, job.hook.name, job.config.type, list(job.hook.command), image, mutable, seed, job.meta_name,
+         list(job.outputs), configs.model_dump(mode="json"), contents, volumes]
+    )  # fmt: skip
+
+
+def needs_check(job: PlannedJob) -> bool:
+    """Whether a result depends on files that no job made: only a pod can tell whether those are as they were."""
+    config = job.config
+    if job.hook.reads_dj and "djConfigs" in job.inputs:
+        return True  # what the recipe names is written in a file
+    configs = effective(config)
+    written = set(job.hook.writes)
+    if any(isinstance(configs[root], str) and root not in job.inputs for root in ROOTS):
+        return True
+    return any(
+        field not in job.inputs and field not in written for root in ROOTS for field, _ in paths_in(configs[root], root)
+    )
+
+
+def _content(entry: JobStatus, output: str, element: int | None) -> list[Any]:
+    """What an input is, whoever made it and when: the digest of its producer's outputs, or a figure's value."""
+    result = entry.result
+    if output not in (entry.outputs or {}):
+        name = f"{entry.meta_name}.{output}"
+        return [output, (entry.metrics or {}).get(name, result.sha256 if result else None)]
+    return [output, element, (result.content or result.sha256) if result else None]

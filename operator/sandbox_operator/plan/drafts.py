@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the lists of a spec to its jobs in order, each with its name, its pod and what it comes after.
+
+References between them are not known yet; `compile.py` finds those.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from sandbox_api.experiment import ExperimentSpec, ForEach, JobConfig, JobLists, Pipeline, PodProfile, Policy, Resources
+from sandbox_api.hooks import STAGES, Hook
+
+from ..build.job import limits_of
+from .job import ANY_ITEM, PlannedJob, time_limits
+from .profiles import secret_problems
+from .references import did_you_mean
+from .retry import budgets_of
+from .unsupported import unsupported_in_job
+
+ANONYMOUS = "anonymous"
+LISTS = dict(
+    zip(
+        STAGES,
+        ("probe_job_configs", "refine_recipe_job_configs", "execution_job_configs", "evaluation_job_configs"),
+        strict=True,
+    )
+)
+
+
+@dataclass(frozen=True)
+class JobAsWritten:
+    """A job as it stands in the spec."""
+
+    where: str
+    pipeline: str
+    for_each: ForEach | None
+    """The pipeline's."""
+    stage: str
+    is_last_stage: bool
+    index: int
+    config: JobConfig
+
+
+def drafts(spec: ExperimentSpec, hooks: Mapping[str, Hook], problems: list[str]) -> Iterator[PlannedJob]:
+    """Each job in the order in which it is written; what is wrong with it goes to `problems`."""
+    written = [*jobs_as_written(spec)]
+    taken = {(job.pipeline, job.config.meta_name) for job in written}
+    used: Counter[tuple[str, str]] = Counter()
+    order = _Order()
+    for job in written:
+        where, config = job.where, job.config
+        problems += [*unsupported_in_job(config, where), *secret_problems(config, where)]
+        hook = hooks.get(config.hook)
+        if hook is None:
+            problems.append(f"{where}.hook: there is no hook {config.hook!r}{did_you_mean(config.hook, hooks)}")
+            hook = _unknown(config)
+        elif not hook.available:
+            problems.append(f"{where}.hook: {hook.name} is not in this version yet")
+        elif config.type is not None:
+            problems.append(f"{where}.type: {hook.name} has no components to choose from; leave type out")
+        meta_name = config.meta_name
+        while meta_name is None:
+            used[job.pipeline, hook.meta_name] += 1
+            number = used[job.pipeline, hook.meta_name]
+            candidate = hook.meta_name if number == 1 else f"{hook.meta_name}_{number}"
+            meta_name = candidate if (job.pipeline, candidate) not in taken else None
+        names = tuple(config.output or ())
+        if len(names) > len(hook.outputs):
+            problems.append(
+                f"{where}.output: {len(names)} names are too many; the results of {hook.name} are"
+                f" {', '.join(hook.outputs)}"
+            )
+        profile, resources = _profile(spec, config, where, problems)
+        pipeline_part = job.pipeline + (ANY_ITEM if job.for_each else "")
+        draft = PlannedJob(
+            id=f"{pipeline_part}/1/{job.stage}/{job.index}{ANY_ITEM if config.for_each else ''}",
+            where=where,
+            pipeline=job.pipeline,
+            iteration=1,
+            stage=job.stage,
+            index=job.index,
+            hook=hook,
+            config=config,
+            meta_name=meta_name,
+            outputs=names + hook.outputs[len(names) :],
+            on_failure=_on_failure(spec, job),
+            is_last_stage=job.is_last_stage,
+            budgets=budgets_of(spec.retry, config.retry),
+            limits=time_limits(spec.timeouts, config.timeouts),
+            profile=profile,
+            resources=resources,
+        )
+        yield replace(draft, after=order.place(draft, problems))
+
+
+def jobs_as_written(spec: ExperimentSpec) -> Iterator[JobAsWritten]:
+    """Each job of the four lists or of all pipelines, with its place in the spec."""
+    if not spec.pipelines:
+        yield from _in_lists(spec, ANONYMOUS, None, "spec")
+    for number, pipeline in enumerate(spec.pipelines or ()):
+        where = f"spec.pipelines[{number}]"
+        if pipeline.stages is None:
+            yield from _in_lists(pipeline, pipeline.name, pipeline.for_each, where)
+        else:
+            yield from _in_stages(pipeline, where)
+
+
+def _in_lists(lists: JobLists, pipeline: str, for_each: ForEach | None, where: str) -> Iterator[JobAsWritten]:
+    for stage, name in LISTS.items():
+        key = type(lists).model_fields[name].alias
+        for index, config in enumerate(getattr(lists, name) or ()):
+            yield JobAsWritten(
+                f"{where}.{key}[{index}]", pipeline, for_each, stage, stage == "evaluation", index, config
+            )
+
+
+def _in_stages(pipeline: Pipeline, where: str) -> Iterator[JobAsWritten]:
+    stages = pipeline.stages or []
+    for number, stage in enumerate(stages):
+        for index, config in enumerate(stage.job_configs):
+            place = f"{where}.stages[{number}].jobConfigs[{index}]"
+            is_last = number == len(stages) - 1
+            yield JobAsWritten(place, pipeline.name, pipeline.for_each, stage.name, is_last, index, config)
+
+
+@dataclass
+class _Order:
+    """What each job comes after. Pipelines and their lists follow one another; inside a list a job comes after all
+    that are written before it, unless it says `dependsOn`."""
+
+    pipeline: str | None = None
+    stage: str | None = None
+    before: list[str] = field(default_factory=list)
+    """Jobs of earlier lists and pipelines that nothing has waited for yet."""
+    open: list[str] = field(default_factory=list)
+    """Jobs of this list that nothing has waited for yet."""
+    in_list: dict[str, str] = field(default_factory=dict)
+    """Ids in this list by metaName and by id."""
+    earlier: set[str] = field(default_factory=set)
+    """metaNames and ids of earlier lists of this pipeline, which are over anyhow."""
+
+    def place(self, job: PlannedJob, problems: list[str]) -> tuple[str, ...]:
+        if (job.pipeline, job.stage) != (self.pipeline, self.stage):
+            self._next_list(job)
+        if job.config.depends_on is None:
+            after = tuple(self.open or self.before)
+            self.open = [job.id]
+        else:
+            named = self._named(job, problems)
+            after = tuple(named or self.before)
+            self.open = [other for other in self.open if other not in named] + [job.id]
+        self.in_list |= {job.meta_name: job.id, job.id: job.id}
+        return after
+
+    def _next_list(self, job: PlannedJob) -> None:
+        if job.pipeline != self.pipeline:
+            self.earlier = set()
+        else:
+            self.earlier |= set(self.in_list)
+        self.before = self.open or self.before
+        self.open, self.in_list = [], {}
+        self.pipeline, self.stage = job.pipeline, job.stage
+
+    def _named(self, job: PlannedJob, problems: list[str]) -> list[str]:
+        found: list[str] = []
+        for number, name in enumerate(job.config.depends_on or ()):
+            if name in self.in_list:
+                found.append(self.in_list[name])
+            elif name not in self.earlier:
+                problems.append(
+                    f"{job.where}.dependsOn[{number}]: no job before this one in the pipeline has the metaName or id"
+                    f" {name!r}{did_you_mean(name, self.in_list)}"
+                )
+        return list(dict.fromkeys(found))
+
+
+def _unknown(config: JobConfig) -> Hook:
+    """A stand-in that can be referred to in any way, so that one misspelt hook is one mistake."""
+    outputs = tuple(config.output or ())
+    return Hook(config.hook, config.meta_name or "unknown", STAGES, outputs, figures=r".*", available=False)
+
+
+def _on_failure(spec: ExperimentSpec, job: JobAsWritten) -> Policy:
+    if job.config.on_failure is not None:
+        return job.config.on_failure
+    stages = spec.on_failure
+    if stages is None:
+        return "Fail"
+    if job.stage in STAGES:
+        policy: Policy = getattr(stages, job.stage)
+        return policy
+    return stages.evaluation if job.is_last_stage else stages.execution
+
+
+def _profile(
+    spec: ExperimentSpec, config: JobConfig, where: str, problems: list[str]
+) -> tuple[PodProfile, Resources | None]:
+    name = config.pod or "default"
+    if config.pod and config.pod not in spec.pods:
+        problems.append(f"{where}.pod: spec.pods has no profile {config.pod!r}{did_you_mean(config.pod, spec.pods)}")
+    profile = spec.pods.get(name, PodProfile())
+    return profile, limits_of(profile.resources, config.resources)

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What runs again: by a new rerun token, or because a result that somebody needs has gone.
+
+A job that runs again gets a new generation. Its old result stays in place until the new one is committed, which moves
+it to the history: until then nothing is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+
+from sandbox_api.experiment import ExperimentSpec
+from sandbox_api.status import DONE_STATES, FINISHED_STATES, JobStatus, Reason
+
+from .clock import stamp
+from .job import PlannedJob
+from .references import did_you_mean
+
+
+def rerun_problems(spec: ExperimentSpec, jobs: Sequence[PlannedJob]) -> Iterator[str]:
+    """A place to run again from that there is not."""
+    if (
+        spec.rerun is not None
+        and spec.rerun.from_ is not None
+        and not any(_is_named(job, spec.rerun.from_) for job in jobs)
+    ):
+        names = [job.meta_name for job in jobs]
+        yield (
+            f"spec.rerun.from: no job has the metaName {spec.rerun.from_!r}, and no id begins with it"
+            f"{did_you_mean(spec.rerun.from_, names)}"
+        )
+
+
+def to_run_again(spec: ExperimentSpec, jobs: Sequence[PlannedJob], entries: Mapping[str, JobStatus]) -> set[str]:
+    """Ids of the jobs that a new rerun token makes run again.
+
+    With `from`: those that it names and everything after them. Without: what failed, was skipped or was changed, with
+    what reads it; where nothing of that is so, everything. What was changed runs again in either case.
+    """
+    wrong = {
+        job.id
+        for job in jobs
+        if (entry := entries.get(job.id)) is None or entry.state not in DONE_STATES or entry.digest != job.digest
+    }
+    again = downstream(jobs, wrong)
+    start = spec.rerun.from_ if spec.rerun is not None else None
+    if start is not None:
+        return again | downstream(jobs, {job.id for job in jobs if _is_named(job, start)}, in_order=True)
+    return again or {job.id for job in jobs}
+
+
+def downstream(jobs: Sequence[PlannedJob], roots: Iterable[str], *, in_order: bool = False) -> set[str]:
+    """These jobs and those that read their results, directly or not; `in_order`: and those that come after them."""
+    found = set(roots)
+    for job in jobs:  # in written order, so one pass is enough
+        if job.producers & found or (in_order and found & set(job.after)):
+            found.add(job.id)
+    return found
+
+
+def begun_again(entry: JobStatus, now: datetime, reason: Reason, message: str, *, new_budgets: bool) -> JobStatus:
+    """A job's status at the start of a new generation; `new_budgets`: a person asked for it."""
+    changes = {
+        "state": "Pending",
+        "generation": (entry.generation or 1) + 1,
+        "retry_at": stamp(now) if entry.attempts else None,
+        "reason": reason,
+        "message": message,
+        "completion_time": None,
+        "waiting_since": None,
+        "helper_job": None,
+        "active_seconds": None,
+        "cache_key": None,
+    }
+    if new_budgets:
+        changes |= {"failures": None, "remade": None}
+    return entry.model_copy(update=changes)
+
+
+def is_live(entry: JobStatus) -> bool:
+    """Whether an attempt of it (or a pod that looks at the cache for it) is under way."""
+    if entry.state in FINISHED_STATES or entry.retry_at is not None:
+        return False
+    return entry.job_name is not None or entry.helper_job is not None
+
+
+def _is_named(job: PlannedJob, name: str) -> bool:
+    return job.meta_name == name or job.id.startswith(name)
