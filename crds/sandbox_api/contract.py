@@ -128,7 +128,9 @@ def contract_digest(contract: JobContract) -> str:
 
     So is what has its default: a field that a later version adds changes no digest.
     """
-    body = contract.model_dump(mode="json", exclude_defaults=True, exclude={"task", "candidate", "attempt", "active_seconds_left", "tracking"})
+    helper = {"task", "candidate"}
+    left_out = {"attempt", "active_seconds_left", "tracking", *helper}
+    body = contract.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
     return sha256_of(body)
 
 

@@ -364,7 +364,7 @@ def test_the_server_takes_every_manifest_as_it_is_built(cluster: Plane, size: st
     long = {f"k{n}": str(n * 7919) * 40 for n in range(6000)} if size != "small" else {}
     request = a_full_request(local=long)
     job = hook_job(request, Defaults(image_pull_policy="Always"))
-    config_map = contract_config_map(request.contract)
+    config_map = contract_config_map(request)
     claim = workspace_claim(
         name="demo", namespace=NAMESPACE, uid="1f2e3d4c-0000", retention="Delete", defaults=Defaults(),
         claim=NewClaim.model_validate({"size": "1Gi", "storageClassName": "fast", "accessModes": ["ReadWriteOnce"]}),

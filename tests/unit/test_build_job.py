@@ -14,7 +14,7 @@ from tests.unit.builders import DEFAULTS, RECIPE, UID, Play, a_spec, an_experime
 from sandbox_api.contract import CONTRACT_ENV, CONTRACT_FILE_ENV, MAX_INLINE, contract_digest, decode_contract
 from sandbox_api.experiment import NewClaim, Resources
 from sandbox_operator.build.defaults import Defaults
-from sandbox_operator.build.job import contract_config_map, limits_of
+from sandbox_operator.build.job import JobRequest, contract_config_map, limits_of
 from sandbox_operator.build.names import ANNOTATION_CONTRACT
 from sandbox_operator.build.quantity import amount
 from sandbox_operator.build.volume import workspace_claim
@@ -165,7 +165,8 @@ def test_a_short_contract_needs_no_config_map() -> None:
     job = first_job(a_spec())
 
     assert job.config_map is None
-    assert contract_config_map(decode_contract(environment(job)[CONTRACT_ENV]["value"])) is None
+    request = JobRequest(decode_contract(environment(job)[CONTRACT_ENV]["value"]), "image", "claim")
+    assert contract_config_map(request) is None
 
 
 def test_the_deadline_is_only_a_backstop_behind_the_runtimes_own() -> None:

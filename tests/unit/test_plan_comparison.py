@@ -48,7 +48,9 @@ def rows(
     assert compiled.spec is not None
     measured = {"anonymous/1/probe/0": before, "anonymous/1/evaluation/0": after}
     committed = {
-        job.id: JobStatus(id=job.id, hook=job.hook.name, meta_name=job.meta_name, state="Succeeded", metrics=measured.get(job.id))
+        job.id: JobStatus(
+            id=job.id, hook=job.hook.name, meta_name=job.meta_name, state="Succeeded", metrics=measured.get(job.id)
+        )
         for job in compiled.jobs
     }
     table = compare(compiled.spec, compiled.jobs, committed)

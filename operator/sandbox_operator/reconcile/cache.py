@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from sandbox_api.status import ExperimentStatus
+
 from ..build.names import LABEL_MANAGED, LABEL_UID, MANAGED_BY, claim_name
 from ..kube.client import Client
 from ..kube.informer import Informer, Key
@@ -17,6 +19,7 @@ from ..plan.facts import ClaimFact, JobFact, PodFact, Refusal, Snapshot, Warning
 from . import projections as project
 from .projections import ExperimentFact, Owned
 from .resources import CLAIMS, EVENTS, EXPERIMENTS, JOBS, PODS
+from .step_cache import StepCache
 
 OURS = f"{LABEL_MANAGED}={MANAGED_BY},{LABEL_UID}"
 
@@ -28,10 +31,11 @@ class Scope:
     """The informers of one namespace, or of all of them."""
 
     def __init__(self, client: Client, namespace: str | None, wake: Callable[[Key], None]) -> None:
-        self._wake = wake
+        self.wake = wake
         self._key_of: dict[str, Key] = {}
         self._users: dict[Key, set[Key]] = {}
         """Which experiments look at a claim, by the claim's key."""
+        self.steps = StepCache()
         self.experiments: Informer[ExperimentFact] = Informer(
             client,
             EXPERIMENTS,
@@ -87,10 +91,7 @@ class Scope:
 
     def claims_of(self, fact: ExperimentFact) -> Mapping[str, ClaimFact]:
         """The claim an experiment asks for, by name, if it is there; the experiment is woken when it changes."""
-        workspace = fact.spec.get("workspace") or {}
-        if not isinstance(workspace, Mapping):
-            return {}
-        key = (fact.namespace, str(workspace.get("claimName") or claim_name(fact.name)))
+        key = claim_key(fact)
         self._users.setdefault(key, set()).add((fact.namespace, fact.name))
         claim = self.claims.store.get(key)
         return {claim.name: claim} if claim is not None else {}
@@ -98,16 +99,20 @@ class Scope:
     def _experiment_changed(self, key: Key, old: ExperimentFact | None, new: ExperimentFact | None) -> None:
         if new is not None:
             self._key_of[new.uid] = key
-        elif old is not None:
-            self._key_of.pop(old.uid, None)
-        self._wake(key)
+            waiting = self.steps.update(key, claim_key(new), new.status)
+        else:
+            waiting = self.steps.remove(key)
+            if old is not None:
+                self._key_of.pop(old.uid, None)
+        for other in (key, *waiting):
+            self.wake(other)
 
     def _owned_changed(self, _: Key, old: Owned[Any] | None, new: Owned[Any] | None) -> None:
         self._wake_uid((new or old).experiment)  # type: ignore[union-attr]  # one of the two is there
 
     def _claim_changed(self, key: Key, *_: ClaimFact | None) -> None:
         for user in self._users.pop(key, ()):
-            self._wake(user)
+            self.wake(user)
 
     def _warning_changed(self, key: Key, _: WarningFact | None, new: WarningFact | None) -> None:
         if new is None:
@@ -118,7 +123,14 @@ class Scope:
 
     def _wake_uid(self, uid: str) -> None:
         if (key := self._key_of.get(uid)) is not None:
-            self._wake(key)
+            self.wake(key)
+
+
+def claim_key(fact: ExperimentFact) -> Key:
+    """Namespace and name of the claim that an experiment works on."""
+    workspace = fact.spec.get("workspace")
+    named = workspace.get("claimName") if isinstance(workspace, Mapping) else None
+    return fact.namespace, str(named or claim_name(fact.name))
 
 
 class Cache:
@@ -163,8 +175,19 @@ class Cache:
             pods=pods,
             claims=scope.claims_of(fact),
             warnings=warnings,
+            cached=scope.steps.done(claim_key(fact)),
+            running_keys=scope.steps.running_elsewhere(key, claim_key(fact)),
+            claim_is_shared=scope.steps.is_shared(key, claim_key(fact)),
             refusals=self._refused(key, (fact.uid, fact.generation)),
         )
+
+    def planned(self, snapshot: Snapshot, status: ExperimentStatus) -> None:
+        """What was just decided about an experiment: others must not begin an equal job before it is written down."""
+        key = (snapshot.namespace, snapshot.name)
+        scope = self.scope(key)
+        if (fact := scope.experiments.store.get(key)) is not None:
+            for other in scope.steps.update(key, claim_key(fact), status):
+                scope.wake(other)
 
     def _refused(self, key: Key, what: tuple[str, int]) -> dict[str, Refusal]:
         known, refusals = self._refusals.get(key, (None, {}))

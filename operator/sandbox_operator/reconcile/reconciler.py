@@ -18,6 +18,7 @@ from ..kube.informer import Key
 from ..kube.queue import KeyedQueue, QueueClosed
 from ..plan.actions import Plan
 from ..plan.compile import Compiled, compile_spec
+from ..plan.doubt import to_ask_for, to_ask_for_pods
 from ..plan.experiment import plan_experiment
 from ..plan.facts import Snapshot
 from . import projections as project
@@ -72,6 +73,8 @@ class Reconciler:
         # 2. Plan.
         plan = plan_experiment(snapshot, self._compile(key, snapshot), self._defaults, self._clock())
 
+        self._cache.planned(snapshot, plan.status)
+
         # 3. Write the status: it commits results and names what is about to be made.
         await self._write(key, snapshot, plan)
 
@@ -113,28 +116,22 @@ class Reconciler:
     async def _found_after_all(self, key: Key, snapshot: Snapshot) -> bool:
         """Ask the API server for what a decision would miss: a watch may be late, or the other ones ahead of it.
 
-        A Job that is over without a known pod would be a lost result, and a running hook without Job and pod a
-        preemption: both cost an attempt, so neither is decided by a cache alone. True when something was found.
+        What is in doubt is decided in `plan/doubt.py`. True when something was found.
         """
         scope, found = self._cache.scope(key), False
         jobs, with_pods = {job.name: job for job in snapshot.jobs}, {pod.job_name for pod in snapshot.pods}
-        for entry in snapshot.status.jobs:
-            name = entry.job_name
-            if name is None or entry.state not in ("Pending", "Running") or entry.retry_at or name in with_pods:
-                continue
-            job = jobs.get(name)
-            if job is not None and (job.complete or job.failed):
-                selector = f"{LABEL_POD_JOB}={name}"
-                for pod in (await self._client.list(PODS, snapshot.namespace, label_selector=selector)).items:
-                    pod_key = (snapshot.namespace, pod["metadata"]["name"])
-                    scope.pods.expect(pod_key, project.pod_fact(pod), pod["metadata"]["resourceVersion"])
-                    found = True
-            elif job is None and entry.state == "Running":
-                with suppress(NotFound):
-                    item = await self._client.get(JOBS, name, snapshot.namespace)
-                    job_key = (snapshot.namespace, name)
-                    scope.jobs.expect(job_key, project.job_fact(item), item["metadata"]["resourceVersion"])
-                    found = True
+        for name in to_ask_for_pods(snapshot.status, jobs, with_pods):
+            selector = f"{LABEL_POD_JOB}={name}"
+            for pod in (await self._client.list(PODS, snapshot.namespace, label_selector=selector)).items:
+                pod_key = (snapshot.namespace, pod["metadata"]["name"])
+                scope.pods.expect(pod_key, project.pod_fact(pod), pod["metadata"]["resourceVersion"])
+                found = True
+        for name in to_ask_for(snapshot.status, jobs, with_pods):
+            with suppress(NotFound):
+                item = await self._client.get(JOBS, name, snapshot.namespace)
+                job_key = (snapshot.namespace, name)
+                scope.jobs.expect(job_key, project.job_fact(item), item["metadata"]["resourceVersion"])
+                found = True
         return found
 
     def _forget(self, key: Key) -> None:

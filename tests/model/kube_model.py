@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small model of a cluster: Jobs, their pods, and what hooks really returned. The planner sees it only late."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from tests.unit.builders import NOW, a_claim, a_message, an_experiment, job_fact, pod_fact, written
+
+from sandbox_api.result import ErrorClass, ResultError, encode_message
+from sandbox_operator.build.names import LABEL_TASK
+from sandbox_operator.plan.actions import CreateClaim, CreateJob, DeleteFinishedJobs, DeleteJob
+from sandbox_operator.plan.doubt import to_ask_for, to_ask_for_pods
+from sandbox_operator.plan.facts import CacheEntry, ContainerFact, JobFact, PodFact, Snapshot
+
+LIST_OUTPUT = ["experiments/x/a", "experiments/x/b", "experiments/x/c"]
+
+
+@dataclass
+class View:
+    """What the informers have heard: every object as it was at some time."""
+
+    jobs: dict[str, JobFact] = field(default_factory=dict)
+    pods: dict[str, PodFact] = field(default_factory=dict)
+
+
+@dataclass
+class Kube:
+    """What is true in the cluster, told to the planner only by `observed`."""
+
+    stored: Snapshot
+    jobs: dict[str, JobFact] = field(default_factory=dict)
+    pods: dict[str, PodFact] = field(default_factory=dict)
+    """By the name of their Job, which has one pod."""
+    view: View = field(default_factory=View)
+    made: list[JobFact] = field(default_factory=list)
+    """Every hook's Job that was ever made."""
+    made_all: list[JobFact] = field(default_factory=list)
+    tasks: dict[str, str] = field(default_factory=dict)
+    """By name: run, read or check."""
+    podded: set[str] = field(default_factory=set)
+    """Uids of Jobs that have had their pod: none gets a second one (backoffLimit 0)."""
+    succeeded: set[str] = field(default_factory=set)
+    """Uids of pods whose hooks really have succeeded."""
+    has_claim: bool = False
+    now: datetime = NOW
+    cached: dict[str, CacheEntry] = field(default_factory=dict)
+    running_keys: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, spec: dict[str, Any]) -> Kube:
+        return cls(an_experiment(spec))
+
+    # What the operator sees and does
+
+    def relist(self) -> None:
+        """The watch has caught up."""
+        self.view = View(dict(self.jobs), dict(self.pods))
+
+    def hear_of(self, name: str) -> None:
+        """One object's newest state arrives, whatever is still on its way."""
+        for seen, true in ((self.view.jobs, self.jobs), (self.view.pods, self.pods)):
+            if name in true:
+                seen[name] = true[name]  # type: ignore[assignment]
+            else:
+                seen.pop(name, None)
+
+    def observed(self) -> Snapshot:
+        """The snapshot of one reconcile: the caches, and what is asked for because it is in doubt."""
+        status, view = self.stored.status, self.view
+        for name in [*to_ask_for_pods(status, view.jobs, set(view.pods))]:
+            if name in self.pods:
+                view.pods[name] = self.pods[name]
+        for name in [*to_ask_for(status, view.jobs, set(view.pods))]:
+            if name in self.jobs:
+                view.jobs[name] = self.jobs[name]
+        return replace(
+            self.stored,
+            jobs=tuple(view.jobs.values()),
+            pods=tuple(view.pods.values()),
+            claims={"demo-workspace": a_claim()} if self.has_claim else {},
+            cached=dict(self.cached),
+            running_keys=dict(self.running_keys),
+        )
+
+    def act(self, action: object) -> None:
+        match action:
+            case CreateClaim():
+                self.has_claim = True
+            case CreateJob():
+                self._create(action)
+            case DeleteJob():
+                self.jobs.pop(action.name, None)
+                self.view.jobs.pop(action.name, None)
+                if action.name in self.pods:
+                    self.pods[action.name] = replace(self.pods[action.name], deleting=True)
+            case DeleteFinishedJobs():
+                self.jobs.clear()
+                self.pods.clear()
+                self.relist()
+
+    def _create(self, action: CreateJob) -> None:
+        fact = job_fact(action, uid=f"job-{len(self.made_all)}")
+        task = action.manifest["metadata"]["labels"][LABEL_TASK]
+        if fact.name in self.jobs:  # 409: adopted when all of its identity is ours
+            known = self.jobs[fact.name]
+            assert (known.owner_uid, known.job_id, known.attempt, known.contract) == (
+                fact.owner_uid, fact.job_id, fact.attempt, fact.contract,
+            )  # fmt: skip
+            return
+        if task == "run":
+            assert fact.job_id not in self.live, "an attempt starts only when the one before is over"
+            self.made.append(fact)
+        self.made_all.append(fact)
+        self.tasks[fact.name] = task
+        self.jobs[fact.name] = self.view.jobs[fact.name] = fact
+
+    # What the cluster does
+
+    def job_of(self, name: str) -> JobFact:
+        """The Job of a pod, even if it has gone."""
+        return next(job for job in reversed(self.made_all) if job.name == name)
+
+    @property
+    def live(self) -> list[str]:
+        """The job id of every hook's pod whose process may still write."""
+        return [
+            self.job_of(name).job_id for name, pod in self.pods.items() if not pod.is_over and self.tasks[name] == "run"
+        ]
+
+    @property
+    def open_jobs(self) -> list[str]:
+        return sorted(name for name, job in self.jobs.items() if not (job.failed or job.complete))
+
+    @property
+    def live_pods(self) -> list[str]:
+        return sorted(name for name, pod in self.pods.items() if not pod.is_over)
+
+    @property
+    def to_be_told(self) -> list[str]:
+        """Jobs whose pod has ended or gone, and that do not say so yet."""
+        return [
+            name
+            for name in self.open_jobs
+            if self.jobs[name].uid in self.podded and (name not in self.pods or self.pods[name].is_over)
+        ]
+
+    def make_pod(self, name: str) -> None:
+        job = self.jobs[name]
+        self.podded.add(job.uid)
+        self.pods[name] = pod_fact(job, name=f"{name}-{job.uid}", uid=f"pod-of-{job.uid}")
+
+    def begin(self, name: str) -> None:
+        hook = ContainerFact(running_since=written(self.now))
+        self.pods[name] = replace(self.pods[name], phase="Running", hook=hook)
+
+    def end(self, name: str, code: int, message: str = "", **pod: Any) -> None:
+        hook = ContainerFact(
+            running_since=written(self.now),
+            exit_code=code,
+            exit_reason="Completed" if code == 0 else "Error",
+            termination_message=message,
+            finished_at=written(self.now),
+        )
+        phase = "Failed" if code else "Succeeded"
+        self.pods[name] = replace(self.pods[name], phase=phase, hook=hook, **pod)
+
+    def message(self, name: str, error: ErrorClass | None = None, lost: str | None = None, **more: Any) -> str:
+        told = error and ResultError(class_=error, type="E", message="it broke", job=lost)
+        pod, job = self.pods[name], self.job_of(name)
+        outputs = {"of": pod.uid, "paths": LIST_OUTPUT, "score": 0.5, "dataset": "experiments/x/d", "overall": "o",
+                   "recipe": "r"}  # fmt: skip
+        given = {
+            "error": told or None,
+            "outputs": outputs,
+            "metrics": {"p.rows_out": 0.5},
+            "content": f"content of {job.job_id}",
+        } | more
+        return encode_message(a_message(job, pod, **given), limit=100_000)
+
+    def succeed(self, name: str, **more: Any) -> None:
+        self.succeeded.add(self.pods[name].uid)
+        self.end(name, 0, self.message(name, **more))
+
+    def tell_how_it_ended(self, name: str) -> None:
+        if name in self.pods and self.pods[name].hook.exit_code == 0:
+            self.jobs[name] = replace(self.jobs[name], complete=True)
+        else:
+            self.jobs[name] = replace(self.jobs[name], failed="BackoffLimitExceeded")
+
+    def tell_to_go(self, name: str, *, stays: bool) -> None:
+        """A pod may take a while to go, and may still write meanwhile."""
+        if name in self.pods and stays:
+            self.pods[name] = replace(self.pods[name], deleting=True)
+        else:
+            self.pods.pop(name, None)
