@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.model.kube_model import Kube
-from tests.unit.builders import DEFAULTS, a_spec, probe, process, refine
+from tests.unit.builders import DEFAULTS, a_spec, lists, pipelines, probe, process, refine
 
 from sandbox_api.result import EXIT_CODES
 from sandbox_api.status import DONE_STATES, FINISHED_STATES, JobStatus, ResultRef
@@ -37,18 +37,6 @@ CHAIN = {
     "refines": [refine(metaName="a", output=["refined"])],
     "executions": [process(input={"djConfigs": "-1.refined"}, metaName="p", output=["dataset"])],
 }
-
-
-def lists(**jobs: Any) -> dict[str, Any]:
-    names = {"probes": "probeJobConfigs", "refines": "refineRecipeJobConfigs", "executions": "executionJobConfigs",
-             "evaluations": "evaluationJobConfigs"}  # fmt: skip
-    return {names[key]: value for key, value in jobs.items()}
-
-
-def pipelines(*several: dict[str, Any], **more: Any) -> dict[str, Any]:
-    spec = {**a_spec(**COMMON, **more), "pipelines": list(several)}
-    del spec["probeJobConfigs"]
-    return spec
 
 
 SPECS: dict[str, dict[str, Any]] = {
@@ -69,13 +57,12 @@ SPECS: dict[str, dict[str, Any]] = {
             "name": "exps",
             "forEach": {"item": "pool", "in": "split.pools.paths", "maxParallel": 2},
             **lists(
-                executions=[
-                    process(metaName="t", input={"djConfigs.dataset_path": "item.pool", "djConfigs": "-1.paths"})
-                ],
+                executions=[process(metaName="t", input={"djConfigs.dataset_path": "item.pool"})],
                 evaluations=[probe(metaName="v", input={"djConfigs.dataset_path": "exps.t.dataset"})],
             ),
         },
         {"name": "end", **lists(evaluations=[probe(metaName="r", input={"djConfigs.dataset_path": "exps.t.dataset"})])},
+        **COMMON,
     ),
     "iterations": a_spec(
         probes=[probe(metaName="a")],
@@ -86,7 +73,6 @@ SPECS: dict[str, dict[str, Any]] = {
         **COMMON,
     ),
 }
-del SPECS["for each item of a list"]["pipelines"][1]["executionJobConfigs"][0]["input"]["djConfigs"]
 CLASSES = sorted(EXIT_CODES)
 BUDGETS = {
     "UserError": ("user", 3), "OutOfMemory": ("user", 3), "Timeout": ("user", 3),

@@ -76,6 +76,20 @@ def four_jobs(**more: Any) -> dict[str, Any]:
     )
 
 
+def lists(**jobs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Job lists of a pipeline by their short names."""
+    names = {"probes": "probeJobConfigs", "refines": "refineRecipeJobConfigs", "executions": "executionJobConfigs",
+             "evaluations": "evaluationJobConfigs"}  # fmt: skip
+    return {names[name]: value for name, value in jobs.items()}
+
+
+def pipelines(*several: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A spec with these pipelines."""
+    spec = {**a_spec(**more), "pipelines": list(several)}
+    del spec["probeJobConfigs"]
+    return spec
+
+
 def an_experiment(spec: Mapping[str, Any] | None = None, **more: Any) -> Snapshot:
     """What is known of an experiment that was just applied."""
     fields: dict[str, Any] = {
@@ -189,7 +203,7 @@ class Play:
         return [f"{job.state}: {job.reason}" if job.reason else job.state for job in self.status.jobs]
 
     def step(self, *, after: float = 0) -> Plan:
-        """Plan once and do it all."""
+        """Plan and do it all, once more where the plan asks to be called at once."""
         self.now += timedelta(seconds=after)
         generation = self.snapshot.generation
         if generation not in self.compiled:
@@ -209,7 +223,7 @@ class Play:
             pods=self.snapshot.pods + tuple(pod_fact(job) for job in made),
             claims={**self.snapshot.claims, **claims},
         )
-        return step
+        return self.step() if step.requeue_after == 0 else step
 
     def change(self, **fields: Any) -> None:
         self.snapshot = replace(self.snapshot, **fields)
@@ -224,6 +238,40 @@ class Play:
     def pod(self, **fields: Any) -> None:
         """Change the newest pod."""
         self.change(pods=(*self.snapshot.pods[:-1], replace(self.snapshot.pods[-1], **fields)))
+
+    def index_of(self, job_id: str) -> int:
+        """Place of the newest Job of a planned job among all Jobs (and of its pod among all pods)."""
+        return max(number for number, job in enumerate(self.snapshot.jobs) if job.job_id == job_id)
+
+    def end_of(self, job_id: str, pod: PodFact) -> None:
+        number = self.index_of(job_id)
+        self.change(pods=(*self.snapshot.pods[:number], pod, *self.snapshot.pods[number + 1 :]))
+
+    def succeed_in(self, *job_ids: str, **message: Any) -> Plan:
+        """The newest pods of these jobs end with a result; then one step."""
+        for job_id in job_ids:
+            number = self.index_of(job_id)
+            self.end_of(job_id, success(self.snapshot.jobs[number], self.snapshot.pods[number], **message))
+        return self.step(after=5)
+
+    def fail_in(self, job_id: str, error: str = "User", code: int = 1, words: str = "it broke", **more: Any) -> Plan:
+        """The newest pod of a job ends with an error; then one step."""
+        number = self.index_of(job_id)
+        job, pod = self.snapshot.jobs[number], self.snapshot.pods[number]
+        told = ResultError(class_=error, type="ValueError", message=words, **more)  # type: ignore[arg-type]
+        self.end_of(job_id, replace(pod, **ended(code, message=encode_message(a_message(job, pod, error=told)))))
+        return self.step(after=5)
+
+    def run_in(self, *job_ids: str) -> Plan:
+        """The hooks of these jobs begin to run; then one step."""
+        for job_id in job_ids:
+            number = self.index_of(job_id)
+            self.end_of(job_id, replace(self.snapshot.pods[number], **running(self.now)))
+        return self.step(after=5)
+
+    def states(self) -> dict[str, str]:
+        """`state: reason` by job id."""
+        return {job.id: f"{job.state}: {job.reason}" if job.reason else job.state for job in self.status.jobs}
 
     def succeed(self, **message: Any) -> Plan:
         """The newest pod ends with a result; then one step."""

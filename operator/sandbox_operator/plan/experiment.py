@@ -14,7 +14,8 @@ from sandbox_api.experiment import ExperimentSpec
 from sandbox_api.status import FINISHED_STATES, EarlierResult, JobStatus, Reason
 
 from ..build.defaults import Defaults
-from .actions import Event, Plan
+from ..build.names import ANNOTATION_JOB_ID as JOB_ID
+from .actions import Action, CreateJob, Event, Plan
 from .advance import advance
 from .afterwards import after_the_end, invalid, orphans
 from .claim import ClaimDecision, decide_claim
@@ -62,13 +63,16 @@ def plan_experiment(snapshot: Snapshot, compiled: Compiled, defaults: Defaults, 
         if _is_done(this) and _wants_another(this, compiled, iteration):
             iteration += 1
             _next_iteration(this, compiled, iteration)
-        elif not this.again:
+        elif this.again:
+            _take_jobs(this, compiled, iteration)
+        else:
             break
         this.again = False
     else:
         this.requeue.append(0.0)  # cached results can go on for ever: one round at a time
 
     # 5. Pods that work for nobody.
+    this.actions = [action for action in this.actions if _is_wanted(this, action)]
     this.actions += orphans(snapshot, this.jobs.values())
 
     # 6. What is to be said of it all, in one status.
@@ -105,6 +109,7 @@ def _begin(
 def _take_jobs(this: Round, compiled: Compiled, iteration: int) -> None:
     """The jobs of an iteration as far as they are known, each with its status so far."""
     jobs = jobs_of_iteration(compiled.jobs, compiled.updates, iteration)
+    this.active = None
     this.earlier = _committed_before(this.history, compiled.jobs, iteration)
     this.planned = {job.id: job for job in spread(jobs, this.jobs)}
     entries = {job.id: _entry(this, job) for job in this.planned.values()}
@@ -160,12 +165,14 @@ def _look_at_jobs(this: Round) -> None:
     """Every job that has not ended, in written order; what ends the experiment ends the others as well."""
     for job in list(this.planned.values()):
         entry = this.jobs[job.id]
-        if entry.state in FINISHED_STATES:
+        if entry.state in FINISHED_STATES or job.id in this.begun:
             continue
         if is_live(entry):
             advance(this, job, is_last_chance=_is_over_for(this, job))
             if is_live(this.jobs[job.id]):
                 _end_at_once(this, job)
+            elif job.needs and this.again:
+                return  # perhaps the list of a forEach: what follows is another set of jobs now
         elif job.problem is not None:
             give_up(this, job, Reason.CONFIG_ERROR, job.problem)
         elif _is_over_for(this, job):
@@ -220,7 +227,6 @@ def _wants_another(this: Round, compiled: Compiled, iteration: int) -> bool:
 def _next_iteration(this: Round, compiled: Compiled, iteration: int) -> None:
     this.history = archived(this.history, list(this.jobs.values()))
     this.jobs = {}
-    this.active = None
     this.urgent = True
     _take_jobs(this, compiled, iteration)
 
@@ -235,12 +241,18 @@ def _is_to_run_again(snapshot: Snapshot, compiled: Compiled) -> bool:
 def _run_again(this: Round) -> None:
     jobs = list(this.planned.values())
     words = f"spec.rerun.token: {this.spec.rerun.token if this.spec.rerun else ''}"
-    for job_id in to_run_again(this.spec, jobs, this.jobs):
-        entry = this.jobs[job_id]
-        if entry.attempts or entry.state != "Pending":
-            this.jobs[job_id] = begun_again(entry, this.now, Reason.RERUN, words, new_budgets=True)
+    again = to_run_again(this.spec, jobs, this.jobs)
+    for job_id in this.planned:
+        this.update(job_id, remade=None)  # once for each token
+    for job_id in again:
+        this.jobs[job_id] = begun_again(this.jobs[job_id], this.now, Reason.RERUN, words, new_budgets=True)
     this.urgent = True
     this.events.append(Event("Normal", Reason.RERUN, words))
+
+
+def _is_wanted(this: Round, action: Action) -> bool:
+    """A job that was begun in this round may have been ended by another's failure in the same round."""
+    return not isinstance(action, CreateJob) or is_live(this.jobs[action.manifest["metadata"]["annotations"][JOB_ID]])
 
 
 def _images(snapshot: Snapshot, compiled: Compiled, defaults: Defaults, *, renew: bool) -> dict[str, str]:

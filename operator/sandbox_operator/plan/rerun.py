@@ -74,7 +74,7 @@ def begun_again(entry: JobStatus, now: datetime, reason: Reason, message: str, *
         "cache_key": None,
     }
     if new_budgets:
-        changes |= {"failures": None, "remade": None}
+        changes |= {"failures": None}
     return entry.model_copy(update=changes)
 
 

@@ -44,6 +44,8 @@ class Round:
     """Whether an attempt would start now if only it might."""
     again: bool = False
     """Whether a job that comes earlier in order has to be looked at once more."""
+    begun: set[str] = field(default_factory=set)
+    """Jobs for which this round makes a Kubernetes Job: nothing can be known of it yet."""
     active: dict[str, set[int]] | None = None
     """Items at work by the forEach that limits them; see `start.py`."""
 
@@ -68,6 +70,10 @@ class Round:
             ),
             None,
         )
+
+    def is_decided_now(self, job_id: str) -> bool:
+        """Whether it is this round that has ended the job's last attempt, or asks for another."""
+        return any(entry.id == job_id and entry.retry_at is None for entry in self.snapshot.status.jobs)
 
     def is_finished(self, job_id: str) -> bool:
         """Whether a job has ended; one of an earlier iteration has."""

@@ -71,7 +71,7 @@ def _after_commit(this: Round, job: PlannedJob, before: JobStatus) -> None:
     """What is no longer true goes; a result that was replaced goes to the history, and what it was read by runs again
     if it differs."""
     this.update(job.id, waiting_since=None, retry_at=None, helper_job=None, cache_key=None, active_seconds=None)
-    this.urgent = True
+    _ended(this, job)
     old, new = before.result, this.jobs[job.id].result
     if old is None or new is None or old.path == new.path:
         return
@@ -146,12 +146,12 @@ def _remake(this: Round, job: PlannedJob, failure: Failed) -> None:
 
 def give_up(this: Round, job: PlannedJob, reason: Reason, words: str) -> None:
     """The job has failed for good."""
-    _end(this, job.id, "Failed", reason, words)
+    _end(this, job, "Failed", reason, words)
 
 
 def skip(this: Round, job: PlannedJob, reason: Reason, words: str) -> None:
     """The job will not run (to its end)."""
-    _end(this, job.id, "Skipped", reason, words)
+    _end(this, job, "Skipped", reason, words)
 
 
 def interrupt(this: Round, job: PlannedJob, reason: Reason, words: str) -> None:
@@ -172,9 +172,15 @@ def interrupt(this: Round, job: PlannedJob, reason: Reason, words: str) -> None:
     this.urgent = True
 
 
-def _end(this: Round, job_id: str, state: str, reason: Reason, words: str) -> None:
+def _ended(this: Round, job: PlannedJob) -> None:
+    """What waits for this job's end may stand before it: for its list, its turn in a forEach, or the volume."""
+    this.urgent = True
+    this.again |= bool(job.needs or job.shares) or this.access_mode not in (None, "ReadWriteMany")
+
+
+def _end(this: Round, job: PlannedJob, state: str, reason: Reason, words: str) -> None:
     this.update(
-        job_id,
+        job.id,
         state=state,
         reason=reason,
         message=words[:MESSAGE_LENGTH],
@@ -184,4 +190,4 @@ def _end(this: Round, job_id: str, state: str, reason: Reason, words: str) -> No
         cache_key=None,
         completion_time=stamp(this.now),
     )
-    this.urgent = True
+    _ended(this, job)

@@ -51,6 +51,9 @@ def _is_time(this: Round, job: PlannedJob, current: JobStatus) -> bool:
     if current.retry_at is not None and (left := -since(current.retry_at, this.now)) > 0:
         this.requeue.append(left)
         return False
+    if current.retry_at is not None and this.is_decided_now(job.id):  # its Job goes first, its pods are asked for then
+        this.requeue.append(0.0)
+        return False
     lost = job.limits.node_lost if this.node_may_be_lost else None
     old = next(
         (
@@ -179,6 +182,7 @@ def _placed_now(this: Round, job: PlannedJob) -> Placement:
 def _create(this: Round, request: JobRequest) -> None:
     manifest = hook_job(request, this.defaults)
     contract = manifest["metadata"]["annotations"][ANNOTATION_CONTRACT]
+    this.begun.add(request.contract.job.id)
     this.actions.append(CreateJob(manifest, contract, contract_config_map(request)))
 
 
