@@ -30,6 +30,7 @@ LIST = rb"\[(?:[^\[\]\"]|" + TEXT + rb"|\[(?:[^\[\]\"]|" + TEXT + rb")*+\])*+\]"
 def media_look(keys: Sequence[str]) -> Look:
     """Whether a file may have rows that name media files under one of the keys."""
     words = [json.dumps(key).encode() for key in keys]
+    longest = max(map(len, words))
 
     def answer(path: Path, size: int) -> bool:
         suffix = suffix_of(path)
@@ -45,7 +46,7 @@ def media_look(keys: Sequence[str]) -> Look:
                     return True
                 if size >= DIGEST_LIMIT:  # rows of so large a file are taken to be alike
                     return False
-                tail = chunk[-64:]
+                tail = window[-longest:]
         return False
 
     return Look("media:" + ",".join(keys), answer)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a pod does that runs no hook: read a result whose message was lost or was too short, or check whether a
-committed result may be used again. It writes nothing on the volume but remembered digests, and imports nothing heavy.
+committed result may be used again. It leaves no result on the volume, and imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ def result_to_read(contract: JobContract, workspace: Workspace) -> Stored:
 
 def usable_candidate(contract: JobContract, workspace: Workspace) -> Stored:
     """The candidate, verified in all that it depends on. Raises NoHit, which says what is no longer as it was."""
+    workspace.prepare()
     stored = _candidate(contract, workspace, NoHit)
     why = why_unusable(stored.result, contract, workspace)
     if why is not None:

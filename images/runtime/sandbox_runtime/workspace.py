@@ -7,6 +7,7 @@ Names that users chose (`export_path`) are links to what a pod wrote, made when 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -62,17 +63,27 @@ class Workspace:
         self.events = self.attempt / "events.jsonl"
         self.result = self.attempt / "result.json"
 
-    def enter(self) -> None:
-        """Make the attempt's folder and the link to the inputs, and go to the experiment's folder.
+    def prepare(self) -> None:
+        """Make the experiment's folder and the link to the inputs in it, from where relative paths begin.
 
         Raises InfraError when the volume can't be written.
         """
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            self.cache.mkdir(exist_ok=True)
+        with self._writing():
+            self.cache.mkdir(parents=True, exist_ok=True)
             link_atomic(self.experiment / "inputs", self.inputs, relative=False)
+
+    def enter(self) -> None:
+        """Make the attempt's folder too, and go to the experiment's. Raises InfraError as `prepare` does."""
+        self.prepare()
+        with self._writing():
+            self.out.mkdir(parents=True, exist_ok=True)
             _point(self.job / "current", self.attempt, self._contract.attempt)
             os.chdir(self.experiment)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise InfraError(f"the workspace at {self.root} can't be written: {error.strerror or error}") from error
 
