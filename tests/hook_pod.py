@@ -16,6 +16,7 @@ from typing import Any
 from sandbox_api.contract import (
     CONTRACT_ENV,
     POD_UID_ENV,
+    Candidate,
     Configs,
     ExperimentRef,
     InputRef,
@@ -42,11 +43,12 @@ def job_contract(
     index: int = 0,
     meta_name: str = "toy",
     attempt: int = 1,
+    experiment: ExperimentRef = EXPERIMENT,
     **more: Any,
 ) -> JobContract:
     """A contract with only what a test is about spelt out."""
     return JobContract(
-        experiment=EXPERIMENT,
+        experiment=experiment,
         job=JobRef(
             id=f"anonymous/1/{stage}/{index}",
             pipeline="anonymous",
@@ -87,7 +89,7 @@ class Ended:
         assert path is not None
         return self.root / path
 
-    def reference(self, output: str) -> InputRef:
+    def reference(self, output: str, element: int | None = None) -> InputRef:
         """What the operator puts into a later job's contract."""
         content = (self.root / self.message.path).read_bytes()
         return InputRef(
@@ -95,7 +97,13 @@ class Ended:
             output=output,
             result_path=self.message.path,
             sha256=hashlib.sha256(content).hexdigest(),
+            element=element,
         )
+
+    @property
+    def candidate(self) -> Candidate:
+        """What the operator puts into the contract of a check pod, or of a reader of this very result."""
+        return Candidate(result_path=self.message.path, sha256=self.message.sha256)
 
 
 @dataclass
@@ -107,7 +115,8 @@ class Running:
 
     @property
     def folder(self) -> Path:
-        name = experiment_folder(EXPERIMENT.name, EXPERIMENT.uid)
+        experiment = self.contract.experiment
+        name = experiment_folder(experiment.name, experiment.uid)
         return self.pod.root / attempt_folder(name, self.contract.job.id, self.contract.attempt, self.uid)
 
     def wait_for(self, name: str | Path, seconds: float = 120) -> Path:

@@ -2,14 +2,17 @@
 """The result contract, pod -> operator: `result.json` on the volume, and the short message that names it.
 
 The message is the container's termination message: compressed, at most `MESSAGE_BYTES` long, complete or absent. What
-does not fit is cut by a fixed rule (metrics from the end, those the operator needs never) and `truncated` says so.
+does not fit is cut by a fixed rule (metrics from the end, then outputs; what the operator needs last of all) and
+`truncated` says so. Needs that are too long even alone are read in numbered `pieces`.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import re
 import zlib
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -23,6 +26,17 @@ MESSAGE_BYTES = 3584
 BODY_BYTES = 64 * 1024
 """Most that a message may hold before compression: what it says goes into `.status`, which has limits of its own."""
 ERROR_BYTES = 800
+LONG_VALUE = 512
+"""Bytes from which a value among the outputs is cut before short ones are."""
+PIECE_BYTES = 1800
+"""Compressed bytes of a piece's own text: base64 and the rest of its message fit beside it."""
+MAX_PIECES = 32
+"""More than the status could take. What needs more pieces is not offered."""
+
+ABSENT = "-"
+"""Among `externals`: there was no such file or folder."""
+UNKNOWN = "?"
+"""Among `externals`: it can't be told what was read, so the result is never used again."""
 
 ErrorClass = Literal["User", "Config", "Input", "Infra", "Preempted", "OutOfMemory", "Timeout"]
 
@@ -54,6 +68,8 @@ class Output(ContractModel):
     sha256: str | None = None
     bytes: int | None = None
     rows: int | None = None
+    published: str | None = None
+    """The name its user gave it, where a link leads to it; relative to the experiment's folder."""
     elements: list[Element] | None = None
     """For kind list: digests of the elements that are paths, by their place in `value`."""
 
@@ -129,10 +145,18 @@ class Message(ContractModel):
     cache_key: str = ""
     content: str = ""
     error: ResultError | None = None
+    externals: int = 0
+    """How many files and folders that no job made it depends on: with none, a cache hit needs no check."""
     outputs: dict[str, Any] = {}
     """Path, value or list by name."""
     metrics: dict[str, float] = {}
     truncated: bool = False
+    pieces: int = 0
+    """When needs were cut: in how many pieces a reader gives them; 0 with `truncated` and a need missing: too many."""
+    piece: int = 0
+    """Which of the pieces this is, from 1; it then has a `part` and neither outputs nor metrics."""
+    part: str = ""
+    """Text whose parts, joined in order, are JSON: `{"outputs": {...}, "metrics": {...}}` of what is needed."""
 
 
 def message_of(result: Result, *, path: str, sha256: str, size: int) -> Message:
@@ -152,6 +176,7 @@ def message_of(result: Result, *, path: str, sha256: str, size: int) -> Message:
         recovered=result.recovered,
         cache_key=result.cache_key,
         content=result.content,
+        externals=len(result.externals),
         error=result.error
         and result.error.model_copy(update={"message": plain_text(result.error.message, ERROR_BYTES)}),
         outputs={name: out.path if out.kind == "path" else out.value for name, out in result.outputs.items()},
@@ -159,31 +184,77 @@ def message_of(result: Result, *, path: str, sha256: str, size: int) -> Message:
     )
 
 
-def encode_message(message: Message, *, needs: tuple[str, ...] = (), limit: int = MESSAGE_BYTES) -> str:
-    """The message as text of at most `limit` bytes; metrics are cut from the end, then outputs that are long values.
+def encode_message(message: Message, *, needs: Sequence[str] = (), limit: int = MESSAGE_BYTES) -> str:
+    """The message as text of at most `limit` bytes.
 
-    Metrics named in `needs` are kept to the last. Raises ValueError when even the bare result does not fit, or holds a
-    number that is not finite.
+    What does not fit is cut: metrics from the end, then outputs that are long values, then outputs from the end. What
+    `needs` names (outputs and metrics) is kept to the last; where it does not fit either, `pieces` says how to get it.
+    Raises ValueError when even the bare result does not fit, or holds a number that is not finite.
     """
     first = [name for name in dict.fromkeys(needs) if name in message.metrics]
-    order = first + [name for name in message.metrics if name not in needs]
-    text = _pack(message.model_copy(update={"metrics": {name: message.metrics[name] for name in order}}), limit)
+    metrics = first + [name for name in message.metrics if name not in needs]
+    needed = [name for name in dict.fromkeys(needs) if name in message.outputs]
+    others = [name for name in message.outputs if name not in needs]
+    text = _pack(_kept(message, needed + others, metrics), limit)
     if text is not None:
         return text
-    if _pack(_cut(message, first), limit) is None:
-        short = {name: value for name, value in message.outputs.items() if len(canonical_json(value)) <= 512}
-        message = message.model_copy(update={"outputs": short})
-    low, high = len(first), len(order)
-    while low < high:  # the most metrics that fit; size grows with their number
-        middle = (low + high + 1) // 2
-        if _pack(_cut(message, order[:middle]), limit) is not None:
-            low = middle
-        else:
-            high = middle - 1
-    text = _pack(_cut(message, order[:low]), limit)
+    message = message.model_copy(update={"truncated": True})
+    short = [name for name in others if len(canonical_json(message.outputs[name])) <= LONG_VALUE]
+    for outputs in (needed + others, *(needed + kept for kept in _shorter(short))):
+        if _pack(_kept(message, outputs, first), limit) is not None:
+            return _with_metrics(message, outputs, metrics, len(first), limit)
+    if needed or first:
+        parts = needed_parts(message, needs)
+        message = message.model_copy(update={"pieces": len(parts) if len(parts) <= MAX_PIECES else 0})
+    short = [name for name in needed + others if len(canonical_json(message.outputs[name])) <= LONG_VALUE]
+    for outputs in _shorter(short):
+        if _pack(_kept(message, outputs, []), limit) is not None:
+            return _with_metrics(message, outputs, metrics, 0, limit)
+    raise ValueError(f"the message of the result of {message.job} does not fit into {limit} bytes")
+
+
+def needed_parts(message: Message, needs: Sequence[str]) -> list[str]:
+    """What is needed of a whole message, as texts that each fit into a message of their own; joined they are JSON.
+
+    They depend on nothing but the values: whoever computes them again gets the same.
+    """
+    body = {
+        "outputs": {name: value for name, value in message.outputs.items() if name in needs},
+        "metrics": {name: value for name, value in message.metrics.items() if name in needs},
+    }
+    left = canonical_json(body)
+    parts: list[str] = []
+    while left and len(parts) <= MAX_PIECES:  # one too many says that it is too much
+        size = _piece_size(left)
+        parts.append(left[:size])
+        left = left[size:]
+    return parts
+
+
+def encode_piece(message: Message, number: int, *, needs: Sequence[str]) -> str:
+    """Piece `number`, from 1, of what is needed of a whole message. Raises ValueError when there is none."""
+    parts = needed_parts(message, needs)
+    if not 1 <= number <= len(parts) <= MAX_PIECES:
+        raise ValueError(f"there is no piece {number} of the result of {message.job}; at most {MAX_PIECES} are given")
+    piece = {"outputs": {}, "metrics": {}, "message": "", "pieces": len(parts), "piece": number}
+    text = _pack(message.model_copy(update={**piece, "truncated": True, "part": parts[number - 1]}), MESSAGE_BYTES)
     if text is None:
-        raise ValueError(f"the message of the result of {message.job} does not fit into {limit} bytes")
+        raise ValueError(f"piece {number} of the result of {message.job} does not fit into {MESSAGE_BYTES} bytes")
     return text
+
+
+def join_pieces(pieces: Sequence[Message]) -> tuple[dict[str, Any], dict[str, float]] | None:
+    """Outputs and metrics that are needed, from all pieces in any order; None while one is missing or of another."""
+    ordered = sorted(pieces, key=lambda message: message.piece)
+    if not ordered or [message.piece for message in ordered] != list(range(1, ordered[0].pieces + 1)):
+        return None
+    if len({(message.sha256, message.contract, message.pieces) for message in ordered}) > 1:
+        return None
+    try:
+        body = json.loads("".join(message.part for message in ordered))
+        return dict(body["outputs"]), {str(name): float(value) for name, value in body["metrics"].items()}
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def decode_message(text: str) -> Message | None:
@@ -203,14 +274,63 @@ def decode_message(text: str) -> Message | None:
     return message if RESULT_VERSION - 1 <= message.version <= RESULT_VERSION else None
 
 
+def peak_text(peak: int, limit: int) -> str:
+    """What stands in the termination message while a hook that uses much memory runs; it stays if that is killed."""
+    return f"last sampled memory peak: {peak / 2**20:,.0f} MiB of the limit {limit / 2**20:,.0f} MiB"
+
+
+def is_peak_text(text: str) -> bool:
+    """Whether a termination message is only a sample: the program was killed before it could say more."""
+    return re.fullmatch(r"last sampled memory peak: [0-9,]+ MiB of the limit [0-9,]+ MiB", text.strip()) is not None
+
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]{0,256}(?:\x07|\x1b\\))")
+"""Terminals' own sequences: colours, movements, titles."""
+
+
 def plain_text(text: str, limit: int) -> str:
     """Text that is safe to show: no control characters, at most `limit` characters, the end kept (it says most)."""
-    clean = "".join(c if c == "\n" or c.isprintable() else " " for c in text).strip()
+    clean = "".join(c if c == "\n" or c.isprintable() else " " for c in _ESCAPES.sub("", text)).strip()
     return clean if len(clean) <= limit else "... " + clean[-(limit - 4) :]
 
 
-def _cut(message: Message, metrics: list[str]) -> Message:
-    return message.model_copy(update={"metrics": {name: message.metrics[name] for name in metrics}, "truncated": True})
+def _kept(message: Message, outputs: Sequence[str], metrics: Sequence[str]) -> Message:
+    kept = {name: message.outputs[name] for name in outputs}
+    return message.model_copy(update={"outputs": kept, "metrics": {name: message.metrics[name] for name in metrics}})
+
+
+def _shorter(names: list[str]) -> list[list[str]]:
+    """All of them, then ever fewer from the beginning."""
+    return [names[:count] for count in range(len(names), -1, -1)]
+
+
+def _with_metrics(message: Message, outputs: list[str], metrics: list[str], fewest: int, limit: int) -> str:
+    """The message with these outputs and the most metrics that fit beside them; the first `fewest` do."""
+    count = fewest
+    highest = len(metrics)
+    while count < highest:  # size grows with their number
+        middle = (count + highest + 1) // 2
+        if _pack(_kept(message, outputs, metrics[:middle]), limit) is not None:
+            count = middle
+        else:
+            highest = middle - 1
+    text = _pack(_kept(message, outputs, metrics[:count]), limit)
+    if text is None:
+        raise ValueError(f"the message of the result of {message.job} does not fit into {limit} bytes")
+    return text
+
+
+def _piece_size(text: str) -> int:
+    """How many characters of the beginning fit into one piece."""
+    size, highest = 1, min(len(text), BODY_BYTES)
+    while size < highest:
+        middle = (size + highest + 1) // 2
+        body = json.dumps(text[:middle])
+        if len(body) <= BODY_BYTES * 3 // 4 and len(zlib.compress(body.encode(), 9)) <= PIECE_BYTES:
+            size = middle
+        else:
+            highest = middle - 1
+    return size
 
 
 def _pack(message: Message, limit: int) -> str | None:

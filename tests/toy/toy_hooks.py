@@ -11,9 +11,11 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
+from sandbox_runtime.errors import UserError
 from sandbox_runtime.hooks.base import Artifact, HookContext, HookResult
 
 # ruff: noqa: ARG002
@@ -43,7 +45,7 @@ class ToyHook:
 
     def write(self, context: HookContext) -> HookResult:
         """An artifact, a folder, and the configurations as they arrived."""
-        file = context.out / "text.txt"
+        file = context.out / str(context.extra.get("name", "text.txt"))
         file.write_text(str(context.extra.get("text", "")) * context.extra.get("times", 1))
         folder = context.out / "folder"
         (folder / "inner").mkdir(parents=True)
@@ -121,6 +123,9 @@ class ToyHook:
             (context.out / "partial.txt").write_text(context.extra["partial"])
         raise ValueError(context.extra["say"])
 
+    def fail_in_silence(self, context: HookContext) -> HookResult:
+        raise UserError("\x1b[31m\x00\x07" * 100_000)
+
     def full(self, context: HookContext) -> HookResult:
         """What a library makes of a full volume."""
         try:
@@ -128,6 +133,24 @@ class ToyHook:
         except OSError as error:
             raise RuntimeError("could not save the shard") from error
         raise AssertionError("/dev/full took it")
+
+    def pools(self, context: HookContext) -> HookResult:
+        """A list of files, a folder and a number."""
+        items: list[Any] = []
+        for number, text in enumerate(context.extra["texts"]):
+            (context.out / f"pool_{number}.txt").write_text(text)
+            items.append(context.out / f"pool_{number}.txt")
+        (context.out / "last").mkdir()
+        (context.out / "last" / "a.txt").write_text("a")
+        return HookResult(outputs=[[*items, Artifact(context.out / "last"), 7]])
+
+    def rewrite(self, context: HookContext) -> HookResult:
+        """Change a file that is not this job's own."""
+        Path(context.extra["path"]).write_text("changed meanwhile")
+        return HookResult(outputs=["done"])
+
+    def long_list(self, context: HookContext) -> HookResult:
+        return HookResult(outputs=[context.extra["items"], "short"], metrics={"rows": 3})
 
     def strange(self, context: HookContext) -> HookResult:
         return HookResult(outputs=[{"score": float("nan")}])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sandbox_api.result import (
     BODY_BYTES,
     ERROR_BYTES,
+    MAX_PIECES,
     MESSAGE_BYTES,
     MESSAGE_PREFIX,
     Message,
@@ -21,6 +22,8 @@ from sandbox_api.result import (
     ResultError,
     decode_message,
     encode_message,
+    encode_piece,
+    join_pieces,
     message_of,
     plain_text,
 )
@@ -123,6 +126,63 @@ def test_metrics_that_are_needed_come_first_and_stay() -> None:
     assert list(told.metrics)[3] == next(iter(metrics))
 
 
+def test_outputs_that_are_needed_stay_before_metrics_and_other_outputs() -> None:
+    """A list that a forEach fans out over."""
+    pools = [f"experiments/demo-1f2e3d4c/jobs/split/1/execution/0/attempts/1/abcdef01/out/{n}" for n in range(200)]
+    others = {f"other{n}": f"{n * 7919 % 104729:x}" * 12 for n in range(60)}
+    metrics = many_metrics(500)
+    message = a_message(outputs={**others, "pools": pools}, metrics=metrics)
+
+    told = read(encode_message(message, needs=("pools", list(metrics)[-1])))
+
+    assert told.truncated
+    assert told.pieces == 0
+    assert next(iter(told.outputs)) == "pools"
+    assert told.outputs["pools"] == pools
+    assert next(iter(told.metrics)) == list(metrics)[-1]
+
+
+def test_what_is_needed_and_does_not_fit_comes_in_pieces() -> None:
+    words = [f"{n * 7919 % 104729:x}é" for n in range(1500)]
+    message = a_message(outputs={"file": "a/b", "list": words}, metrics={"m": 0.1, "n": 2.0})
+    needs = ("m", "list", "absent")
+
+    told = read(encode_message(message, needs=needs))
+    assert told.truncated
+    assert told.outputs == {"file": "a/b"}
+    assert told.metrics == {"m": 0.1, "n": 2.0}
+    assert 1 < told.pieces < MAX_PIECES
+
+    texts = [encode_piece(message, number + 1, needs=needs) for number in range(told.pieces)]
+    assert max(map(len, texts)) <= MESSAGE_BYTES
+    pieces = [read(text) for text in texts]
+    assert join_pieces(pieces[::-1]) == ({"list": words}, {"m": 0.1})
+    assert texts == [encode_piece(message, number + 1, needs=needs) for number in range(told.pieces)]
+
+
+def test_pieces_that_are_not_all_of_one_result_are_no_whole() -> None:
+    message = a_message(outputs={"list": [f"{n * 7919 % 104729:x}" for n in range(1500)]})
+    first, *rest = (read(encode_piece(message, number, needs=["list"])) for number in (1, 2, 3))
+
+    assert join_pieces([]) is None
+    assert join_pieces([first]) is None
+    assert join_pieces([first, first, *rest]) is None
+    assert join_pieces([first, *(piece.model_copy(update={"sha256": "6" * 64}) for piece in rest)]) is None
+    assert join_pieces([first.model_copy(update={"part": "{"}), *rest]) is None
+
+
+def test_what_is_longer_than_the_status_may_be_is_not_offered() -> None:
+    message = a_message(outputs={"list": [f"{n * 104723 % 999983:x}" for n in range(60_000)]})
+
+    told = read(encode_message(message, needs=["list"]))
+
+    assert told.truncated
+    assert told.pieces == 0
+    assert told.outputs == {}
+    with pytest.raises(ValueError, match="at most 32"):
+        encode_piece(message, 1, needs=["list"])
+
+
 def test_no_more_is_cut_than_must_be() -> None:
     metrics = many_metrics(2000)
     kept = len(read(encode_message(a_message(metrics=metrics))).metrics)
@@ -178,22 +238,34 @@ errors = st.none() | st.builds(
     error=errors,
     words=st.text(max_size=300),
     needs=st.lists(names, max_size=3),
+    needed_output=st.booleans(),
 )
 def test_any_message_fits_or_is_an_error_and_comes_back_up_to_the_cut(
-    metrics: dict[str, float], outputs: dict[str, Any], error: ResultError | None, words: str, needs: list[str]
+    metrics: dict[str, float],
+    outputs: dict[str, Any],
+    error: ResultError | None,
+    words: str,
+    needs: list[str],
+    needed_output: bool,
 ) -> None:
     message = a_message(metrics=metrics, outputs=outputs, error=error, message=words)
-    needed = (*needs, *list(metrics)[-2:])
+    needed = (*needs, *list(metrics)[-2:], *list(outputs)[-1 if needed_output else len(outputs) :])
     try:
         text = encode_message(message, needs=needed)
     except ValueError:
         return
     assert len(text.encode()) <= MESSAGE_BYTES
     told = read(text)
-    assert set(told.metrics) >= set(needed) & set(metrics)
+    if told.pieces:  # it can't be told in one message: then whole and in pieces
+        pieces = [read(encode_piece(message, number + 1, needs=needed)) for number in range(told.pieces)]
+        expected = [{name: value for name, value in part.items() if name in needed} for part in (outputs, metrics)]
+        assert join_pieces(pieces) == tuple(expected)
+    else:
+        assert set(told.metrics) >= set(needed) & set(metrics)
+        assert set(told.outputs) >= set(needed) & set(outputs)
     assert told.metrics.items() <= metrics.items()
     assert all(told.outputs[name] == outputs[name] for name in told.outputs)
-    bare = {"metrics": {}, "outputs": {}, "truncated": False}
+    bare = {"metrics": {}, "outputs": {}, "truncated": False, "pieces": 0}
     assert told.model_copy(update=bare) == message.model_copy(update=bare)
     if not told.truncated:
         assert told == message
@@ -254,6 +326,8 @@ def test_nothing_is_inflated_beyond_what_a_message_may_hold() -> None:
         ("plain", 10, "plain"),
         ("  padded \n", 10, "padded"),
         ("a\x00b\x1bc", 10, "a b c"),
+        ("\x1b[1;31mred\x1b[0m \x1b]0;title\x07x", 10, "red x"),
+        ("\x1b]0;never closed", 20, "]0;never closed"),
         ("two\nlines", 20, "two\nlines"),
         ("0123456789", 10, "0123456789"),
         ("0123456789x", 10, "... 56789x"),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.hook_pod import HookPod, job_contract
+from tests.hook_pod import HookPod, job_contract, write_jsonl
 
 from sandbox_runtime.configs import Configurations, resolve_configs
 from sandbox_runtime.errors import ConfigError
@@ -17,6 +17,8 @@ def pod(tmp_path: Path) -> HookPod:
     """A volume on which the experiment's folder holds a link that leads out."""
     pod = HookPod(tmp_path)
     pod.experiment.mkdir(parents=True)
+    write_jsonl(pod.inputs / "raw" / "demo.jsonl", [{"text": "a"}])
+    write_jsonl(pod.inputs / "raw" / "with a space.jsonl", [{"text": "a"}])
     (pod.experiment / "inputs").symlink_to(pod.inputs)
     (pod.experiment / "trap").symlink_to("/etc")
     (pod.experiment / "loop").symlink_to("loop")
@@ -66,9 +68,28 @@ def test_what_is_no_path_at_all_is_refused_with_its_field(pod: HookPod, path: st
 
 
 @pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("inputs/raw/dmo.jsonl", "inputs/raw/dmo.jsonl"),
+        ("0.5 inputs/raw/demo.jsonl 0.5 inputs/raw/dmo.jsonl", "inputs/raw/dmo.jsonl"),
+    ],
+)
+def test_an_input_that_no_job_made_and_that_is_missing_is_named_with_those_there_are(
+    pod: HookPod, text: str, part: str
+) -> None:
+    said = refusal(pod, dj={"dataset_path": text})
+
+    assert said == f"djConfigs.dataset_path: there is no file or folder {part}; inputs: inputs/raw"
+
+
+@pytest.mark.parametrize(
     "dj",
     [
         {"dataset_path": "inputs/raw/demo.jsonl"},
+        {"dataset_path": "inputs/raw/with a space.jsonl"},
+        {"dataset_path": "0.5 inputs/raw/demo.jsonl 0.5 inputs/raw/demo.jsonl"},
+        {"dataset_path": "inputs/raw/*.jsonl"},
+        {"dataset_path": "not/there/yet.jsonl"},
         {"dataset_path": "s3://bucket/demo.jsonl"},
         {"dataset_path": "outputs/../outputs/a.jsonl"},
         {"process": [{"replace_content_mapper": {"pattern": "/.*/", "repl": "../.."}}]},

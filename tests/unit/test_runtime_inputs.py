@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from tests.hook_pod import Ended, HookPod, job_contract
 
-from sandbox_api.contract import InputRef
+from sandbox_api.contract import ExperimentRef, InputRef, JobContract, contract_digest
+from sandbox_runtime.hooks.base import published_under
 
 
 @pytest.fixture
@@ -107,6 +108,7 @@ def test_an_input_that_went_bad_is_named_and_ends_with_3(
     assert ended.code == 3
     assert ended.message.error is not None
     assert ended.message.error.class_ == "Input"
+    assert ended.message.error.job == ended.result.error.job == "anonymous/1/probe/0"
     assert error_of(ended).startswith("the output 'text' of job anonymous/1/probe/0: ")
     assert sentence in error_of(ended)
     assert "must run again" in error_of(ended)
@@ -121,11 +123,112 @@ def test_a_folder_with_a_changed_or_an_added_file_is_a_bad_input(pod: HookPod, p
     assert "was changed" in error_of(ended)
 
 
-def test_an_output_that_the_producer_did_not_make_is_named(pod: HookPod, producer: Ended) -> None:
+def test_an_output_that_the_producer_did_not_make_is_named_and_not_asked_for_again(
+    pod: HookPod, producer: Ended
+) -> None:
     ended = pod.run(consumer({"extraConfigs.x": producer.reference("dataset")}))
 
-    assert ended.code == 3
+    assert ended.code == 2
     assert "neither an output nor a figure named 'dataset'; its outputs: folder, seen, text" in error_of(ended)
+
+
+@pytest.fixture
+def pools(pod: HookPod) -> Ended:
+    ended = pod.run(job_contract(extra={"do": "pools", "texts": ["low", "high"]}, outputs=["pools"]))
+    assert ended.code == 0, ended.log
+    return ended
+
+
+def test_a_list_arrives_with_absolute_paths_and_an_element_alone(pod: HookPod, pools: Ended) -> None:
+    got = seen(
+        pod.run(
+            consumer(
+                {
+                    "extraConfigs.all": pools.reference("pools"),
+                    "extraConfigs.high": pools.reference("pools", 1),
+                    "extraConfigs.seven": pools.reference("pools", 3),
+                }
+            )
+        )
+    )["extra"]
+
+    assert [Path(path).name for path in got["all"][:3]] == ["pool_0.txt", "pool_1.txt", "last"]
+    assert Path(got["all"][0]).read_text() == "low"
+    assert got["all"][3] == got["seven"] == 7
+    assert Path(got["high"]).read_text() == "high"
+
+
+def test_elements_of_a_list_carry_digests(pools: Ended) -> None:
+    output = pools.result.outputs["pools"]
+
+    assert output.elements is not None
+    assert [(element.index, element.bytes) for element in output.elements] == [(0, 3), (1, 4), (2, 1)]
+    assert output.value[0].startswith("experiments/demo-1f2e3d4c/jobs/anonymous/1/probe/0/attempts/1/")
+    assert pools.message.outputs["pools"] == output.value
+
+
+@pytest.mark.parametrize(("element", "code"), [(0, 0), (1, 3), (2, 3), (3, 0), (None, 3)])
+def test_a_changed_element_is_a_bad_input_for_those_who_take_it(
+    pod: HookPod, pools: Ended, element: int | None, code: int
+) -> None:
+    value = pools.result.outputs["pools"].value
+    (pod.root / value[1]).write_text("h1gh")
+    (pod.root / value[2] / "a.txt").unlink()
+
+    ended = pod.run(consumer({"extraConfigs.x": pools.reference("pools", element)}))
+
+    assert ended.code == code, ended.log
+    if code:
+        assert ended.message.error is not None
+        assert ended.message.error.job == "anonymous/1/probe/0"
+        assert "was changed after the job wrote it" in error_of(ended)
+
+
+def test_an_element_that_is_not_there_is_a_config_error(pod: HookPod, pools: Ended) -> None:
+    ended = pod.run(consumer({"extraConfigs.x": pools.reference("pools", 4)}))
+
+    assert ended.code == 2
+    assert "element 4 of the output 'pools' of job anonymous/1/probe/0: there is no such element" in error_of(ended)
+
+
+def test_results_of_several_jobs_are_gathered_in_their_order(pod: HookPod) -> None:
+    makers = [
+        pod.run(job_contract(extra={"do": "write", "text": text}, outputs=["text"], index=number))
+        for number, text in enumerate(["one", "two", "three"])
+    ]
+    order = [makers[2], makers[0], makers[1]]
+
+    ended = pod.run(
+        consumer(
+            {
+                "extraConfigs.texts": [made.reference("text") for made in order],
+                "extraConfigs.rows": [made.reference("rows") for made in order],
+                "extraConfigs.none": [],
+            }
+        )
+    )
+
+    got = seen(ended)["extra"]
+    assert [Path(path).read_text() for path in got["texts"]] == ["three", "one", "two"]
+    assert got["rows"] == [3.0, 3.0, 3.0]
+    assert got["none"] == []
+    order[1].output("text").unlink()
+    again = pod.run(consumer({"extraConfigs.texts": [made.reference("text") for made in order]}, index=7))
+    assert again.code == 3
+    assert again.message.error is not None
+    assert again.message.error.job == "anonymous/1/probe/0"
+
+
+def test_two_runs_that_gave_the_same_have_equal_contents_and_others_do_not(pod: HookPod) -> None:
+    same = [
+        pod.run(job_contract(extra={"do": "pools", "texts": ["low", "high"]}, index=index)).message for index in (1, 2)
+    ]
+    other = pod.run(job_contract(extra={"do": "pools", "texts": ["low", "hig"]}, index=3)).message
+
+    assert same[0].content == same[1].content != other.content
+    assert len(same[0].content) == 64
+    assert same[0].outputs != same[1].outputs
+    assert same[0].sha256 != same[1].sha256
 
 
 def test_an_earlier_success_of_the_same_contract_is_returned_and_not_repeated(pod: HookPod) -> None:
@@ -211,3 +314,106 @@ def test_the_volume_may_be_mounted_elsewhere_later(pod: HookPod, producer: Ended
     ended = there.run(consumer({"extraConfigs.text": reference}))
 
     assert Path(seen(ended)["extra"]["text"]).read_text() == "made"
+
+
+# An experiment of the same name that was before this one on the claim
+
+LATER = ExperimentRef(name="demo", namespace="lab", uid="9a8b7c6d-0000", project="lab", run="demo")
+
+
+def keyed(**more: Any) -> JobContract:
+    extra = {"do": "write", "text": "once", "export_path": "outputs/text.txt"}
+    return job_contract(extra=extra, **{"cache_key": "k" * 64} | more)
+
+
+def test_apply_delete_apply_goes_on_with_what_was_done(pod: HookPod) -> None:
+    first = pod.run(keyed())
+
+    again = pod.run(keyed(experiment=LATER, seed=7))
+
+    assert again.code == 0, again.log
+    assert again.message.recovered
+    assert again.message.contract == contract_digest(keyed(experiment=LATER, seed=7)) != first.message.contract
+    assert again.result.outputs == first.result.outputs
+    assert again.result.metrics == first.result.metrics
+    assert again.output("0") == first.output("0")
+    assert again.message.path.startswith("experiments/demo-9a8b7c6d/")
+    assert "the hook speaks" not in again.log
+    link = pod.root / "experiments/demo-9a8b7c6d/outputs/text.txt"
+    assert link.resolve() == first.output("0").resolve()
+    assert (again.folder / "out").is_dir()
+    third = pod.run(keyed(experiment=LATER.model_copy(update={"uid": "5555aaaa-0000"})))
+    assert third.message.recovered
+    used = pod.run(consumer({"djConfigs.dataset_path": again.reference("0")}, experiment=LATER))
+    assert seen(used)["dj"]["dataset_path"] == str(first.output("0"))
+
+
+@pytest.mark.parametrize(
+    "why", ["no cache key", "another key", "a rerun", "another name", "a longer name", "tampered", "a file has changed"]
+)
+def test_what_a_namesake_left_is_not_taken_when(pod: HookPod, why: str) -> None:
+    more: dict[str, Any] = {"experiment": LATER}
+    (pod.root / "x.jsonl").write_text("1")
+    contract = keyed(cache_key="" if why == "no cache key" else "k" * 64, dj={"dataset_path": "../../x.jsonl"})
+    first = pod.run(contract)
+    if why == "another key":
+        more["cache_key"] = "other"
+    elif why == "a rerun":
+        more["generation"] = 2
+    elif why == "another name":
+        more["experiment"] = LATER.model_copy(update={"name": "other"})
+    elif why == "a longer name":
+        (pod.root / "experiments/demo-1f2e3d4c").rename(pod.root / "experiments/demo-sandbox-1f2e3d4c")
+    elif why == "tampered":
+        first.output("0").write_text("0nce")
+    elif why == "a file has changed":
+        (pod.root / "x.jsonl").write_text("2")
+
+    again = pod.run(contract.model_copy(update=more))
+
+    assert again.code == 0, again.log
+    assert not again.message.recovered
+    assert "the hook speaks" in again.log
+
+
+def test_a_second_attempt_takes_it_too_when_the_first_was_killed_before_it_could(pod: HookPod) -> None:
+    pod.run(keyed())
+
+    assert pod.run(keyed(experiment=LATER, attempt=2)).message.recovered
+
+
+# Where users find results
+
+
+@pytest.mark.parametrize(
+    ("path", "under", "published"),
+    [
+        ("a/b.jsonl", "", "a/b.jsonl"),
+        ("a/b.jsonl", "iter_2", "a/iter_2/b.jsonl"),
+        ("b.jsonl", "iter_2", "iter_2/b.jsonl"),
+        ("a/b", "iter_2", "a/b/iter_2"),
+        ("a/b/", "iter_2", "a/b/iter_2"),
+        ("a/b.jsonl", "iter_2/item_3", "a/iter_2/item_3/b.jsonl"),
+        ("a/b", "iter_2/item_3", "a/b/iter_2/item_3"),
+        ("a/iter_1/b.jsonl", "iter_2", "a/iter_2/b.jsonl"),
+        ("a/b/iter_1/item_0", "iter_2/item_3", "a/b/iter_2/item_3"),
+        ("a/iter_1/b.jsonl", "item_3", "a/iter_1/item_3/b.jsonl"),
+        ("a/iter_x/b.jsonl", "iter_2", "a/iter_x/iter_2/b.jsonl"),
+        ("s3://bucket/b.jsonl", "iter_2", "s3://bucket/b.jsonl"),
+        ("/workspace/shared/b.jsonl", "iter_2", "/workspace/shared/iter_2/b.jsonl"),
+    ],
+)
+def test_iterations_and_items_publish_in_folders_of_their_own(path: str, under: str, published: str) -> None:
+    assert published_under(path, under) == published
+    assert published_under(published, under) == published
+
+
+def test_an_iteration_publishes_beside_the_one_before(pod: HookPod) -> None:
+    for number, text in ((1, "one"), (2, "two")):
+        under = f"iter_{number}"
+        extra = {"do": "write", "text": text, "export_path": "outputs/text.txt"}
+        ended = pod.run(job_contract(extra=extra, index=number, publish_under=under))
+        assert ended.result.outputs["0"].published == f"outputs/{under}/text.txt"
+
+    assert (pod.experiment / "outputs/iter_1/text.txt").read_text() == "one"
+    assert (pod.experiment / "outputs/iter_2/text.txt").read_text() == "two"

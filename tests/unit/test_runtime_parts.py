@@ -16,7 +16,7 @@ from sandbox_runtime import files
 from sandbox_runtime.cgroup import Memory
 from sandbox_runtime.data_juicer.k_sigma import Change
 from sandbox_runtime.errors import ConfigError, InfraError, error_of
-from sandbox_runtime.files import digest_of, link_atomic, write_atomic
+from sandbox_runtime.files import link_atomic, write_atomic
 from sandbox_runtime.hooks.analyzer import figures_by_importance
 from sandbox_runtime.hooks.k_sigma import bounds_before_and_after
 from sandbox_runtime.hooks.recipe import counted
@@ -57,37 +57,6 @@ def test_a_file_is_whole_whenever_its_writer_is_killed(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert len(json.loads(path.read_text())["body"]) == 300_000
-
-
-def test_a_folders_digest_tells_names_contents_and_empty_files(tmp_path: Path) -> None:
-    def folder(name: str, **content: str) -> Path:
-        for file, text in content.items():
-            path = tmp_path / name / file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        return tmp_path / name
-
-    digests = {
-        digest_of(made, durable=True)
-        for made in (
-            folder("one", a="1", b="2"),
-            folder("two", a="2", b="1"),
-            folder("three", a="1", c="2"),
-            folder("four", a="1", b="2", c=""),
-        )
-    }
-    assert len(digests) == 4
-    assert digest_of(folder("five", b="2", a="1")) == digest_of(tmp_path / "one")
-
-
-def test_a_file_too_long_to_read_is_told_by_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "DIGEST_LIMIT", 10)
-    short, long = tmp_path / "short", tmp_path / "long"
-    short.write_bytes(b"x" * 9)
-    long.write_bytes(b"x" * 10)
-
-    assert digest_of(short).sha256 is not None
-    assert digest_of(long) == files.Digest(None, 10)
 
 
 def test_a_link_replaces_a_link_and_nothing_else(tmp_path: Path) -> None:

@@ -170,14 +170,27 @@ def test_a_failure_tells_the_hooks_own_last_error(pod: HookPod) -> None:
     assert "Traceback" in (ended.folder / "log.txt").read_text()
 
 
-def test_an_error_of_megabytes_of_control_characters_leaves_a_readable_message(pod: HookPod) -> None:
-    ended = pod.run(job_contract(extra={"do": "fail", "say": "\x1b[31m\x00\x07\ud7ff" * 20_000 + "the end"}))
+def test_an_error_of_a_megabyte_of_control_characters_leaves_a_readable_message(pod: HookPod) -> None:
+    noise = "\x1b[31m\x00\x07\x9b\u202e\ud7ff"
+    say = noise * (1_000_000 // len(noise.encode())) + "the end"
 
+    ended = pod.run(job_contract(extra={"do": "fail", "say": say}))
+
+    assert len(say.encode()) > 990_000
     assert ended.code == 1
     assert len(ended.termination) <= MESSAGE_BYTES
+    for error in (ended.message.error, ended.result.error):
+        assert error is not None
+        assert error.message.rpartition(" (")[0].endswith("the end")
+        assert "[31m" not in error.message
+        assert all(c.isprintable() or c == "\n" for c in error.message)
+
+
+def test_an_error_of_control_characters_alone_is_named_by_its_type(pod: HookPod) -> None:
+    ended = pod.run(job_contract(extra={"do": "fail_in_silence"}))
+
     assert ended.message.error is not None
-    assert "the end" in ended.message.error.message
-    assert all(c.isprintable() or c == "\n" for c in ended.message.error.message)
+    assert ended.message.error.message == "UserError without a readable message"
 
 
 def test_a_message_that_must_be_cut_keeps_what_the_operator_needs(pod: HookPod) -> None:

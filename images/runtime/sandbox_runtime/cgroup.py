@@ -37,17 +37,35 @@ class Memory:
 
     def limit(self) -> int | None:
         """Bytes the container may use, or None when unknown or without limit."""
-        text = self._read("memory.max" if self._v2 else "memory.limit_in_bytes").strip()
-        found = int(text) if text.isdigit() and int(text) < UNLIMITED else None
-        return self._known_limit or found
+        return self._known_limit or self.own_limit()
+
+    def own_limit(self) -> int | None:
+        """The limit as the kernel knows it; None where there is none, so that figures may be others' as well."""
+        found = self._number("memory.max" if self._v2 else "memory.limit_in_bytes")
+        return found if found is not None and found < UNLIMITED else None
 
     def peak(self) -> int | None:
-        """Most bytes the container used, or None when unknown."""
-        text = self._read("memory.peak" if self._v2 else "memory.max_usage_in_bytes").strip()
-        return int(text) if text.isdigit() else None
+        """Most bytes the container used, or None when unknown. Cached files count in it."""
+        return self._number("memory.peak" if self._v2 else "memory.max_usage_in_bytes")
+
+    def working_set(self) -> int | None:
+        """Bytes in use now that the kernel can't take back easily, as the kubelet counts them; None when unknown."""
+        used = self._number("memory.current" if self._v2 else "memory.usage_in_bytes")
+        if used is None:
+            return None
+        name = "inactive_file" if self._v2 else "total_inactive_file"
+        for line in self._read("memory.stat").splitlines():
+            key, _, count = line.partition(" ")
+            if key == name and count.strip().isdigit():
+                return max(0, used - int(count))
+        return used
 
     def describe(self) -> str:
         return f"limit {_mebibytes(self.limit())}, peak {_mebibytes(self.peak())}"
+
+    def _number(self, name: str) -> int | None:
+        text = self._read(name).strip()
+        return int(text) if text.isdigit() else None
 
     def _read(self, name: str) -> str:
         try:

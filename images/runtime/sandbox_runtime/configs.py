@@ -117,12 +117,19 @@ def _assign(roots: dict[str, Any], target: str, value: Any, told: str) -> None:
         place = place[index]
 
 
+def files_in(text: str, field: str, workspace: Workspace) -> list[str]:
+    """The paths in a text: itself, or the weighted data sets that it names. Raises ConfigError when it leads out."""
+    return [text] if workspace.inside(text, field).exists() else data_sets_in(text)
+
+
 def _confine(text: str, field: str, workspace: Workspace) -> None:
     if text.lower().startswith("file:"):
         raise ConfigError(f"{field}: give {text!r} as a plain path inside the workspace or the inputs")
-    workspace.inside(text, field)
-    for part in data_sets_in(text):
-        workspace.inside(part, field)
+    for part in files_in(text, field, workspace):
+        path = workspace.inside(part, field)
+        # nobody can make it while the experiment runs; elsewhere the hook may, or it is only a name
+        if workspace.is_input(path) and not path.exists() and not set(part) & set("*?["):
+            raise ConfigError(f"{field}: there is no file or folder {part}; inputs: {workspace.input_names()}")
 
 
 def _kind(value: Any) -> str:

@@ -42,9 +42,16 @@ class ConfigError(HookError):
 
 
 class InputError(HookError):
-    """A result of another job is missing or is not what it was; the message names the job and the output."""
+    """A result of another job is missing or is not what it was; the message names the job and the output.
+
+    `job` is the id of the job that must run again.
+    """
 
     class_ = "Input"
+
+    def __init__(self, message: str, job: str | None = None) -> None:
+        super().__init__(message)
+        self.job = job
 
 
 class InfraError(HookError):
@@ -65,20 +72,20 @@ def error_of(error: BaseException, memory: Memory, *, killed_before: int) -> Res
             type="OOMKilled" if killed > 0 else "MemoryError",
             message=plain_text(f"out of memory: {memory.describe()}{said}", ERROR_BYTES),
         )
-    said = plain_text(_sentence(error), ERROR_BYTES)
-    return ResultError(class_=_class_of(error), type=type(error).__name__, message=said)
+    class_, cause = _class_of(error)
+    said = plain_text(_sentence(error), ERROR_BYTES) or f"{type(error).__name__} without a readable message"
+    job = cause.job if isinstance(cause, InputError) else None
+    return ResultError(class_=class_, type=type(error).__name__, message=said, job=job)
 
 
-def _class_of(error: BaseException) -> ErrorClass:
-    """A library may wrap what the volume said, so the whole chain of causes counts."""
-    if isinstance(error, HookError):
-        return error.class_
+def _class_of(error: BaseException) -> tuple[ErrorClass, BaseException]:
+    """A library may wrap what the volume said, so the whole chain of causes counts; returns the one that decides."""
     for cause in _chain(error):
         if isinstance(cause, HookError):
-            return cause.class_
+            return cause.class_, cause
         if isinstance(cause, OSError) and cause.errno in STORAGE_ERRNOS:
-            return "Infra"
-    return "User"
+            return "Infra", cause
+    return "User", error
 
 
 def _sentence(error: BaseException) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that survive a crash, and digests that tell whether they are what they were.
+"""Files and links that survive a crash.
 
 A file is either whole or not there: temporary name, fsync, rename, fsync of the folder. The layout is `workspace.py`'s.
 """
@@ -7,26 +7,11 @@ A file is either whole or not there: temporary name, fsync, rename, fsync of the
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from sandbox_api.digest import sha256_of
-
-DIGEST_LIMIT = 1 << 30
-"""Files from this size on are told apart by their size only: reading them would cost minutes."""
-
-
-@dataclass(frozen=True)
-class Digest:
-    """Of a file or a folder. `sha256` is None for a single file of 1 GiB or more."""
-
-    sha256: str | None
-    bytes: int
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -72,27 +57,11 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def digest_of(path: Path, *, durable: bool = False) -> Digest:
-    """Digest of a file, or of a folder's sorted manifest (path, size, sha256 of files under 1 GiB).
-
-    `durable` fsyncs what is read. Raises FileNotFoundError when there is nothing at `path`.
-    """
-    if not path.is_dir():
-        return _file_digest(path, durable)
-    manifest: list[list[Any]] = []
-    for file in sorted(p for p in path.rglob("*") if not p.is_dir()):
-        digest = _file_digest(file, durable)
-        manifest.append([file.relative_to(path).as_posix(), digest.bytes, digest.sha256])
-    if durable:
-        for folder in [path, *(p for p in path.rglob("*") if p.is_dir())]:
-            sync_folder(folder)
-    return Digest(sha256_of(manifest), sum(entry[1] for entry in manifest))
-
-
-def _file_digest(path: Path, durable: bool) -> Digest:
-    with path.open("rb") as file:
-        if durable:
-            os.fsync(file.fileno())
-        size = os.fstat(file.fileno()).st_size
-        whole = hashlib.file_digest(file, "sha256").hexdigest() if size < DIGEST_LIMIT else None
-    return Digest(whole, size)
+def sync_tree(folder: Path) -> None:
+    """Make everything below a folder durable, the folder itself included. Links are left alone."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            if not (path := Path(parent, name)).is_symlink():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        sync_folder(Path(parent))

@@ -6,19 +6,17 @@ Everything is verified before the hook sees it, so that a hook never works on ha
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from sandbox_api.contract import InputRef, JobContract
 from sandbox_api.digest import sha256_of
-from sandbox_api.result import Result
+from sandbox_api.result import Output, Result
 
-from .errors import InputError
-from .workspace import Workspace
+from .errors import ConfigError, InputError
+from .workspace import NotStored, Workspace
 
 INFIX = "refineRecipe"
 """Stands between a metaName that a refine job shares with its probe and the refine job's figures."""
@@ -26,87 +24,148 @@ INFIX = "refineRecipe"
 
 @dataclass(frozen=True)
 class ResolvedInput:
-    """One input, verified. `value` is an absolute path as text, a number, or whatever JSON the producer returned."""
+    """One input, verified. `value` is an absolute path as text, a number, whatever JSON the producer returned, or the
+    list of those where several jobs made it.
+    """
 
-    reference: InputRef
+    told: str
+    """How it is named in messages."""
     value: Any
     digest: str
-    producer: Result
+    producer: Result | None
+    """None when several jobs made it."""
+    paths: tuple[str, ...] = ()
+    """The files and folders in `value`, absolute."""
 
     @property
     def path(self) -> Path:
-        """The value as a path. Raises InputError when it is none."""
+        """The value as a path. Raises ConfigError when it is none."""
         if not isinstance(self.value, str):
-            raise InputError(f"{told(self.reference)} is {self.value!r}, where a file is needed")
+            raise ConfigError(f"{self.told} is {self.value!r}, where a file is needed")
         return Path(self.value)
 
 
 def resolve_inputs(contract: JobContract, workspace: Workspace) -> dict[str, ResolvedInput]:
     """All inputs of a contract by target. Raises InputError, which names the job and the output that went bad."""
-    results: dict[tuple[str, str], Result] = {}
-    found: dict[str, ResolvedInput] = {}
-    for target, reference in contract.inputs.items():
-        key = (reference.result_path, reference.sha256)
-        if key not in results:
-            results[key] = _committed_result(reference, workspace)
-        found[target] = _verified(reference, results[key], workspace)
+    results = _Results(workspace)
+    return {target: _resolved(reference, results, workspace) for target, reference in contract.inputs.items()}
+
+
+def paths_of_inputs(contract: JobContract, workspace: Workspace) -> dict[str, tuple[str, ...]]:
+    """The files and folders that inputs name, by target; their content is not verified. Raises InputError."""
+    results = _Results(workspace)
+    found: dict[str, tuple[str, ...]] = {}
+    for target, references in contract.inputs.items():
+        paths: list[str] = []
+        for reference in references if isinstance(references, list) else [references]:
+            output = results.of(reference).outputs.get(reference.output)
+            paths += [path for _, path in _paths_in(output, reference.element, workspace)] if output else []
+        found[target] = tuple(paths)
     return found
 
 
 def told(reference: InputRef) -> str:
-    """How an input is named in messages."""
-    return f"the output {reference.output!r} of job {reference.job}"
+    """How an output of a job is named in messages."""
+    element = "" if reference.element is None else f"element {reference.element} of "
+    return f"{element}the output {reference.output!r} of job {reference.job}"
+
+
+class _Results:
+    """Results that inputs name, each read and verified once."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._found: dict[tuple[str, str], Result] = {}
+
+    def of(self, reference: InputRef) -> Result:
+        key = (reference.result_path, reference.sha256)
+        if key not in self._found:
+            self._found[key] = _committed_result(reference, self._workspace)
+        return self._found[key]
 
 
 def _committed_result(reference: InputRef, workspace: Workspace) -> Result:
-    path = workspace.root / reference.result_path
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"{told(reference)}: its result {reference.result_path} can't be read ({error.strerror});"
-            " the job must run again"
-        ) from error
-    if hashlib.sha256(content).hexdigest() != reference.sha256:
-        raise InputError(
-            f"{told(reference)}: its result {reference.result_path} is not the one that was committed;"
-            " the job must run again"
-        )
-    try:
-        return Result.model_validate_json(content)
-    except ValidationError as error:
-        raise InputError(f"{told(reference)}: {reference.result_path} is not a result this image can read") from error
+        return workspace.committed(reference.result_path, reference.sha256).result
+    except NotStored as error:
+        where = f"{told(reference)}: its result {reference.result_path}"
+        raise InputError(f"{where} {error}; the job must run again", reference.job) from error
+
+
+def _resolved(references: InputRef | list[InputRef], results: _Results, workspace: Workspace) -> ResolvedInput:
+    if isinstance(references, InputRef):
+        return _verified(references, results.of(references), workspace)
+    parts = [_verified(reference, results.of(reference), workspace) for reference in references]
+    return ResolvedInput(
+        told=f"the list of {len(parts)} results ({', '.join(part.told for part in parts[:3])}, ...)",
+        value=[part.value for part in parts],
+        digest=sha256_of([part.digest for part in parts]),
+        producer=None,
+        paths=tuple(path for part in parts for path in part.paths),
+    )
 
 
 def _verified(reference: InputRef, result: Result, workspace: Workspace) -> ResolvedInput:
-    output = result.outputs.get(reference.output)
+    name, output = told(reference), result.outputs.get(reference.output)
     if output is None:
-        figure = _metric(result, reference.output)
-        return ResolvedInput(reference, figure, sha256_of(figure), result)
-    if output.kind != "path" or output.path is None:
-        value = [_absolute(item, workspace) for item in output.value] if output.kind == "list" else output.value
-        return ResolvedInput(reference, value, sha256_of(output.value), result)
-    path = workspace.root / output.path
-    if not path.exists():
-        raise InputError(f"{told(reference)}: {output.path} is missing from the workspace; the job must run again")
-    if not workspace.is_intact(output):
-        raise InputError(
-            f"{told(reference)}: {output.path} was changed after the job wrote it (its digest differs);"
-            " the job must run again"
-        )
-    return ResolvedInput(reference, str(path), output.sha256 or sha256_of([output.path, output.bytes]), result)
+        figure = _metric(reference, result)
+        return ResolvedInput(name, figure, sha256_of(figure), result)
+    if reference.element is not None and (output.kind != "list" or reference.element >= len(output.value)):
+        raise ConfigError(f"{name}: there is no such element; the job returned {_short(output)}")
+    paths = dict(_paths_in(output, reference.element, workspace))
+    for index, path in paths.items():
+        where = f"{name}: {workspace.relative(Path(path))}"
+        if not Path(path).exists():
+            raise InputError(f"{where} is missing from the workspace; the job must run again", reference.job)
+        if not workspace.is_intact(output, index):
+            changed = "was changed after the job wrote it (its digest differs)"
+            raise InputError(f"{where} {changed}; the job must run again", reference.job)
+    value = _value(output, reference.element, paths)
+    return ResolvedInput(name, value, _digest(output, reference.element), result, tuple(paths.values()))
 
 
-def _metric(result: Result, name: str) -> float:
+def _paths_in(output: Output, element: int | None, workspace: Workspace) -> list[tuple[int | None, str]]:
+    """Absolute paths of an output, or of one element of it, each with its place in the list."""
+    if output.kind == "path" and output.path is not None:
+        return [(None, str(workspace.root / output.path))]
+    return [
+        (entry.index, str(workspace.root / output.value[entry.index]))
+        for entry in output.elements or ()
+        if element in (None, entry.index)
+    ]
+
+
+def _value(output: Output, element: int | None, paths: Mapping[int | None, str]) -> Any:
+    if output.kind == "path":
+        return paths[None]
+    if output.kind != "list":
+        return output.value
+    values = [paths.get(index, item) for index, item in enumerate(output.value)]
+    return values if element is None else values[element]
+
+
+def _digest(output: Output, element: int | None) -> str:
+    if output.kind == "path":
+        return output.sha256 or sha256_of([output.path, output.bytes])
+    entries = {entry.index: [entry.sha256, entry.bytes] for entry in output.elements or ()}
+    if element is not None:
+        return sha256_of(entries.get(element, output.value[element]))
+    if entries:
+        return sha256_of([entries.get(index, item) for index, item in enumerate(output.value)])
+    return sha256_of(output.value)
+
+
+def _metric(reference: InputRef, result: Result) -> float:
+    name = reference.output
     for key in (name, f"{result.meta_name}.{name}", f"{result.meta_name}.{INFIX}.{name}"):
         if key in result.metrics:
             return result.metrics[key]
     known = ", ".join(sorted(result.outputs)) or "none"
-    raise InputError(f"job {result.job} returned neither an output nor a figure named {name!r}; its outputs: {known}")
+    # running that job again would give the same
+    raise ConfigError(
+        f"job {reference.job} returned neither an output nor a figure named {name!r}; its outputs: {known}"
+    )
 
 
-def _absolute(item: Any, workspace: Workspace) -> Any:
-    """Elements of a list that are paths name them from the volume's root."""
-    if isinstance(item, str) and item.startswith("experiments/") and (workspace.root / item).exists():
-        return str(workspace.root / item)
-    return item
+def _short(output: Output) -> str:
+    return f"a list of {len(output.value)}" if output.kind == "list" else f"a {output.kind}"

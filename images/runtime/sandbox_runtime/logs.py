@@ -103,3 +103,16 @@ class Events:
         line = json.dumps({"t": round(time.time(), 3), "event": event, **more}, ensure_ascii=False)
         with contextlib.suppress(OSError), self._path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
+
+
+def last_peak(path: Path) -> str | None:
+    """The last sample of memory in an attempt's events, in words; None when there is none."""
+    found = None
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValueError, AttributeError):
+                event = json.loads(line)
+                found = str(event["words"]) if event.get("event") == "memory" else found
+    except (OSError, ValueError):
+        return None
+    return found

@@ -6,9 +6,15 @@ from __future__ import annotations
 import os
 import platform
 import resource
+from datetime import UTC, datetime
 from pathlib import Path
 
 PACKAGES = ("sandbox-operator", "py-data-juicer", "datasets", "torch", "ray", "transformers")
+
+
+def now() -> str:
+    """This moment as results tell it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def seconds_since_start() -> float:

@@ -3,26 +3,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from sandbox_api.contract import JobContract
-from sandbox_api.digest import canonical_json
+from sandbox_api.digest import canonical_json, sha256_of
 from sandbox_api.hooks import HOOKS
-from sandbox_api.result import Output
+from sandbox_api.result import Element, Output
 
+from .digests import digest_of
 from .errors import ConfigError, UserError
-from .files import digest_of, link_atomic
+from .files import link_atomic
 from .hooks.base import Artifact, HookResult
 from .workspace import Workspace
 
 
-def collect_outputs(contract: JobContract, workspace: Workspace, done: HookResult) -> dict[str, Output]:
+@dataclass(frozen=True)
+class Collected:
+    outputs: dict[str, Output]
+    content: str
+    """Digest of the outputs alone: equal for two runs that gave the same, wherever their files lie."""
+
+
+def collect_outputs(contract: JobContract, workspace: Workspace, done: HookResult) -> Collected:
     """Outputs by name, artifacts fsynced and digested. Raises ConfigError when the job names more than there are."""
     names = output_names(contract, len(done.outputs))
-    return {
-        name: _output(value, workspace) for name, value in zip(names, done.outputs, strict=True) if value is not None
-    }
+    outputs: dict[str, Output] = {}
+    contents: dict[str, Any] = {}
+    for name, value in zip(names, done.outputs, strict=True):
+        if value is not None:
+            outputs[name], contents[name] = _output(value, workspace)
+    return Collected(outputs, sha256_of(contents))
 
 
 def output_names(contract: JobContract, count: int) -> list[str]:
@@ -38,30 +51,56 @@ def output_names(contract: JobContract, count: int) -> list[str]:
     return names
 
 
-def publish(done: HookResult) -> None:
+def publish(outputs: Mapping[str, Output], workspace: Workspace) -> None:
     """Make the links that users named, each replacing an older one; what is not a link is theirs and stays."""
-    for artifact in done.outputs:
-        if isinstance(artifact, Artifact) and artifact.publish and not link_atomic(artifact.publish, artifact.path):
-            print(f"{artifact.publish} is not a link of ours and stays; the job's own is {artifact.path}", flush=True)
+    for name, output in outputs.items():
+        if output.published and output.path:
+            link = workspace.publishable(output.published, name)
+            if not link_atomic(link, workspace.root / output.path):
+                print(f"{link} is not a link of ours and stays; the job's own is {output.path}", flush=True)
 
 
-def _output(value: Any, workspace: Workspace) -> Output:
+def _output(value: Any, workspace: Workspace) -> tuple[Output, list[Any]]:
+    """An output, and what of it counts for the digest of contents."""
     if isinstance(value, Artifact):
         if not value.path.absolute().is_relative_to(workspace.out):
             raise ValueError(f"an artifact must lie in the attempt's own folder: {value.path}")
         digest = digest_of(value.path, durable=True)
-        return Output(
-            kind="path", path=workspace.relative(value.path), sha256=digest.sha256, bytes=digest.bytes, rows=value.rows
+        path = workspace.relative(value.path)
+        output = Output(
+            kind="path",
+            path=path,
+            sha256=digest.sha256,
+            bytes=digest.bytes,
+            rows=value.rows,
+            published=workspace.user_name(value.publish) if value.publish else None,
         )
+        return output, ["path", digest.content]
+    plain, contents = value, value
+    elements: list[Element] = []
+    if isinstance(value, list):
+        plain, elements, contents = _list(value, workspace)
     kind: Literal["list", "value"] = "list" if isinstance(value, list) else "value"
-    plain = [_element(item, workspace) for item in value] if isinstance(value, list) else value
     try:
         canonical_json(plain).encode()
     except (TypeError, ValueError) as error:
         raise UserError(f"the hook returned a value that JSON can't hold: {error}") from error
-    return Output(kind=kind, value=plain)
+    return Output(kind=kind, value=plain, elements=elements or None), [kind, contents]
 
 
-def _element(item: Any, workspace: Workspace) -> Any:
-    path = item.path if isinstance(item, Artifact) else item
-    return workspace.relative(path) if isinstance(path, Path) else path
+def _list(items: list[Any], workspace: Workspace) -> tuple[list[Any], list[Element], list[Any]]:
+    """A list as its result holds it, digests of the paths in it, and what of it counts for the contents."""
+    plain: list[Any] = []
+    elements: list[Element] = []
+    contents: list[Any] = []
+    for index, item in enumerate(items):
+        path = item.path if isinstance(item, Artifact) else item
+        if isinstance(path, Path):
+            digest = digest_of(path, durable=True)
+            elements.append(Element(index=index, sha256=digest.sha256, bytes=digest.bytes))
+            plain.append(workspace.relative(path))
+            contents.append(["path", digest.content])
+        else:
+            plain.append(item)
+            contents.append(item)
+    return plain, elements, contents

@@ -14,14 +14,11 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from sandbox_api import contract as wire
 from sandbox_api.contract import JobContract, contract_digest
 from sandbox_api.hooks import HOOKS
 from sandbox_api.result import EXIT_CODES, EXIT_SUCCESS, Result, RuntimeInfo, plain_text
@@ -30,42 +27,21 @@ from .cgroup import Memory
 from .configs import resolve_configs
 from .data_juicer.environment import variables
 from .errors import ConfigError, error_of
+from .externals import Externals
 from .hooks import load_hook
 from .hooks.base import HookContext, HookResult
 from .inputs import INFIX, ResolvedInput, resolve_inputs
-from .logs import Events, Tee
-from .measures import peak_memory, seconds_since_start, versions
+from .logs import Events, Tee, last_peak
+from .measures import now, peak_memory, seconds_since_start, versions
 from .metrics import MetricsLog, finite_metrics
 from .outputs import collect_outputs, publish
+from .recovery import earlier_success
 from .report import write_report
+from .sampling import PeakSampler
+from .settings import Settings, read_contract
 from .signals import Stop, Stopped, end_children
-from .workspace import Workspace
-
-GRACE = 50.0
-"""Seconds between the order to end and the moment the hook is cut off: less than the 60 that its pod is given."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the pod's environment says besides the contract."""
-
-    workspace: Path
-    inputs: Path
-    termination: Path
-    pod_uid: str
-    image: str | None
-    grace: float
-
-    @classmethod
-    def of(cls, environ: Mapping[str, str]) -> Settings:
-        return cls(
-            workspace=Path(environ.get("SANDBOX_WORKSPACE", wire.WORKSPACE)),
-            inputs=Path(environ.get("SANDBOX_INPUTS", wire.INPUTS)),
-            termination=Path(environ.get("SANDBOX_TERMINATION_MESSAGE", "/dev/termination-log")),
-            pod_uid=environ.get(wire.POD_UID_ENV, "local000"),
-            image=environ.get(wire.IMAGE_ENV),
-            grace=float(environ.get("SANDBOX_GRACE_SECONDS", GRACE)),
-        )
+from .tasks import run_task
+from .workspace import Stored, Workspace
 
 
 def run(environ: Mapping[str, str]) -> int:
@@ -79,23 +55,9 @@ def run(environ: Mapping[str, str]) -> int:
         print(error, file=sys.stderr)
         settings.termination.write_text(plain_text(str(error), 1000))
         return EXIT_CODES[error.class_]
+    if contract.task != "run":
+        return run_task(contract, settings)
     return Attempt(contract, settings).run()
-
-
-def read_contract(environ: Mapping[str, str]) -> JobContract:
-    """The contract from the environment, or from the file it names. Raises ConfigError."""
-    name = wire.CONTRACT_FILE_ENV if wire.CONTRACT_FILE_ENV in environ else wire.CONTRACT_ENV
-    text = environ.get(name, "")
-    try:
-        if name == wire.CONTRACT_FILE_ENV:
-            text = Path(text).read_text()
-        contract = wire.decode_contract(text.strip())
-    except (ValueError, OSError, EOFError) as error:
-        raise ConfigError(f"{name}: holds no job contract: {type(error).__name__}: {error}") from error
-    if contract.version > wire.CONTRACT_VERSION:
-        known = wire.CONTRACT_VERSION
-        raise ConfigError(f"{name}: it has version {contract.version}, this image reads {known}; take a newer image")
-    return contract
 
 
 class Attempt:
@@ -108,9 +70,12 @@ class Attempt:
         self.events = Events(self.workspace.events)
         self.memory = Memory(limit=contract.limits.memory_bytes)
         self.stop = Stop(grace=settings.grace, on_overrun=self._cut_off)
+        self._sampler = PeakSampler(self.memory, self.events, settings.termination)
         self._killed_before = self.memory.killed()
-        self._started_at = _now()
+        self._started_at = now()
         self._inputs: dict[str, ResolvedInput] = {}
+        self._externals: Externals | None = None
+        self._context: HookContext | None = None
         self._hook_began: float | None = None
         self._wrapper_seconds: float | None = None
         self._tee: Tee | None = None
@@ -123,9 +88,9 @@ class Attempt:
         try:
             with self.stop.armed():
                 self._enter()
-                earlier = self.workspace.earlier_success()
+                earlier = earlier_success(self.contract, self.workspace)
                 done = None if earlier else self._run_hook()
-            result = self._recovered(*earlier) if earlier else self._succeeded(done)
+            result = self._recovered(earlier) if earlier else self._succeeded(done)
         except BaseException as error:
             result = self._failed(error)
         return self._end(result)
@@ -135,6 +100,10 @@ class Attempt:
         self.workspace.enter()
         self._tee = Tee(self.workspace.log)
         self.events.add("started", job=self.contract.job.id, attempt=self.contract.attempt, pod=self.settings.pod_uid)
+        for folder in self.workspace.unfinished():
+            peak = last_peak(folder / "events.jsonl") or "its memory peak is unknown"
+            self.events.add("unfinished", attempt=self.workspace.relative(folder), memory=peak)
+            print(f"an attempt before ended without a result: {self.workspace.relative(folder)} ({peak})", flush=True)
 
     def _run_hook(self) -> HookResult:
         """2. Inputs verified, configurations resolved, the hook found; then its own work."""
@@ -144,7 +113,7 @@ class Attempt:
         self.events.add("inputs resolved", inputs={target: found.digest for target, found in self._inputs.items()})
         self._set_environment()
         hook = load_hook(contract.job.hook)
-        context = HookContext(
+        context = self._context = HookContext(
             contract=contract,
             dj=self._data_juicer(configs.dj),
             extra=_extra(hook, contract.job.hook, configs.extra),
@@ -152,6 +121,11 @@ class Attempt:
             workspace=workspace,
             metrics=MetricsLog(workspace.metrics, self._prefix()),
         )
+        if contract.cache_key:  # without one nobody asks later
+            begun = min(time.time_ns(), workspace.metrics.stat().st_ctime_ns)  # the volume may have a clock of its own
+            self._externals = Externals(contract, configs, self._inputs, workspace, begun)
+            self._externals.start()
+        self._sampler.start()
         self._wrapper_seconds = seconds_since_start()
         self._hook_began = time.monotonic()
         self.events.add("hook started", hook=contract.job.hook)
@@ -168,28 +142,35 @@ class Attempt:
         if not isinstance(done, HookResult):
             raise TypeError(f"{self.contract.job.hook} returned {type(done).__name__}, not a HookResult")
         self._after_hook()
-        outputs = collect_outputs(self.contract, self.workspace, done)
-        publish(done)
+        collected = collect_outputs(self.contract, self.workspace, done)
+        externals: dict[str, str] = {}
+        if self._externals and self._context:
+            externals = self._externals.finish(self._context.written, lambda: self.stop.reason is not None)
+        publish(collected.outputs, self.workspace)
         figures = finite_metrics(done.metrics, "metrics")
         return self._result(
             outcome="Succeeded",
             message=plain_text(done.message, 300),
-            outputs=outputs,
+            outputs=collected.outputs,
+            content=collected.content,
+            externals=externals,
             metrics={f"{self._prefix()}.{name}" if name else self._prefix(): value for name, value in figures.items()},
             tables=[self.workspace.relative(path) for path in done.tables],
         )
 
-    def _recovered(self, folder: Path, result: Result) -> Result:
-        """An earlier pod of this job had done it all; only its word was lost."""
-        name = self.workspace.relative(folder)
+    def _recovered(self, earlier: Stored) -> Result:
+        """An earlier pod had done it all; only its word was lost, or the experiment that it belonged to."""
+        name = self.workspace.relative(earlier.path.parent)
         self.events.add("recovered", attempt=name)
-        print(f"an earlier attempt has succeeded; its result is returned ({name})", flush=True)
-        return result.model_copy(
+        print(f"this has been done already; its result is returned ({name})", flush=True)
+        publish(earlier.result.outputs, self.workspace)
+        return earlier.result.model_copy(
             update={
                 "attempt": self.contract.attempt,
                 "pod_uid": self.settings.pod_uid,
+                "contract": contract_digest(self.contract),
                 "started_at": self._started_at,
-                "finished_at": _now(),
+                "finished_at": now(),
                 "recovered": True,
             }
         )
@@ -207,6 +188,7 @@ class Attempt:
 
     def _end(self, result: Result) -> int:
         """4. The result, then the message that names it; exactly once, whoever comes first."""
+        self._sampler.stop()
         with self._ending:
             result = write_report(result, self.contract, self.workspace, self.settings.termination)
             self._ended = True
@@ -223,6 +205,7 @@ class Attempt:
         with self._ending:
             if self._ended:
                 return
+            self._sampler.stop()
             told = error_of(reason, self.memory, killed_before=self._killed_before)
             result = self._result(outcome="Failed", error=told)
             write_report(result, self.contract, self.workspace, self.settings.termination)
@@ -247,13 +230,13 @@ class Attempt:
             meta_name=self.contract.job.meta_name,
             cache_key=self.contract.cache_key,
             started_at=self._started_at,
-            finished_at=_now(),
+            finished_at=now(),
             inputs={target: found.digest for target, found in self._inputs.items()},
             runtime=RuntimeInfo(
                 image=self.settings.image,
                 versions=versions(),
                 gpu_seconds=round(self.contract.limits.gpus * (seconds or 0.0), 3),
-                peak_memory_bytes=peak_memory(),
+                peak_memory_bytes=self._sampler.peak or peak_memory(),
                 wrapper_seconds=self._wrapper_seconds,
                 hook_seconds=seconds,
             ),
@@ -263,7 +246,7 @@ class Attempt:
     def _prefix(self) -> str:
         """What the hook's figures begin with. A refine job may share its name with the probe it reads."""
         name, probe = self.contract.job.meta_name, self._inputs.get("probe")
-        return f"{name}.{INFIX}" if probe and probe.producer.meta_name == name else name
+        return f"{name}.{INFIX}" if probe and probe.producer and probe.producer.meta_name == name else name
 
     def _data_juicer(self, configured: dict[str, Any] | None) -> dict[str, Any]:
         known = HOOKS.get(self.contract.job.hook)
@@ -297,7 +280,3 @@ def _told(problem: Any, hook: str) -> str:
         return f"{field}: {hook} has no such setting"
     said = problem["msg"]
     return f"{field}: {said[0].lower()}{said[1:]}; it is {problem['input']!r}"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -7,9 +7,12 @@ Names that users chose (`export_path`) are links to what a pod wrote, made when 
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -17,8 +20,24 @@ from pydantic import ValidationError
 from sandbox_api.contract import JobContract, attempt_folder, contract_digest, experiment_folder
 from sandbox_api.result import Output, Result
 
+from .digests import digest_of
 from .errors import ConfigError, InfraError
-from .files import digest_of, link_atomic
+from .files import link_atomic
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A result that lies on the volume."""
+
+    path: Path
+    result: Result
+    sha256: str
+    """Digest of its file."""
+    bytes: int
+
+
+class NotStored(Exception):
+    """There is no such result, or not the one that was meant; in words that follow its name."""
 
 
 class Workspace:
@@ -37,22 +56,34 @@ class Workspace:
         self.state = self.job / "state" / contract_digest(contract)[:12]
         """What a later attempt of the same contract may resume from; shared, so entries are made by rename."""
         self.cache = self.root / "cache"
+        self.digests = self.cache / "digests"
+        """Digests that are remembered, so that what is large and has not changed is not read again."""
         self.metrics = self.attempt / "metrics.jsonl"
         self.log = self.attempt / "log.txt"
         self.events = self.attempt / "events.jsonl"
         self.result = self.attempt / "result.json"
 
-    def enter(self) -> None:
-        """Make the attempt's folder and the link to the inputs, and go to the experiment's folder.
+    def prepare(self) -> None:
+        """Make the experiment's folder and the link to the inputs in it, from where relative paths begin.
 
         Raises InfraError when the volume can't be written.
         """
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            self.cache.mkdir(exist_ok=True)
+        with self._writing():
+            self.cache.mkdir(parents=True, exist_ok=True)
             link_atomic(self.experiment / "inputs", self.inputs, relative=False)
+
+    def enter(self) -> None:
+        """Make the attempt's folder too, and go to the experiment's. Raises InfraError as `prepare` does."""
+        self.prepare()
+        with self._writing():
+            self.out.mkdir(parents=True, exist_ok=True)
             _point(self.job / "current", self.attempt, self._contract.attempt)
             os.chdir(self.experiment)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise InfraError(f"the workspace at {self.root} can't be written: {error.strerror or error}") from error
 
@@ -74,6 +105,19 @@ class Workspace:
             )
         return self.experiment / target
 
+    def user_name(self, path: Path) -> str:
+        """A path as its user would write it: relative to the experiment's folder where it lies there."""
+        return str(path.relative_to(self.experiment)) if path.is_relative_to(self.experiment) else str(path)
+
+    def is_input(self, path: Path) -> bool:
+        """Whether a path leads into the read-only inputs."""
+        return path.resolve().is_relative_to(self.inputs.resolve())
+
+    def input_names(self) -> str:
+        """The inputs there are, for people."""
+        names = sorted(entry.name for entry in self.inputs.iterdir()) if self.inputs.is_dir() else []
+        return ", ".join(f"inputs/{name}" for name in names[:20]) or "none"
+
     def publishable(self, path: str, field: str) -> Path:
         """Where a user's name for an artifact is published. ConfigError when that is no place for one."""
         if "://" in path:
@@ -90,34 +134,67 @@ class Workspace:
             )
         return link
 
-    def earlier_success(self) -> tuple[Path, Result] | None:
-        """A result of this very contract that an earlier pod of this job wrote, its artifacts still as they were."""
-        wanted = contract_digest(self._contract)
-        for folder in sorted(self._attempts(), key=_attempt_number, reverse=True):
-            result = _read_result(folder / "result.json")
-            if result is None or result.outcome != "Succeeded" or result.contract != wanted:
-                continue
-            if all(self.is_intact(output) for output in result.outputs.values()):
-                return folder, result
-        return None
-
-    def is_intact(self, output: Output) -> bool:
-        """Whether an output that is a path still is what its result says."""
-        if output.kind != "path" or output.path is None:
-            return True
+    def committed(self, result_path: str, sha256: str) -> Stored:
+        """The very result that a contract names. Raises NotStored."""
+        path = self.root / result_path
         try:
-            digest = digest_of(self.root / output.path)
-        except OSError:
+            content = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise NotStored(f"can't be read ({error.strerror})") from error
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise NotStored("is not the one that was committed")
+        stored = _stored(path, content)
+        if stored is None:
+            raise NotStored("is not a result that this image can read")
+        return stored
+
+    def results(self, attempt: int | None = None) -> Iterator[Stored]:
+        """What pods of this job left, the newest attempt first; only those of one attempt where it is given."""
+        return _stored_in(folder for folder in self._attempts() if attempt in (None, _attempt_number(folder)))
+
+    def results_of_namesakes(self) -> Iterator[Stored]:
+        """What pods of this very job left in experiments of the same name that were before this one on the volume."""
+        name = self._contract.experiment.name
+        for folder in sorted(self.experiment.parent.glob(f"{name}-*")):
+            uid = folder.name.removeprefix(f"{name}-")
+            if folder != self.experiment and len(uid) == 8 and "-" not in uid:
+                yield from _stored_in((folder / "jobs" / self._contract.job.id / "attempts").glob("*/*"))
+
+    def unfinished(self, attempt: int | None = None) -> list[Path]:
+        """Folders of other pods of this job that ended without a result, the newest attempt last."""
+        folders = [
+            folder
+            for folder in self._attempts()
+            if folder != self.attempt
+            and attempt in (None, _attempt_number(folder))
+            and not (folder / "result.json").exists()
+        ]
+        return sorted(folders, key=_attempt_number)
+
+    def is_intact(self, output: Output, element: int | None = None) -> bool:
+        """Whether an output, or one element of a list, still is what its result says. Values always are."""
+        if output.kind == "path" and output.path is not None:
+            return self._is(output.path, output.sha256, output.bytes)
+        return all(
+            self._is(output.value[entry.index], entry.sha256, entry.bytes)
+            for entry in output.elements or ()
+            if element in (None, entry.index)
+        )
+
+    def _is(self, path: str, sha256: str | None, size: int | None) -> bool:
+        try:
+            digest = digest_of(self.root / path, memory=self.digests)
+        except (FileNotFoundError, NotADirectoryError):
             return False
-        return digest.bytes == output.bytes and digest.sha256 == output.sha256
+        return digest.bytes == size and digest.sha256 == sha256
 
     def clean_up(self) -> None:
         """After a success: artifacts of failed attempts go, their logs stay; nothing is resumed any more."""
         for folder in self._attempts():
             if folder == self.attempt or _attempt_number(folder) > self._contract.attempt:
                 continue
-            result = _read_result(folder / "result.json")
-            if result is None or result.outcome == "Failed":
+            stored = _read(folder / "result.json")
+            if stored is None or stored.result.outcome == "Failed":
                 shutil.rmtree(folder / "out", ignore_errors=True)
         if all(_attempt_number(folder) <= self._contract.attempt for folder in self._attempts()):
             shutil.rmtree(self.state, ignore_errors=True)
@@ -137,8 +214,23 @@ def _attempt_number(folder: Path) -> int:
     return int(folder.parent.name) if folder.parent.name.isdigit() else 0
 
 
-def _read_result(path: Path) -> Result | None:
+def _stored(path: Path, content: bytes) -> Stored | None:
     try:
-        return Result.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
+        result = Result.model_validate_json(content)
+    except ValidationError:
         return None
+    return Stored(path, result, hashlib.sha256(content).hexdigest(), len(content))
+
+
+def _read(path: Path) -> Stored | None:
+    try:
+        return _stored(path, path.read_bytes())
+    except OSError:
+        return None
+
+
+def _stored_in(folders: Iterable[Path]) -> Iterator[Stored]:
+    for folder in sorted(folders, key=_attempt_number, reverse=True):
+        stored = _read(folder / "result.json")
+        if stored is not None:
+            yield stored

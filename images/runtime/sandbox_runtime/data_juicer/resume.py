@@ -10,13 +10,14 @@ that wrote it.
 import contextlib
 import json
 import logging
-import os
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ..files import sync_folder, sync_tree
 
 log = logging.getLogger(__name__)
 
@@ -81,11 +82,10 @@ class State:
             "process": self._process[: len(counts)],
             "counts": list(counts),
         }
-        with (partial / RECORD).open("w", encoding="utf-8") as file:
-            json.dump(record, file)
-            file.flush()
-            os.fsync(file.fileno())
+        (partial / RECORD).write_text(json.dumps(record), encoding="utf-8")
+        sync_tree(partial)
         partial.rename(self._folder / name)
+        sync_folder(self._folder)
         self._drop(lambda record: record["attempt"] <= self._attempt, keep=self._folder / name)
 
     def clear(self) -> None:
@@ -95,6 +95,9 @@ class State:
     def _drop(self, unwanted: Any, keep: Path | None = None) -> None:
         for record, path in self._entries():
             if path != keep and unwanted(record):
+                shutil.rmtree(path, ignore_errors=True)
+        for path in self._folder.glob(".a*-op*"):  # a writer was killed in the middle
+            if int(path.name.removeprefix(".a").partition("-")[0]) < self._attempt:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _entries(self) -> list[tuple[dict[str, Any], Path]]:

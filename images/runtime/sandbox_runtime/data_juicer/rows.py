@@ -34,23 +34,26 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
     """Open a file for reading, decompressed by its suffix. What is wrong with the file itself becomes
     DatasetError.
     """
-    import zstandard
-
+    suffix = path.suffix.lower()
+    broken: tuple[type[Exception], ...] = (gzip.BadGzipFile, EOFError)
     try:
         with contextlib.ExitStack() as stack:
             stream: Any
-            if path.suffix.lower() == ".gz":
+            if suffix == ".gz":
                 stream = stack.enter_context(gzip.open(path))
             else:
                 stream = stack.enter_context(path.open("rb"))
-                if path.suffix.lower() == ".zst":
+                if suffix == ".zst":
                     import io
 
+                    import zstandard
+
+                    broken = (zstandard.ZstdError,)
                     reader = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
                     stream = stack.enter_context(io.BufferedReader(reader))
             yield stream
-    except (gzip.BadGzipFile, EOFError, zstandard.ZstdError) as error:
-        raise DatasetError(f"{path} is not a whole {path.suffix.lower()} file: {error}", "dataset_path") from error
+    except broken as error:
+        raise DatasetError(f"{path} is not a whole {suffix} file: {error}", "dataset_path") from error
 
 
 def _refuse(problem: str) -> NoReturn:

@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from sandbox_api.contract import JobContract
@@ -58,6 +58,8 @@ class HookContext:
     """By target, verified; those that name configuration keys are in the configurations already."""
     workspace: Workspace
     metrics: MetricsLog
+    written: set[str] = field(default_factory=set)
+    """Fields that name what this job itself writes."""
 
     @property
     def out(self) -> Path:
@@ -87,7 +89,11 @@ class HookContext:
         return max(1, math.ceil(limit)) if limit else len(os.sched_getaffinity(0))
 
     def user_path(self, field: str) -> Path | None:
-        """Where an artifact is published that the user named in `djConfigs.<key>` or `extraConfigs.<key>`."""
+        """Where an artifact is published that the user named in `djConfigs.<key>` or `extraConfigs.<key>`.
+
+        What several iterations or items would publish under one name goes into a folder of its own.
+        """
+        self.written.add(field)
         root, _, key = field.partition(".")
         extra = self.extra if isinstance(self.extra, Mapping) else self.extra.model_dump()
         named = (self.dj if root == "djConfigs" else extra).get(key)
@@ -95,7 +101,23 @@ class HookContext:
             return None
         if not isinstance(named, str) or not named:
             raise ConfigError(f"{field}: must be a path")
-        return self.workspace.publishable(named, field)
+        return self.workspace.publishable(published_under(named, self.contract.publish_under), field)
+
+
+def published_under(path: str, under: str) -> str:
+    """`a/b.jsonl` as `a/<under>/b.jsonl`, a folder `a/b` as `a/b/<under>`, as Data-Juicer's sandbox does.
+
+    A folder of the same kind that stands there already (`iter_1`, `item_0`) is replaced: nothing piles up.
+    """
+    parts = [part for part in under.split("/") if part]
+    if not parts or "://" in path:
+        return path
+    whole = PurePosixPath(path)
+    folder, file = (whole.parent, whole.name) if whole.suffix else (whole, "")
+    kinds = {part.rpartition("_")[0] for part in parts}
+    while (part := folder.name.rpartition("_"))[0] in kinds and part[2].isdigit():
+        folder = folder.parent
+    return str(folder.joinpath(*parts, file))
 
 
 class Hook(Protocol):

@@ -14,9 +14,9 @@ from ..configs import PROBE
 from ..data_juicer.config import preflight
 from ..data_juicer.k_sigma import Change, refine
 from ..data_juicer.operators import op_statistics
-from ..errors import ConfigError, InputError
+from ..errors import ConfigError
 from ..files import write_atomic, write_json
-from ..inputs import ResolvedInput, told
+from ..inputs import ResolvedInput
 from .base import Artifact, HookContext, HookResult
 from .recipe import addressed_errors, counted
 
@@ -58,7 +58,7 @@ class RefineRecipeViaKSigmaHook:
 
 
 def read_overall(probe: ResolvedInput) -> dict[str, dict[str, float]]:
-    """Figures by statistic from the probe's table: a row a figure, a column a statistic. Raises InputError."""
+    """Figures by statistic from the probe's table: a row a figure, a column a statistic. Raises ConfigError."""
     overall: dict[str, dict[str, float]] = {}
     with probe.path.open(newline="", encoding="utf-8") as file:
         for row in csv.reader(file):
@@ -72,7 +72,8 @@ def read_overall(probe: ResolvedInput) -> dict[str, dict[str, float]]:
                 except ValueError:
                     continue  # statistics that are texts have no mean
     if not any("mean" in figures for figures in overall.values()):
-        raise InputError(f"{told(probe.reference)} is no table of statistics")
+        # it is what its job wrote: running that job again would make the same
+        raise ConfigError(f"probe: {probe.told} is no table of statistics")
     return overall
 
 

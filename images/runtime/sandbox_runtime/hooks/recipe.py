@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from ..configs import DJ
 from ..data_juicer.errors import ConfigurationError, DatasetError, OperatorError
 from ..errors import ConfigError, UserError
-from ..inputs import told
 from .base import HookContext
 
 
@@ -23,7 +22,7 @@ def addressed_errors(context: HookContext) -> Iterator[None]:
         raise ConfigError("\n".join(f"{DJ}.{line}" for line in str(error).splitlines())) from error
     except DatasetError as error:
         source = context.inputs.get(f"{DJ}.dataset_path")
-        whose = f" ({told(source.reference)})" if source else ""
+        whose = f" ({source.told})" if source else ""
         # what another job made has been verified: running that job again would make the same
         raise ConfigError(f"{DJ}.{error}{whose}") from error
     except OperatorError as error:
