@@ -121,6 +121,8 @@ class ResultRef(ContractModel):
     """Digest of everything the result depends on."""
     content: str | None = None
     """Digest of the outputs alone."""
+    externals: int | None = None
+    """Files and folders that it depends on and no job made."""
     generation: int = 1
     """Rises with each rerun that touches the job."""
 

@@ -26,7 +26,8 @@ def finished(spec: dict[str, Any] | None = None) -> ExperimentStatus:
     play = Play(spec or four_jobs())
     play.step()
     for number in range(4):
-        play.succeed(content=f"content {number}", metrics={"analysis.rows": 300.0}, cache_key=key_in(play))
+        play.succeed(content=f"content {number}", metrics={"analysis.rows": 300.0}, cache_key=key_in(play),
+                     externals=(1, 0, 1, 0)[number])  # fmt: skip
     assert play.status.outcome == "Succeeded"
     return play.status
 
@@ -71,7 +72,7 @@ def test_a_hit_on_results_of_jobs_alone_costs_no_pod() -> None:
     spec["probeJobConfigs"][0]["djConfigs"]["export_original_dataset"] = True
     first = Play(spec)
     first.step()
-    first.succeed(content="same", outputs={"dataset": "d"}, cache_key=key_in(first))
+    first.succeed(content="same", outputs={"dataset": "d"}, cache_key=key_in(first), externals=1)
     first.succeed(content="b", cache_key=key_in(first))
     play = beside(first.status, spec)
     play.step()
@@ -144,7 +145,7 @@ def test_an_equal_job_that_runs_elsewhere_is_waited_for() -> None:
     assert play.status.jobs[0].message == "an equal job runs in the experiment first"
     assert step.requeue_after is not None
     index.update(("lab", "demo"), CLAIM, play.status)
-    first.succeed(cache_key=key_in(first))
+    first.succeed(cache_key=key_in(first), externals=1)
     assert index.update(("lab", "first"), CLAIM, first.status) == [("lab", "demo")], "it is woken"
     play.change(cached=index.done(CLAIM), running_keys=index.running_elsewhere(("lab", "demo"), CLAIM))
     assert contract_of(created(play.step())[0]).task == "check"

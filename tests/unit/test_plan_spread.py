@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """forEach: how lists become jobs, who reads whose results, and how many are at work at a time."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.unit.builders import Play, a_spec, created, lists, pipelines, probe, process
+from tests.unit.builders import Play, a_spec, created, lists, pipelines, probe, process, success
 
 from sandbox_api.contract import CONTRACT_ENV, JobContract, decode_contract
 from sandbox_operator.plan.actions import CreateJob
@@ -201,3 +202,26 @@ def test_an_item_that_vanishes_from_a_list_made_again_keeps_its_attempt_numbers(
     play.step()
     play.succeed_in("split/1/execution/0", outputs={"paths": ["a", "b"]}, content="third")
     assert next(job.attempts for job in play.status.jobs if job.id == TRAIN.format(1)) == 2
+
+
+def test_a_list_too_long_for_one_message_is_read_in_pieces() -> None:
+    play = Play(pools())
+    play.step()
+    (reader,) = created(play.succeed(outputs={}, truncated=True, pieces=2))
+    name = reader.manifest["metadata"]["name"]
+    assert name.endswith("-a1-pieces")
+    assert reader.manifest["spec"]["completions"] == reader.manifest["spec"]["parallelism"] == 2
+    assert play.states()["split/1/execution/0"] == "Running: ReadingResult"
+
+    job, first = play.newest
+    second = replace(first, name=f"{first.name}-2", uid="second")
+    parts = ('{"outputs":{"paths":["a",', '"b"]},"metrics":{}}')
+    told = [success(job, pod, outputs={}, pieces=2, piece=n, part=parts[n - 1]) for n, pod in ((2, second), (1, first))]
+    play.change(pods=(play.snapshot.pods[0], told[0]))
+    play.step(after=1)
+    assert play.states()["split/1/execution/0"] == "Running: ReadingResult"
+    play.change(pods=(play.snapshot.pods[0], *told))
+    play.step(after=1)
+
+    assert (play.status.jobs[0].outputs or {})["paths"] == ["a", "b"]
+    assert play.states()[TRAIN.format(1)] == "Pending: Creating"

@@ -48,6 +48,8 @@ class JobRequest:
     run_as: int = 1000
     deadline: int = 0
     """Backstop in seconds for pending, active and grace together; the runtime counts the active time itself."""
+    pieces: int = 0
+    """Of a reader: how many pods give one numbered piece each of a result that is too long for one message."""
     pinned: bool = False
     """Whether it must run on the node of the other live pods of the claim."""
 
@@ -55,7 +57,8 @@ class JobRequest:
     def name(self) -> str:
         """Name of the Job, and of the ConfigMap with its contract where there is one."""
         experiment, contract = self.contract.experiment, self.contract
-        return helper_name(job_name(experiment.name, experiment.uid, contract.job.id, contract.attempt), contract.task)
+        task = "pieces" if self.pieces else contract.task
+        return helper_name(job_name(experiment.name, experiment.uid, contract.job.id, contract.attempt), task)
 
 
 def hook_job(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
@@ -84,6 +87,7 @@ def hook_job(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
         },
         "spec": {
             "backoffLimit": 0,
+            **_indexed(request.pieces),
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {
                 "rules": [{"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
@@ -193,6 +197,10 @@ def _placement(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
         "imagePullSecrets": [{"name": secret} for secret in profile.image_pull_secrets or ()],
     }
     return {name: value for name, value in fields.items() if value}
+
+
+def _indexed(pieces: int) -> dict[str, Any]:
+    return {"completionMode": "Indexed", "completions": pieces, "parallelism": pieces} if pieces else {}
 
 
 def _beside_the_others(affinity: Mapping[str, Any], claim: str) -> dict[str, Any]:

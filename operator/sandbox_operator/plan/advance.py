@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from sandbox_api.result import Message, join_pieces
 from sandbox_api.status import JobStatus, Reason
 
 from ..build.names import helper_name
@@ -52,7 +53,7 @@ def advance(this: Round, job: PlannedJob, *, is_last_chance: bool = False) -> No
         case attempts.Running():
             _run(this, job, current, state)
         case attempts.Succeeded():
-            commit(this, job, state.result)
+            _take(this, job, state.result, is_last_chance)
         case attempts.Failed() if lost:
             _begin_reading(this, job, current, state)
         case attempts.Failed():
@@ -90,7 +91,7 @@ def _read(this: Round, job: PlannedJob, current: JobStatus, is_last_chance: bool
     name = str(current.helper_job)
     match _look(this, job, current, name):
         case attempts.Succeeded(result):
-            commit(this, job, result)
+            _take(this, job, result, is_last_chance)
         case attempts.Failed(message=words):
             _lost(this, job, f"its pod gave no result, and none was found on the volume: {words}", is_last_chance)
         case other:
@@ -100,6 +101,36 @@ def _read(this: Round, job: PlannedJob, current: JobStatus, is_last_chance: bool
                 _lost(this, job, f"its pod gave no result, and the volume could not be asked: {why}", is_last_chance)
             elif isinstance(other, attempts.Missing):
                 create_reader(this, job)
+
+
+def _take(this: Round, job: PlannedJob, result: Message, is_last_chance: bool) -> None:
+    """Commit a result, or gather what is needed of it and too long for one message."""
+    if not result.pieces:
+        commit(this, job, result)
+        return
+    current = this.jobs[job.id]
+    name = helper_name(str(current.job_name), "pieces")
+    fact, pods, _ = this.children(name)
+    if current.helper_job != name:
+        words = f"its result is long, and is read in {result.pieces} pieces"
+        this.update(
+            job.id,
+            state="Running",
+            helper_job=name,
+            waiting_since=stamp(this.now),
+            reason=Reason.READING_RESULT,
+            message=words,
+        )
+        this.urgent = True
+        create_reader(this, job, result.pieces)
+    elif (joined := join_pieces(attempts.results_in(pods, job.id, current.attempts))) is not None:
+        outputs, figures = joined
+        whole = {"outputs": {**result.outputs, **outputs}, "metrics": {**figures, **result.metrics}}
+        commit(this, job, result.model_copy(update=whole))
+    elif (fact is not None and fact.failed is not None) or _has_waited(this, job, current):
+        _lost(this, job, "its result is long, and could not be read in pieces", is_last_chance)
+    elif fact is None and not pods:
+        create_reader(this, job, result.pieces)
 
 
 def _lost(this: Round, job: PlannedJob, words: str, is_last_chance: bool) -> None:

@@ -105,6 +105,11 @@ def look_at(
     return why_waiting(job, live, warnings)
 
 
+def results_in(pods: tuple[PodFact, ...], job_id: str, attempt: int) -> list[Message]:
+    """What each of several pods of one Job tells of the job's result."""
+    return [result for pod in pods if (result := _result_in(pod, job_id, attempt)) is not None]
+
+
 def is_lost(pod: PodFact, now: datetime, node_lost: int | None) -> bool:
     """Whether a pod that was told to end has not been heard of for too long: its node is silent."""
     return node_lost is not None and pod.deleting_since is not None and since(pod.deleting_since, now) >= node_lost

@@ -14,10 +14,8 @@ from typing import Any
 from sandbox_api import contract as wire
 from sandbox_api.digest import sha256_of
 from sandbox_api.experiment import ExperimentSpec, InputVolume
-from sandbox_api.paths import paths_in
 from sandbox_api.status import JobStatus
 
-from .configs import ROOTS, effective
 from .job import PlannedJob, references_in
 
 CACHE_VERSION = 2
@@ -48,20 +46,6 @@ def cache_key(
         [CACHE_VERSION, job.hook.name, job.config.type, list(job.hook.command), image, mutable, seed, job.meta_name,
          list(job.outputs), configs.model_dump(mode="json"), contents, volumes]
     )  # fmt: skip
-
-
-def needs_check(job: PlannedJob) -> bool:
-    """Whether a result depends on files that no job made: only a pod can tell whether those are as they were."""
-    config = job.config
-    if job.hook.reads_dj and "djConfigs" in job.inputs:
-        return True  # what the recipe names is written in a file
-    configs = effective(config)
-    written = set(job.hook.writes)
-    if any(isinstance(configs[root], str) and root not in job.inputs for root in ROOTS):
-        return True
-    return any(
-        field not in job.inputs and field not in written for root in ROOTS for field, _ in paths_in(configs[root], root)
-    )
 
 
 def _content(entry: JobStatus, output: str, element: int | None) -> list[Any]:

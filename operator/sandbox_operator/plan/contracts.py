@@ -112,6 +112,7 @@ def helper_request(
     *,
     pinned: bool = False,
     candidate: wire.Candidate | None = None,
+    pieces: int = 0,
 ) -> JobRequest:
     """The request for a pod that runs no hook and needs no GPU: it looks at the volume and tells what is there."""
     contract = job_contract(asked, job, attempt).model_copy(update={"task": task, "candidate": candidate})
@@ -128,6 +129,7 @@ def helper_request(
         resources=HELPER_RESOURCES,
         run_as=asked.spec.run_as_user,
         deadline=job.limits.pending + HELPER_SECONDS,
+        pieces=pieces,
         pinned=pinned,
     )
 

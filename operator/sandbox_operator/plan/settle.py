@@ -42,6 +42,7 @@ def commit(this: Round, job: PlannedJob, result: Message) -> None:
             bytes=result.bytes,
             cache_key=result.cache_key or None,
             content=result.content or None,
+            externals=result.externals,
             generation=before.generation or 1,
         ),
     )

@@ -14,7 +14,7 @@ from ..build.job import JobRequest, contract_config_map, hook_job
 from ..build.names import ANNOTATION_CONTRACT, helper_name, job_name
 from . import attempt as attempts
 from .actions import CreateJob
-from .cache import is_cacheable, needs_check
+from .cache import is_cacheable
 from .clock import since, stamp
 from .contracts import helper_request, job_request, key_of
 from .facts import CacheEntry
@@ -110,7 +110,7 @@ def _is_settled_by_cache(this: Round, job: PlannedJob, where: Placement) -> bool
     found = this.snapshot.cached.get(key)
     if found is None:
         return False
-    if not needs_check(job):
+    if found.job.result is not None and found.job.result.externals == 0:
         commit_cached(this, job, found)
         return True
     name = job_name(this.snapshot.name, this.snapshot.uid, job.id, 1)
@@ -160,10 +160,10 @@ def create(this: Round, job: PlannedJob, where: Placement | None = None) -> None
     _create(this, job_request(this.asked, job, this.jobs[job.id].attempts, pinned=where.pinned))
 
 
-def create_reader(this: Round, job: PlannedJob) -> None:
-    """Make the Job that reads an attempt's result from the volume."""
+def create_reader(this: Round, job: PlannedJob, pieces: int = 0) -> None:
+    """Make the Job that reads an attempt's result from the volume; with `pieces` that many pods give one each."""
     pinned = _placed_now(this, job).pinned
-    _create(this, helper_request(this.asked, job, this.jobs[job.id].attempts, "read", pinned=pinned))
+    _create(this, helper_request(this.asked, job, this.jobs[job.id].attempts, "read", pinned=pinned, pieces=pieces))
 
 
 def create_check(this: Round, job: PlannedJob, found: CacheEntry, where: Placement | None = None) -> None:
