@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
+from enum import StrEnum
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, ValidationError
@@ -87,6 +88,13 @@ class HookSpec(SpecModel):
     """extraConfigs where a job does not say otherwise."""
     schema_: Annotated[AnyObject | None, Field(alias="schema")] = None
     """JSON schema (2020-12) of extraConfigs with the defaults in; none: anything goes."""
+
+
+class HookReason(StrEnum):
+    """The closed list of reasons in a SandboxHook's conditions."""
+
+    VALID = "Valid"
+    INVALID_SPEC = "InvalidSpec"
 
 
 class HookStatus(ContractModel):
