@@ -14,7 +14,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -35,9 +34,10 @@ type Contract struct {
 	}
 	Inputs            map[string]json.RawMessage // an InputRef, or a list of them that a forEach gathered
 	Outputs           []string
+	Needs             []string // figures that the operator itself must know
 	ActiveSecondsLeft *int
 
-	digest string
+	digest string // its identity, as the operator computed it: the result repeats it
 }
 
 // InputRef says where a setting gets its value: an output or a metric of another job's committed result.
@@ -101,31 +101,10 @@ func readContract() (*Contract, error) {
 	if contract.Task != "" && contract.Task != "run" {
 		return nil, fmt.Errorf("the task is %q; this program only runs", contract.Task)
 	}
-	contract.digest, err = digestOf(body)
-	return contract, err
-}
-
-// digestOf is the contract's identity: its canonical JSON without what differs between attempts. The JSON that arrives is
-// canonical (sorted keys, no spaces), so the members that stay are taken as they are.
-func digestOf(body []byte) (string, error) {
-	members := map[string]json.RawMessage{}
-	if err := json.Unmarshal(body, &members); err != nil {
-		return "", err
+	if contract.digest = os.Getenv("SANDBOX_CONTRACT_DIGEST"); contract.digest == "" {
+		return nil, errors.New("SANDBOX_CONTRACT_DIGEST is not set: the result could not say what it answers")
 	}
-	for _, name := range []string{"task", "candidate", "attempt", "activeSecondsLeft", "tracking"} {
-		delete(members, name)
-	}
-	names := make([]string, 0, len(members))
-	for name := range members {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	parts := make([]string, 0, len(names))
-	for _, name := range names {
-		parts = append(parts, fmt.Sprintf("%q:%s", name, members[name]))
-	}
-	sum := sha256.Sum256([]byte("{" + strings.Join(parts, ",") + "}"))
-	return hex.EncodeToString(sum[:]), nil
+	return contract, nil
 }
 
 // settings are extraConfigs with the hook's defaults in (the operator merged them), then `local`, then the inputs.

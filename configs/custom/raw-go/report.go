@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -95,6 +96,7 @@ type Message struct {
 	FinishedAt string             `json:"finishedAt"`
 	Message    string             `json:"message,omitempty"`
 	CacheKey   string             `json:"cacheKey,omitempty"`
+	Externals  int                `json:"externals,omitempty"`
 	Error      *Failure           `json:"error,omitempty"`
 	Outputs    map[string]string  `json:"outputs,omitempty"`
 	Metrics    map[string]float64 `json:"metrics,omitempty"`
@@ -209,12 +211,12 @@ func (a *Attempt) report(result *Result) int {
 		Version: resultVersion, Job: result.Job, Attempt: result.Attempt, PodUID: result.PodUID,
 		Contract: result.Contract, Path: relative, SHA256: digest, Bytes: size, Outcome: result.Outcome,
 		StartedAt: result.StartedAt, FinishedAt: result.FinishedAt, Message: result.Message,
-		CacheKey: result.CacheKey, Error: result.Error, Metrics: result.Metrics, Outputs: map[string]string{},
+		CacheKey: result.CacheKey, Externals: len(result.Externals), Error: result.Error, Metrics: result.Metrics, Outputs: map[string]string{},
 	}
 	for name, output := range result.Outputs {
 		message.Outputs[name] = output.Path
 	}
-	text, err := pack(message)
+	text, err := a.pack(message)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "there is no termination message:", err) // the operator asks for the result on the volume
 	} else if err := os.WriteFile(terminationPath(), []byte(text), 0o644); err != nil {
@@ -226,8 +228,9 @@ func (a *Attempt) report(result *Result) int {
 	return 0
 }
 
-// pack makes the message's text; when it is too long the metrics go, which stand in result.json too.
-func pack(message Message) (string, error) {
+// pack makes the message's text. When it is too long the figures go that the operator can do without; they stand in
+// result.json too.
+func (a *Attempt) pack(message Message) (string, error) {
 	for {
 		body, err := json.Marshal(message)
 		if err != nil {
@@ -244,7 +247,13 @@ func pack(message Message) (string, error) {
 		if message.Truncated {
 			return "", fmt.Errorf("it has %d bytes, %d are allowed", len(text), messageBytes)
 		}
-		message.Metrics, message.Truncated = nil, true
+		needed := map[string]float64{}
+		for name, figure := range message.Metrics {
+			if slices.Contains(a.contract.Needs, name) {
+				needed[name] = figure
+			}
+		}
+		message.Metrics, message.Truncated = needed, true
 	}
 }
 
