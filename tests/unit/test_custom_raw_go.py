@@ -90,6 +90,14 @@ def test_a_success_is_told_by_result_and_message(pod: HookPod) -> None:
     assert {file.name for file in ended.folder.iterdir()} == {"out", "result.json"}, "nothing half-written is left"
 
 
+def test_equal_outputs_have_equal_content_whatever_made_them(pod: HookPod) -> None:
+    first, again = pod.run(dedup()), pod.run(dedup(attempt=2, index=3))
+    other = pod.run(dedup({"ignore_space": True, "ignore_case": True}))
+
+    assert first.result.content == again.message.content != other.message.content
+    assert len(first.message.content) == 64
+
+
 def test_the_settings_are_obeyed(pod: HookPod) -> None:
     assert kept(pod.run(dedup({"ignore_case": True, "ignore_space": True}))) == ["a b", "c", "é $HOME $$ \u2028"]
     (pod.inputs / "raw/packed.jsonl.gz").write_bytes(gzip.compress(b'{"x": "1"}\n\n{"x": "1"}\n{"x": "2"}'))

@@ -24,6 +24,7 @@ const (
 	resultVersion = 1
 	messagePrefix = "sandbox1:"
 	messageBytes  = 3584
+	digestLimit   = 1 << 30
 )
 
 var exitCodes = map[string]int{"User": 1, "Config": 2, "Input": 3, "Infra": 4, "Preempted": 143, "Timeout": 1}
@@ -52,7 +53,7 @@ type Done struct {
 type Output struct {
 	Kind   string `json:"kind"`
 	Path   string `json:"path"`
-	SHA256 string `json:"sha256"`
+	SHA256 string `json:"sha256,omitempty"` // of files under 1 GiB
 	Bytes  int64  `json:"bytes"`
 	Rows   int64  `json:"rows"`
 }
@@ -68,6 +69,7 @@ type Result struct {
 	StartedAt  string             `json:"startedAt"`
 	FinishedAt string             `json:"finishedAt"`
 	CacheKey   string             `json:"cacheKey"`
+	Content    string             `json:"content,omitempty"` // equal for results with equal outputs
 	MetaName   string             `json:"metaName"`
 	Message    string             `json:"message"`
 	Outputs    map[string]Output  `json:"outputs,omitempty"`
@@ -96,6 +98,7 @@ type Message struct {
 	FinishedAt string             `json:"finishedAt"`
 	Message    string             `json:"message,omitempty"`
 	CacheKey   string             `json:"cacheKey,omitempty"`
+	Content    string             `json:"content,omitempty"`
 	Externals  int                `json:"externals,omitempty"`
 	Error      *Failure           `json:"error,omitempty"`
 	Outputs    map[string]string  `json:"outputs,omitempty"`
@@ -137,17 +140,29 @@ func (a *Attempt) out() string { return filepath.Join(a.folder, "out") }
 // made turns a finished file in the attempt's folder into an output; the writer has made it durable.
 func (a *Attempt) made(name string, sum []byte, bytes, rows int64) Output {
 	path, _ := filepath.Rel(a.workspace, filepath.Join(a.out(), name))
-	return Output{Kind: "path", Path: path, SHA256: hex.EncodeToString(sum), Bytes: bytes, Rows: rows}
+	output := Output{Kind: "path", Path: path, Bytes: bytes, Rows: rows}
+	if bytes < digestLimit {
+		output.SHA256 = hex.EncodeToString(sum)
+	}
+	return output
 }
 
 func (a *Attempt) succeeded(done *Done) int {
 	if len(a.contract.Outputs) > len(done.Outputs) {
 		return a.failed(configError("output: %d names for %d results", len(a.contract.Outputs), len(done.Outputs)))
 	}
+	if err := syncFolder(a.out()); err != nil {
+		return a.failed(asInfra(err))
+	}
 	result := a.result("Succeeded")
 	result.Message, result.Outputs, result.Metrics = done.Message, map[string]Output{}, map[string]float64{}
+	content := sha256.New()
 	for n, name := range a.contract.Outputs {
 		result.Outputs[name] = done.Outputs[n]
+		fmt.Fprintf(content, "%q %s %d\n", name, done.Outputs[n].SHA256, done.Outputs[n].Bytes)
+	}
+	if !slices.ContainsFunc(done.Outputs, func(output Output) bool { return output.SHA256 == "" }) {
+		result.Content = hex.EncodeToString(content.Sum(nil))
 	}
 	for name, figure := range done.Metrics {
 		result.Metrics[a.contract.Job.MetaName+"."+name] = figure
@@ -211,7 +226,7 @@ func (a *Attempt) report(result *Result) int {
 		Version: resultVersion, Job: result.Job, Attempt: result.Attempt, PodUID: result.PodUID,
 		Contract: result.Contract, Path: relative, SHA256: digest, Bytes: size, Outcome: result.Outcome,
 		StartedAt: result.StartedAt, FinishedAt: result.FinishedAt, Message: result.Message,
-		CacheKey: result.CacheKey, Externals: len(result.Externals), Error: result.Error, Metrics: result.Metrics, Outputs: map[string]string{},
+		CacheKey: result.CacheKey, Content: result.Content, Externals: len(result.Externals), Error: result.Error, Metrics: result.Metrics, Outputs: map[string]string{},
 	}
 	for name, output := range result.Outputs {
 		message.Outputs[name] = output.Path
@@ -272,12 +287,17 @@ func writeAtomic(path string, content []byte) error {
 	if err := os.Rename(file.Name(), path); err != nil {
 		return err
 	}
-	folder, err := os.Open(filepath.Dir(path))
+	return syncFolder(filepath.Dir(path))
+}
+
+// syncFolder makes names in a folder durable; some network file systems can't, and say so.
+func syncFolder(path string) error {
+	folder, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer folder.Close()
-	folder.Sync() // some network file systems can't, and say so
+	folder.Sync()
 	return nil
 }
 
