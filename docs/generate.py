@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sandbox_api.crd import experiment_crd
+from sandbox_api.crd import experiment_crd, hook_crd
+from sandbox_api.hook_resource import HookReason
 from sandbox_api.hooks import HOOKS
 from sandbox_api.status import Reason
 from sandbox_operator.plan.unsupported import JOB_FIELDS, SPEC_FIELDS
@@ -39,6 +40,29 @@ def fields_page() -> str:
             "\n## Reasons\n",
             "Reasons are a closed list; messages are for people and may change.\n",
             ", ".join(f"`{reason}`" for reason in Reason),
+            "",
+        ]
+    )
+
+
+def hook_page() -> str:
+    """Every field of SandboxHook."""
+    schema = hook_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    spec, status = (schema["properties"][part]["properties"] for part in ("spec", "status"))
+    rules = [*schema["x-kubernetes-validations"], *schema["properties"]["spec"]["x-kubernetes-validations"]]
+    return "\n".join(
+        [
+            "# SandboxHook, field by field\n",
+            "`kubectl explain sbh.spec` prints the same. How to make one: [own-hook.md](../how-to/own-hook.md).\n",
+            "## spec\n",
+            *_table(spec),
+            "\n## What the API server itself refuses\n",
+            *(f"* {rule['message']}" for rule in rules),
+            "\n## status\n",
+            *_table(status),
+            "\n## Reasons\n",
+            "Reasons are a closed list; messages are for people and may change.\n",
+            ", ".join(f"`{reason}`" for reason in HookReason),
             "",
         ]
     )
@@ -111,4 +135,5 @@ def _rules(properties: dict[str, Any]) -> Iterator[dict[str, str]]:
 if __name__ == "__main__":
     REFERENCE.mkdir(exist_ok=True)
     (REFERENCE / "sandboxexperiment.md").write_text(GENERATED + fields_page())
+    (REFERENCE / "sandboxhook.md").write_text(GENERATED + hook_page())
     (REFERENCE / "support.md").write_text(GENERATED + support_page())

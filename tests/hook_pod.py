@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox_api.contract import (
+    CONTRACT_DIGEST_ENV,
     CONTRACT_ENV,
     POD_UID_ENV,
     Candidate,
@@ -23,6 +24,7 @@ from sandbox_api.contract import (
     JobContract,
     JobRef,
     attempt_folder,
+    contract_digest,
     encode_contract,
     experiment_folder,
 )
@@ -182,6 +184,7 @@ class HookPod:
                 "HOME": "/",
                 "PYTHONPATH": os.pathsep.join(str(path) for path in PATHS),
                 CONTRACT_ENV: encode_contract(contract),
+                CONTRACT_DIGEST_ENV: contract_digest(contract),
                 POD_UID_ENV: uid,
                 "SANDBOX_WORKSPACE": str(self.root),
                 "SANDBOX_INPUTS": str(self.inputs),

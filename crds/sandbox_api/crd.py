@@ -8,16 +8,20 @@ inlined and dropped. CEL rules stand on the models, but for those about transiti
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from .base import GROUP, VERSION
+from .base import GROUP, VERSION, ContractModel, SpecModel
 from .experiment import ExperimentSpec
+from .hook_resource import HOOK_NAME, MAX_HOOK_NAME, HookSpec, HookStatus
 from .status import ExperimentStatus
 
 Schema = dict[str, Any]
+Column = tuple[str, str, str, int]
+"""Heading, JSONPath, description, and 1 where it is for the wide view only."""
 MAX_NAME = 52
 ALWAYS_MUTABLE = ("suspend", "suspendPolicy", "stop", "rerun", "ttlSecondsAfterFinished")
 """Fields of spec that may change while the experiment runs; `workspace.retention` is the other one."""
@@ -25,7 +29,7 @@ KEPT = (
     "description", "type", "enum", "pattern", "minLength", "maxLength", "minItems", "maxItems", "minProperties",
     "maxProperties", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "required", "default",
 )  # fmt: skip
-COLUMNS = (
+EXPERIMENT_COLUMNS: tuple[Column, ...] = (
     ("Outcome", ".status.outcome", "Pending, Running, Succeeded, Failed or Stopped", 0),
     ("Reason", '.status.conditions[?(@.type=="Ready")].reason', "Why it is not ready, or what it waits for", 0),
     ("Stage", ".status.stage", "Stage of the current job", 0),
@@ -34,6 +38,15 @@ COLUMNS = (
     ("Hook", ".status.hook", "Hook of the current job", 1),
     ("Retries", ".status.retries", "Attempts beyond the first", 1),
     ("Queue", ".spec.queueName", "Kueue queue", 1),
+    ("Message", '.status.conditions[?(@.type=="Ready")].message', "In words", 1),
+)
+HOOK_COLUMNS: tuple[Column, ...] = (
+    ("Contract", ".spec.contract", "runtime, or raw: any program", 0),
+    ("Image", ".spec.image", "Its own image", 0),
+    ("Image Name", ".spec.imageName", "One of the operator's images", 0),
+    ("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether jobs can use it", 0),
+    ("Age", ".metadata.creationTimestamp", "Since when it exists", 0),
+    ("Outputs", ".spec.outputs", "What it returns", 1),
     ("Message", '.status.conditions[?(@.type=="Ready")].message', "In words", 1),
 )
 
@@ -116,43 +129,91 @@ def _unchanged(where: str, name: str) -> str:
     return f"has({new}) == has({old}) && (!has({new}) || {new} == {old})"
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What differs between the resources."""
+
+    name: str
+    short: str
+    description: str
+    spec: type[SpecModel]
+    status: type[ContractModel]
+    columns: tuple[Column, ...]
+    rules: tuple[dict[str, str], ...]
+    """About the whole object: its name, and transitions."""
+    selectable: tuple[str, ...] = ()
+
+
 def experiment_crd() -> Schema:
     """The CustomResourceDefinition of SandboxExperiment."""
-    spec = _schema_of(ExperimentSpec)
-    status = _schema_of(ExperimentStatus)
+    name_rule = {
+        "rule": f"size(self.metadata.name) <= {MAX_NAME}",
+        "message": f"the name may have at most {MAX_NAME} characters: the names of its Jobs begin with it",
+        "fieldPath": ".metadata",
+    }
+    return _definition(
+        Kind(
+            name="SandboxExperiment",
+            short="sbx",
+            description="One experiment of the data sandbox: probe, refine the recipe, execute, evaluate.",
+            spec=ExperimentSpec,
+            status=ExperimentStatus,
+            columns=EXPERIMENT_COLUMNS,
+            rules=(name_rule, frozen_rule()),
+            selectable=(".status.outcome", ".spec.queueName", ".spec.suspend"),
+        )
+    )
+
+
+def hook_crd() -> Schema:
+    """The CustomResourceDefinition of SandboxHook."""
+    name_rule = {
+        "rule": f"self.metadata.name.matches('{HOOK_NAME}') && size(self.metadata.name) <= {MAX_HOOK_NAME}",
+        "message": f"jobs name the hook by it: at most {MAX_HOOK_NAME} lower-case letters, digits and '-', a letter"
+        " first",
+        "fieldPath": ".metadata",
+    }
+    return _definition(
+        Kind(
+            name="SandboxHook",
+            short="sbh",
+            description="A user's own hook: jobs of its namespace name it by the resource's name.",
+            spec=HookSpec,
+            status=HookStatus,
+            columns=HOOK_COLUMNS,
+            rules=(name_rule,),
+        )
+    )
+
+
+def _definition(kind: Kind) -> Schema:
     schema = {
         "type": "object",
-        "description": "One experiment of the data sandbox: probe, refine the recipe, execute, evaluate.",
+        "description": kind.description,
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
-            "spec": spec,
-            "status": status,
+            "spec": _schema_of(kind.spec),
+            "status": _schema_of(kind.status),
         },
-        "x-kubernetes-validations": [
-            {
-                "rule": f"size(self.metadata.name) <= {MAX_NAME}",
-                "message": f"the name may have at most {MAX_NAME} characters: the names of its Jobs begin with it",
-                "fieldPath": ".metadata",
-            },
-            frozen_rule(),
-        ],
+        "x-kubernetes-validations": list(kind.rules),
     }
+    singular = kind.name.lower()
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"sandboxexperiments.{GROUP}"},
+        "metadata": {"name": f"{singular}s.{GROUP}"},
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",
             "names": {
-                "kind": "SandboxExperiment",
-                "listKind": "SandboxExperimentList",
-                "plural": "sandboxexperiments",
-                "singular": "sandboxexperiment",
-                "shortNames": ["sbx"],
+                "kind": kind.name,
+                "listKind": f"{kind.name}List",
+                "plural": f"{singular}s",
+                "singular": singular,
+                "shortNames": [kind.short],
                 "categories": ["sandbox"],
             },
             "versions": [
@@ -169,11 +230,13 @@ def experiment_crd() -> Schema:
                             "priority": priority,
                             "type": "date" if name == "Age" else "integer" if name == "Retries" else "string",
                         }
-                        for name, path, text, priority in COLUMNS
+                        for name, path, text, priority in kind.columns
                     ],
-                    "selectableFields": [
-                        {"jsonPath": path} for path in (".status.outcome", ".spec.queueName", ".spec.suspend")
-                    ],
+                    **(
+                        {"selectableFields": [{"jsonPath": path} for path in kind.selectable]}
+                        if kind.selectable
+                        else {}
+                    ),
                     "schema": {"openAPIV3Schema": schema},
                 }
             ],
@@ -181,7 +244,7 @@ def experiment_crd() -> Schema:
     }
 
 
-def _schema_of(model: type[ExperimentSpec] | type[ExperimentStatus]) -> Schema:
+def _schema_of(model: type[SpecModel] | type[ContractModel]) -> Schema:
     schema = model.model_json_schema(by_alias=True)
     return structural(schema, schema.get("$defs", {}))
 
@@ -201,9 +264,11 @@ def crd_yaml(crd: Schema) -> str:
 
 def write_crds(folder: Path) -> list[Path]:
     """Write every CRD into `folder`; the files written."""
-    path = folder / f"{GROUP}_sandboxexperiments.yaml"
-    path.write_text(crd_yaml(experiment_crd()))
-    return [path]
+    written = []
+    for crd in (experiment_crd(), hook_crd()):
+        written.append(folder / f"{GROUP}_{crd['spec']['names']['plural']}.yaml")
+        written[-1].write_text(crd_yaml(crd))
+    return written
 
 
 if __name__ == "__main__":

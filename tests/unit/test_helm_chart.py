@@ -122,7 +122,8 @@ def test_the_operator_can_never_delete_user_data() -> None:
 
 def test_the_operator_can_do_its_work_and_nothing_else() -> None:
     (role,) = rules(operator_chart())
-    assert verbs(role, "sandboxexperiments/status") == {"patch"}
+    assert verbs(role, "sandboxhooks") == {"get", "list", "watch"}
+    assert verbs(role, "sandboxexperiments/status") == verbs(role, "sandboxhooks/status") == {"patch"}
     assert verbs(role, "jobs") == {"get", "list", "watch", "create", "delete", "deletecollection"}
     assert verbs(role, "pods") == {"get", "list", "watch"}
     assert verbs(role, "configmaps") == {"get", "create"}
@@ -355,7 +356,7 @@ def test_the_definitions_come_out_as_written_and_are_kept() -> None:
         assert chart["spec"] == crd["spec"]
 
 
-def test_users_of_a_namespace_may_use_experiments_but_not_write_their_status() -> None:
+def test_users_of_a_namespace_may_use_experiments_and_hooks_but_not_write_their_status() -> None:
     manifests = render(CRDS)
     prefix = "rbac.authorization.k8s.io/aggregate-to-"
     granted: dict[str, dict[str, set[str]]] = {}
@@ -367,7 +368,8 @@ def test_users_of_a_namespace_may_use_experiments_but_not_write_their_status() -
                     found.update(rule["verbs"])
     read = {"get", "list", "watch"}
     write = {"create", "update", "patch", "delete", "deletecollection"}
-    assert granted["view"] == {"sandboxexperiments": read, "sandboxexperiments/status": read}
-    assert granted["edit"] == {"sandboxexperiments": read | write, "sandboxexperiments/status": read}
+    kinds, statuses = ("sandboxexperiments", "sandboxhooks"), ("sandboxexperiments/status", "sandboxhooks/status")
+    assert granted["view"] == dict.fromkeys((*kinds, *statuses), read)
+    assert granted["edit"] == {**dict.fromkeys(kinds, read | write), **dict.fromkeys(statuses, read)}
     assert granted["admin"] == granted["edit"]
     assert {m["kind"] for m in render(CRDS, userRoles__create=False)} == {"CustomResourceDefinition"}

@@ -57,10 +57,10 @@ capabilities:
 {{/* The operator's rights, the same in a ClusterRole and in a Role. It never reads secrets or logs, and deletes no claim. */}}
 {{- define "sandbox-operator.rules" -}}
 - apiGroups: [sandbox.datajuicer.io]
-  resources: [sandboxexperiments]
+  resources: [sandboxexperiments, sandboxhooks]
   verbs: [get, list, watch]
 - apiGroups: [sandbox.datajuicer.io]
-  resources: [sandboxexperiments/status]
+  resources: [sandboxexperiments/status, sandboxhooks/status]
   verbs: [patch]
 # Owner references that block deletion need this where OwnerReferencesPermissionEnforcement is on (OpenShift).
 - apiGroups: [sandbox.datajuicer.io]

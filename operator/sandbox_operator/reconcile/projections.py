@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from sandbox_api.contract import CONTAINER
+from sandbox_api.hook_resource import HookStatus, hook_of
+from sandbox_api.hooks import Hook
 from sandbox_api.status import ExperimentStatus
 
 from ..build.names import ANNOTATION_CONTRACT, ANNOTATION_JOB_ID, LABEL_ATTEMPT, LABEL_EXPERIMENT, LABEL_UID
@@ -171,3 +173,30 @@ def warning_fact(item: Manifest) -> WarningFact | None:
 def _true_conditions(item: Manifest) -> dict[str, Mapping[str, Any]]:
     conditions = (item.get("status") or {}).get("conditions") or ()
     return {c["type"]: c for c in conditions if c.get("status") == "True"}
+
+
+@dataclass(frozen=True, slots=True)
+class HookFact:
+    """A SandboxHook: its entry of the catalogue, or what is wrong with it."""
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    hook: Hook | None
+    problems: tuple[str, ...]
+    status: HookStatus
+
+
+def hook_fact(item: Manifest) -> HookFact:
+    meta = item["metadata"]
+    found = hook_of(item)
+    return HookFact(
+        name=meta["name"],
+        namespace=meta["namespace"],
+        uid=meta["uid"],
+        generation=meta["generation"],
+        hook=found if isinstance(found, Hook) else None,
+        problems=() if isinstance(found, Hook) else found,
+        status=HookStatus.model_validate(item.get("status") or {}),
+    )

@@ -6,6 +6,7 @@ from sandbox_api.base import GROUP, VERSION
 from ..kube.resources import Resource
 
 EXPERIMENTS = Resource(GROUP, VERSION, "sandboxexperiments", "SandboxExperiment")
+HOOKS = Resource(GROUP, VERSION, "sandboxhooks", "SandboxHook")
 JOBS = Resource("batch", "v1", "jobs", "Job")
 PODS = Resource("", "v1", "pods", "Pod")
 CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")

@@ -1,0 +1,3 @@
+module exact-dedup
+
+go 1.24
