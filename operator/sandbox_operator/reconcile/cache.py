@@ -20,6 +20,8 @@ from .resources import CLAIMS, EVENTS, EXPERIMENTS, JOBS, PODS
 
 OURS = f"{LABEL_MANAGED}={MANAGED_BY},{LABEL_UID}"
 
+PodChanged = Callable[[Owned[PodFact] | None, Owned[PodFact] | None], None]
+
 EVENTS_IDLE_SECONDS = 330.0
 """The API server sends no bookmarks for Events, so a quiet stream lasts until its time limit of 300 s."""
 
@@ -27,8 +29,9 @@ EVENTS_IDLE_SECONDS = 330.0
 class Scope:
     """The informers of one namespace, or of all of them."""
 
-    def __init__(self, client: Client, namespace: str | None, wake: Callable[[Key], None]) -> None:
+    def __init__(self, client: Client, namespace: str | None, wake: Callable[[Key], None], on_pod: PodChanged) -> None:
         self._wake = wake
+        self._on_pod = on_pod
         self._key_of: dict[str, Key] = {}
         self._users: dict[Key, set[Key]] = {}
         """Which experiments look at a claim, by the claim's key."""
@@ -54,7 +57,7 @@ class Scope:
             namespace=namespace,
             label_selector=OURS,
             project=project.pod_fact,
-            on_change=self._owned_changed,
+            on_change=self._pod_changed,
             group_by=lambda owned: owned.experiment,
         )
         self.claims: Informer[ClaimFact] = Informer(
@@ -105,6 +108,10 @@ class Scope:
     def _owned_changed(self, _: Key, old: Owned[Any] | None, new: Owned[Any] | None) -> None:
         self._wake_uid((new or old).experiment)  # type: ignore[union-attr]  # one of the two is there
 
+    def _pod_changed(self, key: Key, old: Owned[PodFact] | None, new: Owned[PodFact] | None) -> None:
+        self._on_pod(old, new)
+        self._owned_changed(key, old, new)
+
     def _claim_changed(self, key: Key, *_: ClaimFact | None) -> None:
         for user in self._users.pop(key, ()):
             self._wake(user)
@@ -124,10 +131,12 @@ class Scope:
 class Cache:
     """All scopes together."""
 
-    def __init__(self, client: Client, namespaces: Iterable[str], wake: Callable[[Key], None]) -> None:
+    def __init__(
+        self, client: Client, namespaces: Iterable[str], wake: Callable[[Key], None], on_pod: PodChanged
+    ) -> None:
         names = tuple(namespaces)
         self._scopes: dict[str | None, Scope] = {
-            namespace: Scope(client, namespace, wake) for namespace in names or (None,)
+            namespace: Scope(client, namespace, wake, on_pod) for namespace in names or (None,)
         }
         self._refusals: dict[Key, tuple[tuple[str, int], dict[str, Refusal]]] = {}
         """By experiment, with the uid and generation that were refused: another spec is asked for anew."""
