@@ -7,6 +7,7 @@ found here counts everything once, through restarts and changes of leader too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,9 +20,11 @@ from sandbox_api.status import DONE_STATES, FINISHED_STATES, ExperimentStatus, F
 from ..build.quantity import amount
 from ..plan.clock import moment, since
 from ..plan.facts import PodFact, Snapshot
+from ..plan.job import ANY_ITEM
 
 AttemptOutcome = Literal["succeeded", "user", "infra", "preempted", "other"]
 """How an attempt ended: with a result, with a failure by its budget, or else (waited too long, suspended, stopped)."""
+_ITEM = re.compile(r"\[\d+\]")
 OTHER_STAGE = "other"
 """In place of a stage's own name: users may call theirs anything, and figures have no labels without bound."""
 
@@ -71,7 +74,10 @@ class Step:
 def step_between(
     snapshot: Snapshot, new: ExperimentStatus, resources: Mapping[str, Resources | None], now: datetime
 ) -> Step:
-    """What happened between `snapshot.status` and `new`, which is now written; `resources` by job id."""
+    """What happened between `snapshot.status` and `new`, which is now written.
+
+    resources: by the id of the planned job, where `[*]` stands for the items of a forEach.
+    """
     known = {entry.id: entry for entry in snapshot.status.jobs}
     pairs = [(known.get(entry.id) or JobStatus(id=entry.id, hook="", meta_name=""), entry) for entry in new.jobs]
     changed = [(before, after) for before, after in pairs if before != after]
@@ -96,6 +102,12 @@ def stage_of(job_id: str) -> str:
     return parts[2] if len(parts) > 2 and parts[2] in STAGES else OTHER_STAGE
 
 
+def planned_id(job_id: str) -> str:
+    """The id under which a job was planned: of the first iteration, for any item and repeat."""
+    pipeline, _, *rest = _ITEM.sub(ANY_ITEM, job_id.partition("~")[0]).split("/")
+    return "/".join([pipeline, "1", *rest])
+
+
 Pairs = Iterable[tuple[JobStatus, JobStatus]]
 Pods = Mapping[str, list[PodFact]]
 
@@ -116,7 +128,7 @@ def _attempts_ended(
 ) -> Iterator[AttemptEnded]:
     for before, after in changed:
         if before.job_name and (outcome := _ended(before, after)) is not None:
-            gpus = gpus_of(resources.get(after.id))
+            gpus = gpus_of(resources.get(planned_id(after.id)))
             yield AttemptEnded(
                 job=after.id,
                 stage=stage_of(after.id),
@@ -141,9 +153,8 @@ def _ended(before: JobStatus, after: JobStatus) -> AttemptOutcome | None:
         return "infra"
     if failed.user > failed_before.user:
         return "user"
-    if after.state in FINISHED_STATES or (before.state == "Running" and after.state != "Running"):
-        return "other"
-    return None
+    is_over = after.state in FINISHED_STATES or after.retry_at is not None or after.attempts > before.attempts
+    return "other" if is_over or (before.state == "Running" and after.state != "Running") else None
 
 
 def gpus_of(resources: Resources | None) -> int:
