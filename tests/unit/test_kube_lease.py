@@ -191,7 +191,7 @@ async def test_a_holder_that_can_not_renew_stops_before_anybody_else_begins() ->
 @on_clock
 async def test_the_time_runs_from_when_a_renewal_was_sent_not_from_its_answer() -> None:
     server = Server()
-    fates = iter([(0.0, 0.0, ""), (0.0, 0.0, ""), (0.1, 5.0, "")])
+    fates = iter([(0.0, 0.0, ""), (0.0, 0.0, ""), (0.1, 3.5, "")])
     one = candidate(server, "one", lambda: next(fates, (0.0, 0.0, "request")))
     await one.acquired()
     await within(60, one.lost())
