@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sandbox-operator run`: kopf as the shell of the process (life, signals, /healthz), and nothing of the work.
+"""`sandbox-operator run`: kopf as the shell of the process (life, signals), and nothing of the work.
 
 Which kopf features are used, and why no others: docs/decisions/0001-kopf-as-a-shell.md.
 """
@@ -30,15 +30,15 @@ async def run(connection: Connection, settings: Settings) -> None:
     registry = kopf.OperatorRegistry()
     stop = asyncio.Event()
     failures: list[BaseException] = []
-    operator = Operator(connection, settings)
     work: list[asyncio.Task[None]] = []
+    operator = Operator(connection, settings)
 
     @kopf.on.startup(registry=registry)
     async def startup(settings: kopf.OperatorSettings, **_: Any) -> None:
         settings.scanning.disabled = True
         settings.posting.enabled = False
+        settings.process.ultimate_exiting_timeout = 10
         settings.networking.error_backoffs = repeat(10)  # else an API server away for 55 s ends the process
-        await operator.__aenter__()
         work.append(asyncio.create_task(operator.run(), name="operator"))
         work[0].add_done_callback(ended)
 
@@ -51,27 +51,17 @@ async def run(connection: Connection, settings: Settings) -> None:
     async def login(**_: Any) -> kopf.AiohttpSession:  # kopf's own few requests go through the same door as ours
         return kopf.AiohttpSession(aiohttp_session=connection.session(), server=connection.server)
 
-    @kopf.on.probe(registry=registry, id="progress")
-    async def progress(**_: Any) -> str:
-        if (why := operator.unhealthy()) is not None:
-            raise kopf.PermanentError(why)
-        return "ready" if operator.is_ready else "starting"
-
     @kopf.on.cleanup(registry=registry)
     async def cleanup(**_: Any) -> None:
         log.info("stopping; what runs in the cluster goes on")
+        await operator.stop()
         for task in work:
             task.cancel()
         await asyncio.gather(*work, return_exceptions=True)
-        await operator.__aexit__()
+        await operator.__aexit__()  # before kopf looks for tasks that were left, and waits for them
 
-    await kopf.operator(
-        registry=registry,
-        standalone=True,
-        clusterwide=True,
-        liveness_endpoint=f"http://{settings.listen}:{settings.liveness_port}/healthz",
-        stop_flag=stop,
-    )
+    async with operator:
+        await kopf.operator(registry=registry, standalone=True, clusterwide=True, stop_flag=stop)
     for error in failures:
         log.error("the operator stops because a part of it ended: %r", error, exc_info=error)
         raise SystemExit(1)
@@ -95,7 +85,7 @@ def main() -> None:
     try:
         settings = settings_from({**os.environ, **given})
         connection = connect(kubeconfig=arguments.kubeconfig, context=arguments.context)
+        configure_logging(settings)
+        asyncio.run(run(connection, settings))
     except (SettingsError, ConfigError) as error:
         sys.exit(f"sandbox-operator: {error}")
-    configure_logging(settings)
-    asyncio.run(run(connection, settings))

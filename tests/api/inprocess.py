@@ -19,7 +19,7 @@ from sandbox_operator.kube.config import Connection
 from sandbox_operator.reconcile.process import Operator
 from sandbox_operator.reconcile.settings import Settings
 
-SETTINGS = Settings(metrics_port=0, defaults=Defaults(images={"data": "registry.example/data:1"}))
+SETTINGS = Settings(metrics_port=0, liveness_port=0, defaults=Defaults(images={"data": "registry.example/data:1"}))
 
 
 @contextlib.asynccontextmanager

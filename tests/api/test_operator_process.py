@@ -50,10 +50,11 @@ async def test_it_tells_its_health_and_its_figures(
     operator = operators(kubeconfig(api, tmp_path), **ports)
     await fake_lab.apply("demo", probes("a"))
     await fake_lab.finished("demo")
-    assert '"progress":' in (await eventually_answers(health, "/healthz")).replace(" ", "")
+    assert await eventually_answers(health, "/healthz") == "ok\n"
+    assert await eventually_answers(health, "/readyz") == "ok\n"
     figures = await eventually_answers(metrics, "/metrics")
-    assert 'sandbox_operator_api_requests_total{resource="jobs",verb="create"} 1.0' in figures
-    assert "sandbox_operator_internal_errors_total 0.0" in figures
+    assert 'sandbox_operator_api_requests_total{code="201",resource="jobs",verb="create"} 1.0' in figures
+    assert 'sandbox_operator_reconciles_total{outcome="mistake"} 0.0' in figures
     assert "demo" not in figures, "no names of experiments in labels"
     assert await asyncio.to_thread(operator.stop) == 0
     assert answer(health, "/healthz")[0] == 0

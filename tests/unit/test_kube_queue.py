@@ -2,49 +2,12 @@
 """The work queue, on a clock that only moves when nobody has anything to do. No server here."""
 
 import asyncio
-import functools
-import selectors
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import pytest
+from tests.unit.instant import now, on_clock
 
 from sandbox_operator.kube.backoff import exponential
 from sandbox_operator.kube.queue import KeyedQueue, QueueClosed
-
-
-class InstantLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time jumps to the next timer instead of waiting for it."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        loop = self
-
-        class Jump(selectors.DefaultSelector):
-            def select(self, timeout: float | None = None) -> Any:
-                if timeout is not None:
-                    loop.now += timeout
-                return super().select(0)
-
-        super().__init__(Jump())
-
-    def time(self) -> float:
-        return self.now
-
-
-def on_clock(story: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    """Makes a test of a coroutine that runs on an InstantLoop."""
-
-    @functools.wraps(story)
-    def test() -> None:
-        with asyncio.Runner(loop_factory=InstantLoop) as runner:
-            runner.run(asyncio.wait_for(story(), 3600))
-
-    return test
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 @on_clock
@@ -141,23 +104,53 @@ async def test_an_event_does_not_wait_for_a_retry() -> None:
 
 
 @on_clock
-async def test_the_oldest_age_tells_of_a_key_nobody_takes_and_of_one_nobody_gives_back() -> None:
+async def test_ages_of_the_longest_waiting_and_the_longest_held_key() -> None:
     queue = KeyedQueue[str]()
-    assert queue.oldest_age() == 0
+    assert (queue.oldest_age(), queue.longest_hold()) == (0, 0)
     queue.add("a")
     await asyncio.sleep(7)
     queue.add("b")
-    assert queue.oldest_age() == pytest.approx(7)
+    assert (queue.oldest_age(), queue.longest_hold()) == (pytest.approx(7), 0)
     assert await queue.get() == "a"
-    assert queue.oldest_age() == pytest.approx(0)
     await asyncio.sleep(9)
+    assert (queue.oldest_age(), queue.longest_hold()) == (pytest.approx(9), pytest.approx(9))
     assert await queue.get() == "b"
-    assert queue.oldest_age() == pytest.approx(9)
     queue.done("a")
     queue.done("b")
     queue.add_after("c", 60)
     await asyncio.sleep(30)
-    assert queue.oldest_age() == 0
+    assert (queue.oldest_age(), queue.longest_hold()) == (0, 0)
+
+
+@on_clock
+async def test_a_long_queue_that_moves_is_no_standstill_however_long_its_keys_wait() -> None:
+    queue = KeyedQueue[int]()
+    for number in range(1000):
+        queue.add(number)
+    for number in range(500):
+        assert await queue.get() == number
+        await asyncio.sleep(2)
+        queue.done(number)
+    assert queue.oldest_age() == pytest.approx(1000)
+    assert queue.standstill() == pytest.approx(0)
+
+
+@on_clock
+async def test_a_standstill_begins_when_a_key_waits_and_nobody_moves_one() -> None:
+    queue = KeyedQueue[str]()
+    await asyncio.sleep(1000)
+    assert queue.standstill() == 0, "there is nothing to do"
+    queue.add("a")
+    assert await queue.get() == "a"
+    await asyncio.sleep(1000)
+    assert queue.standstill() == 0, "one is busy, and none waits"
+    queue.add("b")
+    await asyncio.sleep(5)
+    assert queue.standstill() == pytest.approx(5)
+    queue.done("a")
+    assert queue.standstill() == pytest.approx(0)
+    await asyncio.sleep(3)
+    assert queue.standstill() == pytest.approx(3)
 
 
 @on_clock

@@ -41,7 +41,8 @@ class Client(Transport):
     """A connection in use: `async with Client(connection, field_manager="...") as client`.
 
     Every verb raises the classes of `errors.py`. Selectors are in kubectl's syntax. `counts` holds the
-    requests sent, repeats included, by (verb, plural), for a subresource (verb, plural/subresource).
+    requests sent, repeats included, by (verb, plural), for a subresource (verb, plural/subresource), and
+    `answers` the same by HTTP status.
     """
 
     def __init__(
@@ -123,8 +124,8 @@ class Client(Transport):
             "timeoutSeconds": str(timeout_seconds),
         }
         limits = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=idle_seconds)
-        self.counts["watch", resource.plural] += 1
-        async with self.answer("GET", path, query=query, limits=limits) as response:
+        what = ("watch", resource.plural)
+        async with self.answer("GET", path, what=what, query=query, limits=limits) as response:
             async for line in lines_of(response.content):
                 try:
                     event = WatchEvent(**json.loads(line))

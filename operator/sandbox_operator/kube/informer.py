@@ -45,8 +45,8 @@ class Informer(Generic[T]):
     idle_seconds: silence on the stream, bookmarks included, after which it counts as dead.
 
     `store` maps key to projection. `synced` is set after the first whole list. `last_activity` is the loop's
-    time at which the server last sent something; `last_error` the sentence of the failure that holds us up
-    now, or None.
+    time at which the server last sent something, `last_failure` that of the last failure; `last_error` the sentence of
+    the failure that holds us up now, or None; `restarts` counts the failures after which list or watch began anew.
     """
 
     def __init__(
@@ -66,7 +66,9 @@ class Informer(Generic[T]):
         self.resource = resource
         self.synced = asyncio.Event()
         self.last_activity: float | None = None
+        self.last_failure: float | None = None
         self.last_error: str | None = None
+        self.restarts = 0
         self._client = client
         self._project = project
         self._on_change = on_change
@@ -125,6 +127,8 @@ class Informer(Generic[T]):
                 raise Unreachable("the stream ended before it said anything", request=f"WATCH {self.resource.plural}")
             except ApiError as error:
                 self._failures += 1
+                self.restarts += 1
+                self.last_failure = asyncio.get_running_loop().time()
                 self.last_error = str(error)
                 if isinstance(error, Gone) or self._failures % RELIST_AFTER_FAILURES == 0:
                     self._watch_from = None

@@ -5,7 +5,7 @@ It knows no work: whoever takes a key does it, and says `done`.
 """
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from typing import Generic, TypeVar
 
 from sandbox_operator.kube.backoff import exponential
@@ -34,6 +34,8 @@ class KeyedQueue(Generic[K]):
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._failures: dict[K, int] = {}
         self._news = asyncio.Event()
+        self._moved_at = 0.0
+        """When a key was taken or given back last."""
         self._closed = False
 
     def __len__(self) -> int:
@@ -83,7 +85,7 @@ class KeyedQueue(Generic[K]):
             raise QueueClosed
         key = next(iter(self._waiting))
         del self._waiting[key]
-        self._taken[key] = asyncio.get_running_loop().time()
+        self._taken[key] = self._moved_at = asyncio.get_running_loop().time()
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
@@ -92,6 +94,7 @@ class KeyedQueue(Generic[K]):
     def done(self, key: K) -> None:
         """Give a key back, whatever came of it."""
         del self._taken[key]
+        self._moved_at = asyncio.get_running_loop().time()
         added = self._again.pop(key, None)
         if added is not None and not self._closed:
             self._waiting[key] = added
@@ -109,14 +112,25 @@ class KeyedQueue(Generic[K]):
         self._failures.pop(key, None)
 
     def oldest_age(self) -> float:
-        """Seconds since the longest waiting key was added, or the longest held one was taken; 0 when there is
-        none.
+        """Seconds since the longest waiting key was added; 0 when none waits."""
+        return self._age(self._waiting.values())
 
-        Grows without end when nobody takes keys, or when somebody never gives one back: a liveness probe's
-        question.
+    def longest_hold(self) -> float:
+        """Seconds since the longest held key was taken; 0 when none is held. Grows when one is never given back."""
+        return self._age(self._taken.values())
+
+    def standstill(self) -> float:
+        """Seconds in which keys waited and none was taken or given back; 0 when none waits.
+
+        A liveness probe's question: the length of the queue, and how long a key waits in it, are not in it.
         """
-        since = [*self._waiting.values(), *self._taken.values()]
-        return asyncio.get_running_loop().time() - min(since) if since else 0.0
+        if not self._waiting:
+            return 0.0
+        return asyncio.get_running_loop().time() - max(self._moved_at, min(self._waiting.values()))
+
+    @staticmethod
+    def _age(times: Collection[float]) -> float:
+        return asyncio.get_running_loop().time() - min(times) if times else 0.0
 
     def shutdown(self) -> None:
         """Hand out nothing more: waiting and later `get`s raise QueueClosed. `done` still works."""

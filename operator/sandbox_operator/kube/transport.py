@@ -44,7 +44,8 @@ def pause_before_retry(error: ApiError, failures: int, *, repeatable: bool) -> f
 class Transport:
     """One HTTP session to one server, opened by `async with`.
 
-    `counts` holds the requests sent, repeats included, by what the caller says each one is: (verb, resource).
+    `counts` holds the requests sent, repeats included, by what the caller says each one is: (verb, resource);
+    `answers` the answers to them, with the HTTP status as third part, or `none` where nobody answered.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Transport:
     ) -> None:
         self.connection = connection
         self.counts: Counter[tuple[str, str]] = Counter()
+        self.answers: Counter[tuple[str, str, str]] = Counter()
         self._user_agent = user_agent
         self._sleep = sleep
         self._session: aiohttp.ClientSession | None = None
@@ -86,9 +88,10 @@ class Transport:
         data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         failures = 0
         while True:
-            self.counts[what] += 1
             try:
-                async with self.answer(method, path, query=query, data=data, content_type=content_type) as response:
+                async with self.answer(
+                    method, path, what=what, query=query, data=data, content_type=content_type
+                ) as response:
                     return await response.read()
             except ApiError as error:
                 failures += 1
@@ -103,6 +106,7 @@ class Transport:
         method: str,
         path: str,
         *,
+        what: tuple[str, str],
         query: Query | None = None,
         data: bytes | None = None,
         content_type: str = "application/json",
@@ -118,14 +122,20 @@ class Transport:
             {name: value for name, value in (query or {}).items() if value is not None}
         )
         headers = {} if data is None else {"Content-Type": content_type}
+        self.counts[what] += 1
+        code: str | None = None
         try:
             async with self._session.request(method, url, data=data, headers=headers, timeout=limits) as response:
+                code = str(response.status)
+                self.answers[(*what, code)] += 1
                 if response.status >= 400:
                     after = response.headers.get("Retry-After")
                     text = await response.read()
                     raise error_from(response.status, text, request=f"{method} {path}", retry_after=after)
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if code is None:
+                self.answers[(*what, "none")] += 1
             request = f"{method} {self.connection.server}{path}"
             raise Unreachable(str(error) or type(error).__name__, request=request) from error
 

@@ -56,7 +56,7 @@ def compile_spec(raw: Mapping[str, Any], added: Mapping[str, Hook] = NO_HOOKS) -
     except ValidationError as error:
         return Compiled(None, problems=tuple(schema_problems(error)))
     problems = [*exclusive_problems(spec), *unsupported_in_spec(spec), *profile_problems(spec)]
-    hooks = {**HOOKS, **{name: replace(hook, image=_image_name(hook)) for name, hook in added.items()}}
+    hooks = {**HOOKS, **added}
     jobs = [*drafts(spec, hooks, problems)]
     if not jobs:
         problems.append(_no_jobs(spec))
@@ -109,11 +109,6 @@ def _after(job: PlannedJob, sources: Any, *fans: Fan | None) -> tuple[str, ...]:
     read = [reference.job_id for source in sources for reference in references_in(source)]
     lists = [fan.items.job_id for fan in fans if fan is not None and isinstance(fan.items, Reference)]
     return tuple(dict.fromkeys((*job.after, *read, *lists)))
-
-
-def _image_name(hook: Hook) -> str:
-    """A hook with an image of its own has it under its own name, where `spec.images` can override it."""
-    return hook.name if hook.image_reference is not None else hook.image
 
 
 def _no_jobs(spec: ExperimentSpec) -> str:

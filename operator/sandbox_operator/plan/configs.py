@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from sandbox_api.contract import INPUTS, WORKSPACE
 from sandbox_api.data_juicer import configuration_problems
 from sandbox_api.experiment import JobConfig
+from sandbox_api.hook_resource import AnyExtra, extra_problems
 from sandbox_api.hooks import Hook
 from sandbox_api.paths import data_sets_in, paths_in
 
@@ -89,7 +90,8 @@ def check_configs(
             yield f"{where}.{name}: {value!r} is not the path of a .yaml, .yml or .json file"
     yield from _dj_problems(hook, configs["djConfigs"], where, filled)
     extra = configs["extraConfigs"]
-    if "extraConfigs" not in filled and (extra is None or isinstance(extra, Mapping)):
+    yield from (f"{where}{problem}" for problem in extra_problems(hook, extra, filled))
+    if "extraConfigs" not in filled and hook.extra is not AnyExtra and (extra is None or isinstance(extra, Mapping)):
         yield from _extra_problems(hook, extra or {}, filled, where)
     written = {f"{where}.{target}" for target in hook.writes}
     for target, text in _paths(config, configs):

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from sandbox_api import contract as wire
 from sandbox_api.experiment import ExperimentSpec, Resources
+from sandbox_api.hook_resource import merged_extra
 from sandbox_api.status import JobStatus
 
 from ..build.defaults import Defaults
@@ -145,10 +146,7 @@ def _configs(job: PlannedJob) -> wire.Configs:
                 local = {key: value for key, value in local.items() if key.split(".")[0] != target}
             else:
                 local[target] = source.value
-    extra = given["extraConfigs"]
-    if job.hook.defaults and (extra is None or isinstance(extra, Mapping)):
-        extra = {**job.hook.defaults, **(extra or {})}
-    return wire.Configs(dj=given["djConfigs"], extra=extra, local=local)
+    return wire.Configs(dj=given["djConfigs"], extra=merged_extra(job.hook, given["extraConfigs"]), local=local)
 
 
 def _inputs(job: PlannedJob, committed: Mapping[str, JobStatus]) -> dict[str, wire.InputRef | list[wire.InputRef]]:

@@ -41,7 +41,7 @@ def inputs_of(
     """
     found = Inputs()
     _find_fans(job, found, earlier, later, fans, pipeline_fans)
-    paths, problems = path_references(effective(job.config), job.where, earlier, later)
+    paths, problems = path_references(effective(job.config), job.where, earlier, later, job.hook.writes)
     found.inputs |= paths
     found.problems += problems
     items = [fan for fan in (found.pipeline_fan, found.fan) if fan is not None]

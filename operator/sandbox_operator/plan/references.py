@@ -9,7 +9,7 @@ work and stay safe.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -93,15 +93,17 @@ def path_references(
     where: str,
     earlier: tuple[Producer, ...],
     later: tuple[Producer, ...],
+    writes: Collection[str] = (),
 ) -> tuple[dict[str, Reference], list[str]]:
     """References that stand in a configuration as plain paths, by target, and problems with such paths.
 
-    `configs` holds `djConfigs` and `extraConfigs` as written. A key that names what some hook writes is never read.
+    `configs` holds `djConfigs` and `extraConfigs` as written. A key that names what some hook writes is never read,
+    nor is one of `writes`, the job's own.
     """
     found: dict[str, Reference] = {}
     problems: list[str] = []
     for target, value in strings_in(configs):
-        if target in _WRITTEN:
+        if target in _WRITTEN or target in writes:
             continue
         path = normal_path(value)
         writer = next((p for p in reversed(earlier) if path in p.writes), None)

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from sandbox_api.hooks import Hook
 from sandbox_api.status import ExperimentStatus
 
 from ..build.names import LABEL_MANAGED, LABEL_UID, MANAGED_BY, claim_name
@@ -17,11 +18,13 @@ from ..kube.client import Client
 from ..kube.informer import Informer, Key
 from ..plan.facts import ClaimFact, JobFact, PodFact, Refusal, Snapshot, WarningFact
 from . import projections as project
-from .projections import ExperimentFact, Owned
-from .resources import CLAIMS, EVENTS, EXPERIMENTS, JOBS, PODS
+from .projections import ExperimentFact, HookFact, Owned
+from .resources import CLAIMS, EVENTS, EXPERIMENTS, HOOKS, JOBS, PODS
 from .step_cache import StepCache
 
 OURS = f"{LABEL_MANAGED}={MANAGED_BY},{LABEL_UID}"
+
+PodChanged = Callable[[Owned[PodFact] | None, Owned[PodFact] | None], None]
 
 EVENTS_IDLE_SECONDS = 330.0
 """The API server sends no bookmarks for Events, so a quiet stream lasts until its time limit of 300 s."""
@@ -30,8 +33,17 @@ EVENTS_IDLE_SECONDS = 330.0
 class Scope:
     """The informers of one namespace, or of all of them."""
 
-    def __init__(self, client: Client, namespace: str | None, wake: Callable[[Key], None]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        namespace: str | None,
+        wake: Callable[[Key], None],
+        on_pod: PodChanged,
+        wake_hook: Callable[[Key], None],
+    ) -> None:
         self.wake = wake
+        self._on_pod = on_pod
+        self._wake_hook = wake_hook
         self._key_of: dict[str, Key] = {}
         self._users: dict[Key, set[Key]] = {}
         """Which experiments look at a claim, by the claim's key."""
@@ -58,12 +70,16 @@ class Scope:
             namespace=namespace,
             label_selector=OURS,
             project=project.pod_fact,
-            on_change=self._owned_changed,
+            on_change=self._pod_changed,
             group_by=lambda owned: owned.experiment,
         )
         self.claims: Informer[ClaimFact] = Informer(
             client, CLAIMS, namespace=namespace, project=project.claim_fact, on_change=self._claim_changed
         )
+        self.hooks: Informer[HookFact] = Informer(
+            client, HOOKS, namespace=namespace, project=project.hook_fact, on_change=self._hook_changed,
+            group_by=lambda fact: fact.namespace,
+        )  # fmt: skip
         self.warnings: Informer[WarningFact] = Informer(
             client,
             EVENTS,
@@ -77,7 +93,7 @@ class Scope:
 
     @property
     def informers(self) -> tuple[Informer[Any], ...]:
-        return self.experiments, self.jobs, self.pods, self.claims, self.warnings
+        return self.experiments, self.hooks, self.jobs, self.pods, self.claims, self.warnings
 
     def children(
         self, fact: ExperimentFact
@@ -107,8 +123,23 @@ class Scope:
         for other in (key, *waiting):
             self.wake(other)
 
+    def hooks_of(self, namespace: str) -> dict[str, Hook]:
+        """The namespace's own hooks that can be used, by name."""
+        return {fact.name: fact.hook for fact in self.hooks.group(namespace) if fact.hook is not None}
+
+    def _hook_changed(self, key: Key, old: HookFact | None, new: HookFact | None) -> None:
+        self._wake_hook(key)
+        if (old and old.hook) != (new and new.hook):
+            for (namespace, name), fact in self.experiments.store.items():
+                if namespace == key[0] and not fact.is_settled:
+                    self.wake((namespace, name))
+
     def _owned_changed(self, _: Key, old: Owned[Any] | None, new: Owned[Any] | None) -> None:
         self._wake_uid((new or old).experiment)  # type: ignore[union-attr]  # one of the two is there
+
+    def _pod_changed(self, key: Key, old: Owned[PodFact] | None, new: Owned[PodFact] | None) -> None:
+        self._on_pod(old, new)
+        self._owned_changed(key, old, new)
 
     def _claim_changed(self, key: Key, *_: ClaimFact | None) -> None:
         for user in self._users.pop(key, ()):
@@ -136,10 +167,17 @@ def claim_key(fact: ExperimentFact) -> Key:
 class Cache:
     """All scopes together."""
 
-    def __init__(self, client: Client, namespaces: Iterable[str], wake: Callable[[Key], None]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        namespaces: Iterable[str],
+        wake: Callable[[Key], None],
+        on_pod: PodChanged,
+        wake_hook: Callable[[Key], None],
+    ) -> None:
         names = tuple(namespaces)
         self._scopes: dict[str | None, Scope] = {
-            namespace: Scope(client, namespace, wake) for namespace in names or (None,)
+            namespace: Scope(client, namespace, wake, on_pod, wake_hook) for namespace in names or (None,)
         }
         self._refusals: dict[Key, tuple[tuple[str, int], dict[str, Refusal]]] = {}
         """By experiment, with the uid and generation that were refused: another spec is asked for anew."""
@@ -154,6 +192,10 @@ class Cache:
 
     def scope(self, key: Key) -> Scope:
         return self._scopes.get(key[0]) or self._scopes[None]
+
+    def hook(self, key: Key) -> HookFact | None:
+        """A SandboxHook, or None when it has gone."""
+        return self.scope(key).hooks.store.get(key)
 
     def observe(self, key: Key) -> Snapshot | None:
         """Everything known of one experiment, or None when it has gone."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import datetime
 
 from sandbox_api.base import API_VERSION
@@ -18,6 +19,7 @@ from ..kube.errors import AlreadyExists, ApiError
 from ..plan.actions import Event, Manifest
 from ..plan.clock import stamp
 from ..plan.facts import Snapshot
+from .logs import about
 from .resources import EVENTS
 
 log = logging.getLogger(__name__)
@@ -26,8 +28,11 @@ REMEMBERED = 10_000
 
 
 class EventSender:
-    def __init__(self, client: Client) -> None:
+    """`count` is called with what became of each Event: sent, known, failed or dropped."""
+
+    def __init__(self, client: Client, count: Callable[[str], None]) -> None:
         self._client = client
+        self._count = count
         self._queue: asyncio.Queue[Manifest] = asyncio.Queue(BACKLOG)
         self._sent: dict[str, None] = {}
         """Names of Events sent lately, oldest first: what stays true is said once."""
@@ -45,18 +50,28 @@ class EventSender:
             try:
                 self._queue.put_nowait(manifest)
             except asyncio.QueueFull:
-                log.warning("%s/%s: too many events, dropped: %s", snapshot.namespace, snapshot.name, event.message)
+                self._count("dropped")
+                log.warning("too many events, dropped: %s", event.message)
 
     async def run(self) -> None:
+        """Send what comes, until cancelled."""
         while True:
             manifest = await self._queue.get()
-            metadata = manifest["metadata"]
-            try:
-                await self._client.create(EVENTS, manifest, metadata["namespace"], repeatable=True)
-            except AlreadyExists:
-                log.debug("the event %s has been sent before", metadata["name"])
-            except ApiError as error:
-                log.warning("an event could not be sent: %s", error)
+            metadata, subject = manifest["metadata"], manifest["involvedObject"]
+            with about(namespace=subject["namespace"], experiment=subject["name"]):
+                try:
+                    await self._client.create(EVENTS, manifest, metadata["namespace"], repeatable=True)
+                    self._count("sent")
+                except AlreadyExists:
+                    self._count("known")
+                except ApiError as error:
+                    self._count("failed")
+                    log.warning("an event could not be sent: %s", error)
+            self._queue.task_done()
+
+    async def drained(self) -> None:
+        """Return when all that was to be said has been said, or could not be."""
+        await self._queue.join()
 
 
 def event_manifest(snapshot: Snapshot, event: Event, now: datetime) -> Manifest:

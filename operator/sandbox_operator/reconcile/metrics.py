@@ -1,74 +1,133 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures about the operator itself, for Prometheus. Labels are bounded: no names of experiments."""
+"""Figures about the operator itself, for Prometheus. Labels are bounded: no name of a user's making is one.
+
+`describe()` is what docs/reference/metrics.md is generated from.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from time import perf_counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import generate_latest as exposition
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from sandbox_api.hooks import STAGES
+from sandbox_api.status import FINISHED_STATES, Outcome
 
-class _ApiCalls(Collector):
-    """The client counts its requests itself; this shows them when asked."""
+from .observations import OTHER_STAGE, AttemptOutcome
 
-    def __init__(self, counts: Mapping[tuple[str, str], int]) -> None:
-        self._counts = counts
+PREFIX = "sandbox_operator_"
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+STAGE = (*STAGES, OTHER_STAGE)
+RECONCILED = ("done", "conflict", "refused", "api_error", "not_leader", "cancelled", "mistake")
+EVENTS_SENT = ("sent", "known", "failed", "dropped")
+
+FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+SLOW = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
+
+Labels = Mapping[str, tuple[str, ...] | str]
+"""By label: all its values, or, where they stand outside this program, words that say what they are."""
+Samples = Iterable[tuple[tuple[str, ...], float]]
+"""Values of the labels, and the figure."""
+
+
+@dataclass(frozen=True)
+class Described:
+    name: str
+    """As Prometheus shows it, a counter's `_total` included."""
+    kind: Literal["counter", "gauge", "histogram"]
+    words: str
+    labels: Labels
+
+
+class _Asked(Collector):
+    """A figure that somebody keeps anyway, asked for when it is shown."""
+
+    def __init__(self, described: Described, samples: Callable[[], Samples]) -> None:
+        self._described = described
+        self._samples = samples
 
     def collect(self) -> Iterator[Metric]:
-        family = CounterMetricFamily(
-            "sandbox_operator_api_requests",
-            "Requests to the API server, repeats included.",
-            labels=("verb", "resource"),
-        )
-        for (verb, resource), count in dict(self._counts).items():
-            family.add_metric((verb, resource), count)
+        this = self._described
+        kind = CounterMetricFamily if this.kind == "counter" else GaugeMetricFamily
+        family = kind(this.name.removesuffix("_total"), this.words, labels=tuple(this.labels))
+        for labels, value in self._samples():
+            family.add_metric(labels, value)
         yield family
 
 
 class Metrics:
-    def __init__(self, counts: Mapping[tuple[str, str], int], queue_length: Callable[[], int]) -> None:
+    """Everything that is counted. What others keep (queue, client, watches) is added by `ask`."""
+
+    def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_ApiCalls(counts))
+        self._described: list[Described] = []
         ProcessCollector(registry=self._registry)
-        self._seconds = Histogram(
-            "sandbox_operator_reconcile_seconds",
-            "Time of one reconcile, its API calls included.",
-            registry=self._registry,
+        self.reconciles = self._counter(
+            "reconciles", "Looks at an experiment, by how they ended; `mistake` is a bug of this operator.",
+            outcome=RECONCILED,
+        )  # fmt: skip
+        self.reconcile_seconds = self._histogram(
+            "reconcile_seconds", "Time of one look at an experiment, its API calls included.", FAST
         )
-        self.errors = Counter(
-            "sandbox_operator_internal_errors",
-            "Reconciles that ended in a mistake of this operator.",
-            registry=self._registry,
+        self.status_writes = self._counter(
+            "status_writes", "Statuses written: decisions at once, progress (Running, why it waits) coalesced.",
+            kind=("decision", "progress"),
+        )  # fmt: skip
+        self.events = self._counter(
+            "events", "Events about experiments, by what became of them; `known`: the API server had it already.",
+            outcome=EVENTS_SENT,
+        )  # fmt: skip
+        self.experiments_finished = self._counter(
+            "experiments_finished", "Experiments that ended, by their outcome.", outcome=get_args(Outcome)[2:]
         )
-        self.status_writes = Counter(
-            "sandbox_operator_status_writes",
-            "Statuses written: decisions at once, progress (Running, why it waits) coalesced.",
-            ("kind",),
-            registry=self._registry,
+        self.jobs = self._counter("jobs", "Jobs that ended, by their state.", stage=STAGE, outcome=FINISHED_STATES)
+        self.attempts = self._counter(
+            "attempts",
+            "Attempts that ended: with a result, with a failure by its budget, or else (waited too long, suspended).",
+            stage=STAGE, outcome=get_args(AttemptOutcome),
+        )  # fmt: skip
+        self.pending_seconds = self._histogram(
+            "pending_seconds", "Time from the decision to start an attempt to the start of its container.", SLOW,
+            stage=STAGE,
+        )  # fmt: skip
+        self.hand_over_seconds = self._histogram(
+            "hand_over_seconds", "Time from seeing that a hook's container ended to having created the next Job.", FAST
         )
-        depth = Gauge("sandbox_operator_queue_depth", "Experiments that wait to be looked at.", registry=self._registry)
-        depth.set_function(queue_length)
+        self.gpu_seconds = self._counter(
+            "gpu_seconds",
+            "GPUs of hooks' limits times the seconds they ran: `used` where a result came of it, else `wasted`.",
+            stage=STAGE, outcome=("used", "wasted"),
+        )  # fmt: skip
 
-    @contextmanager
-    def reconcile(self) -> Iterator[None]:
-        """Times one reconcile, whatever comes of it."""
-        begin = perf_counter()
-        try:
-            yield
-        finally:
-            self._seconds.observe(perf_counter() - begin)
+    def ask(
+        self, name: str, kind: Literal["counter", "gauge"], words: str, samples: Callable[[], Samples], **labels: str
+    ) -> None:
+        """Show a figure that is kept elsewhere; `labels` says what their values are."""
+        described = Described(PREFIX + name + ("_total" if kind == "counter" else ""), kind, words, labels)
+        self._described.append(described)
+        self._registry.register(_Asked(described, samples))
 
-    def serve(self, address: str, port: int) -> Callable[[], None]:
-        """Answer Prometheus on a port, from a thread; gives what stops it."""
-        server, thread = start_http_server(port, address, registry=self._registry)
+    def describe(self) -> tuple[Described, ...]:
+        """Every figure, in the order in which it is shown; without those of the process itself."""
+        return tuple(self._described)
 
-        def stop() -> None:
-            server.shutdown()
-            server.server_close()
-            thread.join()
+    def text(self) -> bytes:
+        """All of it, as Prometheus reads it."""
+        return exposition(self._registry)
 
-        return stop
+    def _counter(self, name: str, words: str, **labels: tuple[str, ...]) -> Counter:
+        self._described.append(Described(f"{PREFIX}{name}_total", "counter", words, labels))
+        counter = Counter(PREFIX + name, words, tuple(labels), registry=self._registry)
+        for values in product(*labels.values()):
+            counter.labels(*values)  # shown as 0 from the start: `rate` sees the first one too
+        return counter
+
+    def _histogram(self, name: str, words: str, buckets: tuple[float, ...], **labels: tuple[str, ...]) -> Histogram:
+        self._described.append(Described(PREFIX + name, "histogram", words, labels))
+        return Histogram(PREFIX + name, words, tuple(labels), registry=self._registry, buckets=buckets)

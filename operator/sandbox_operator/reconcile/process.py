@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operator's process without its shell: start everything in order, and stop it in reverse."""
+"""The operator's process without its shell: start everything in order, work while it is our turn, stop in reverse.
+
+Every replica watches, so that the next one knows everything when its turn comes; only the one that holds the Lease has
+a queue, workers and the right to write.
+"""
 
 from __future__ import annotations
 
@@ -7,38 +11,74 @@ import asyncio
 import logging
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from aiohttp import web
 
 from ..kube.client import Client
 from ..kube.config import Connection
-from ..kube.informer import Key
+from ..kube.informer import Informer, Key
+from ..kube.lease import FencedClient, Lease, boot_time
 from ..kube.queue import KeyedQueue
+from ..kube.resources import Resource
 from .cache import Cache
 from .events import EventSender
-from .metrics import Metrics
+from .figures import ask_for_figures
+from .health import LIMITS, Limits, why_not_ready, why_restart
+from .hooks import HookReconciler
+from .metrics import CONTENT_TYPE, Metrics
+from .observer import Observer
+from .pages import Pages, VerdictPage, serve
 from .reconciler import Reconciler
+from .resources import EXPERIMENTS, HOOKS
 from .settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
-SILENT_STREAMS = 4
-"""A watch that has heard nothing for so many times its limit of silence is deaf."""
-STUCK_SECONDS = 300.0
-"""A key waits or is worked at for at most that long; a longer queue is no reason to restart."""
+FIELD_MANAGER = "sandbox-operator"
+GRACE_SECONDS = 3.0
+"""For so long a stop waits for what is under way. What is cut off then is no harm: an experiment is left between two
+writes, where a crash would leave it."""
 
 
 class Operator:
-    """`async with Operator(connection, settings) as operator: await operator.run()`."""
+    """`async with Operator(connection, settings) as operator: await operator.run()`, until cancelled after `stop`."""
 
-    def __init__(self, connection: Connection, settings: Settings) -> None:
+    def __init__(self, connection: Connection, settings: Settings, limits: Limits = LIMITS) -> None:
         self._settings = settings
-        self._queue: KeyedQueue[Key] = KeyedQueue()
-        self.client = Client(connection, field_manager="sandbox-operator")
-        self._cache = Cache(self.client, settings.namespaces, self._queue.add)
-        self._ready = False
+        self._limits = limits
+        self._lease: Lease | None = None
+        self._lease_client: Client | None = None
+        if settings.lease is not None:
+            self._lease_client = Client(connection, field_manager=FIELD_MANAGER)
+            self._lease = Lease(self._lease_client, *settings.lease, settings.identity)
+            self.client: Client = FencedClient(self._lease, connection, field_manager=FIELD_MANAGER)
+        else:
+            self.client = Client(connection, field_manager=FIELD_MANAGER)
+        self._metrics = Metrics()
+        self._observer = Observer(self._metrics)
+        self._cache = Cache(self.client, settings.namespaces, self._wake, self._observer.pod_changed, self._wake_hook)
+        self._queue: KeyedQueue[Key] | None = None
+        """There while this replica is the one that works, as is the next."""
+        self._hook_queue: KeyedQueue[Key] | None = None
+        self._working: asyncio.Task[None] | None = None
+        self._stopping = False
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Operator:
-        await self._stack.enter_async_context(self.client)
+        """Open the connections and serve the pages. Raises SettingsError when a port can't be had."""
+        async with AsyncExitStack() as stack:
+            for client in filter(None, (self.client, self._lease_client)):
+                await stack.enter_async_context(client)
+            ask_for_figures(self._metrics, self.client, self._cache, lambda: self._queue, version("sandbox-operator"))
+            health: Pages = {
+                "/healthz": VerdictPage("not healthy", self.unhealthy),
+                "/readyz": VerdictPage("not ready", self.unready),
+            }
+            await self._serve(stack, "LIVENESS_PORT", self._settings.liveness_port, health)
+            await self._serve(stack, "METRICS_PORT", self._settings.metrics_port, {"/metrics": self._figures})
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -46,39 +86,111 @@ class Operator:
 
     async def run(self) -> None:
         """Work until cancelled. Raises when a part of the operator ends by itself, which none ever should."""
-        metrics = Metrics(self.client.counts, lambda: len(self._queue))
-        if self._settings.metrics_port:
-            try:
-                self._stack.callback(metrics.serve(self._settings.listen, self._settings.metrics_port))
-            except OSError as error:
-                raise SettingsError(f"SANDBOX_METRICS_PORT: {self._settings.metrics_port}: {error}") from error
-        events = EventSender(self.client)
-        reconciler = Reconciler(
-            self.client, self._cache, self._queue, events, metrics, self._settings.defaults, lambda: datetime.now(UTC)
-        )
         async with asyncio.TaskGroup() as group:
             for informer in self._cache.informers:
                 group.create_task(informer.run(), name=f"informer-{informer.resource.plural}")
             await self._cache.synced()
-            self._ready = True
             where = ", ".join(self._settings.namespaces) or "all namespaces"
-            log.info("watching %s; %d experiments to look at", where, len(self._queue))
-            group.create_task(events.run(), name="events")
-            for number in range(self._settings.workers):
-                group.create_task(reconciler.work(), name=f"worker-{number}")
+            log.info("watching %s; %d experiments are there", where, len(self._keys_of(EXPERIMENTS)))
+            while not self._stopping:
+                await self._take_a_turn()
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether everything has been seen once."""
-        return self._ready
+    async def stop(self) -> None:
+        """Hand out no more work, let what is under way end, give the Lease back. `run` is to be cancelled then."""
+        self._stopping = True
+        if self._queue is not None:
+            self._queue.shutdown()
+        if self._working is not None:
+            _, unfinished = await asyncio.wait({self._working}, timeout=GRACE_SECONDS)
+            if unfinished:
+                # Whoever takes over now might meet a write that still is on its way: let the Lease run out instead.
+                log.warning("stopping in the middle of what an experiment needs; the next operator goes on with it")
+                return
+        if self._lease is not None:
+            await self._lease.release()
 
     def unhealthy(self) -> str | None:
-        """Why this process should be restarted, or None. It looks at progress, not at the length of a queue."""
-        now = asyncio.get_running_loop().time()
-        for informer in self._cache.informers:
-            silent = now - informer.last_activity if informer.last_activity is not None else 0.0
-            if silent > SILENT_STREAMS * informer.idle_seconds:
-                return f"the watch of {informer.resource.plural} has been silent for {silent:.0f} s"
-        if self._ready and self._queue.oldest_age() > STUCK_SECONDS:
-            return f"no progress for {self._queue.oldest_age():.0f} s"
-        return None
+        """Why this process should be restarted, or None."""
+        tried = self._lease.tried_at if self._lease is not None else None
+        idle = boot_time() - tried if tried is not None else 0.0
+        return why_restart(self._cache.informers, self._queue, idle, self._limits)
+
+    def unready(self) -> str | None:
+        """Why this process could not take over now, or None."""
+        return why_not_ready(self._cache.informers)
+
+    async def _take_a_turn(self) -> None:
+        """From when the Lease is ours until it no longer is, or until `stop`; without a Lease, all the time."""
+        if self._lease is not None:
+            await self._lease.acquired()
+            if self._stopping:
+                return
+        working = self._working = asyncio.create_task(self._work(), name="work")
+        losing = asyncio.create_task(self._lease.lost() if self._lease is not None else _never(), name="lease")
+        try:
+            await asyncio.wait({working, losing}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (working, losing):
+                task.cancel()
+            outcomes = await asyncio.gather(working, losing, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    async def _work(self) -> None:
+        """Look at every experiment once, then at what changes; ends when the queue is shut down, with what is begun."""
+        queue = self._queue = KeyedQueue()
+        events = EventSender(self.client, lambda outcome: self._metrics.events.labels(outcome).inc())
+        reconciler = Reconciler(
+            self.client, self._cache, queue, events, self._observer, self._settings.defaults, lambda: datetime.now(UTC)
+        )
+        hook_queue = self._hook_queue = KeyedQueue()
+        hooks = HookReconciler(self.client, self._cache.hook, hook_queue, lambda: datetime.now(UTC))
+        for key in self._keys_of(EXPERIMENTS):
+            queue.add(key)
+        for key in self._keys_of(HOOKS):
+            hook_queue.add(key)
+        log.info("working; %d experiments to look at", len(queue))
+        try:
+            async with asyncio.TaskGroup() as group:
+                sender = group.create_task(events.run(), name="events")
+                group.create_task(hooks.work(), name="hooks")
+                workers = [
+                    group.create_task(reconciler.work(), name=f"worker-{number}")
+                    for number in range(self._settings.workers)
+                ]
+                await asyncio.wait(workers)
+                hook_queue.shutdown()
+                await events.drained()
+                sender.cancel()
+        finally:
+            self._queue = self._hook_queue = None
+
+    def _wake_hook(self, key: Key) -> None:
+        """A SandboxHook has changed."""
+        if self._hook_queue is not None:
+            self._hook_queue.add(key)
+
+    def _wake(self, key: Key) -> None:
+        """Something about an experiment has changed. When it is not our turn the cache knows, and that is all."""
+        if self._queue is not None:
+            self._queue.add(key)
+
+    def _keys_of(self, resource: Resource) -> list[Key]:
+        informers: list[Informer[Any]] = [i for i in self._cache.informers if i.resource == resource]
+        return [key for informer in informers for key in informer.store]
+
+    def _figures(self) -> web.Response:
+        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def _serve(self, stack: AsyncExitStack, setting: str, port: int, pages: Pages) -> None:
+        if not port:
+            return
+        try:
+            stack.push_async_callback(await serve(self._settings.listen, port, pages))
+        except OSError as error:
+            raise SettingsError(f"SANDBOX_{setting}: {port}: {error}") from error
+
+
+async def _never() -> None:
+    await asyncio.Event().wait()

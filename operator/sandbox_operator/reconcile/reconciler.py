@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 
+from sandbox_api.hooks import Hook
 from sandbox_api.status import ExperimentStatus
 
 from ..build.defaults import Defaults
@@ -16,7 +17,7 @@ from ..kube.client import Client
 from ..kube.errors import ApiError, Conflict, NotFound
 from ..kube.informer import Key
 from ..kube.queue import KeyedQueue, QueueClosed
-from ..plan.actions import Plan
+from ..plan.actions import CreateJob, Plan
 from ..plan.compile import Compiled, compile_spec
 from ..plan.doubt import to_ask_for, to_ask_for_pods
 from ..plan.experiment import plan_experiment
@@ -25,7 +26,8 @@ from . import projections as project
 from .act import Actor, Refused
 from .cache import Cache
 from .events import EventSender
-from .metrics import Metrics
+from .logs import about
+from .observer import Observer
 from .projections import LABEL_POD_JOB
 from .resources import EXPERIMENTS, JOBS, PODS
 
@@ -42,7 +44,7 @@ class Reconciler:
         cache: Cache,
         queue: KeyedQueue[Key],
         events: EventSender,
-        metrics: Metrics,
+        observer: Observer,
         defaults: Defaults,
         clock: Callable[[], datetime],
     ) -> None:
@@ -50,12 +52,12 @@ class Reconciler:
         self._cache = cache
         self._queue = queue
         self._events = events
-        self._metrics = metrics
+        self._observer = observer
         self._defaults = defaults
         self._clock = clock
         self._actor = Actor(client, cache)
-        self._compiled: dict[Key, tuple[tuple[str, int], Compiled]] = {}
-        """With the uid and generation it was compiled from."""
+        self._compiled: dict[Key, tuple[tuple[str, int, dict[str, Hook]], Compiled]] = {}
+        """With the uid, the generation and the namespace's own hooks that it was compiled from."""
         self._written: dict[Key, float] = {}
         """Loop time of the last status write, while an experiment is not finished."""
 
@@ -76,11 +78,13 @@ class Reconciler:
         self._cache.planned(snapshot, plan.status)
 
         # 3. Write the status: it commits results and names what is about to be made.
-        await self._write(key, snapshot, plan)
+        if not await self._write(key, snapshot, plan) and any(isinstance(a, CreateJob) for a in plan.actions):
+            await self._check_newest(key, snapshot)
 
         # 4. Act: creates, then deletes.
         for action in plan.actions:
-            await self._actor.act(snapshot, action)
+            with self._observer.acting(snapshot, action):
+                await self._actor.act(snapshot, action)
 
         # 5. Say what is now true, and come back when time itself will change something.
         self._events.send(snapshot, plan.events, self._clock())
@@ -90,28 +94,32 @@ class Reconciler:
             self._forget(key)
 
     async def work(self) -> None:
-        """Take keys until the queue is shut down. One key's error is that key's alone."""
+        """Take keys until the queue is shut down."""
         while True:
             try:
                 key = await self._queue.get()
             except QueueClosed:
                 return
-            try:
-                with self._metrics.reconcile():
-                    await self.reconcile(key)
-                self._queue.forget(key)
-            except (Conflict, NotFound, Refused) as error:  # seen something old, or refused: look again, knowing more
-                log.info("%s/%s: %s", *key, error)
-                self._queue.retry(key)
-            except ApiError as error:
-                log.warning("%s/%s: %s", *key, error)
-                self._queue.retry(key)
-            except Exception:  # the outermost loop: a mistake of ours in one experiment must not stop the others
-                log.exception("%s/%s: this operator made a mistake; trying again", *key)
-                self._metrics.errors.inc()
-                self._queue.retry(key)
-            finally:
-                self._queue.done(key)
+            with about(namespace=key[0], experiment=key[1]):
+                await self._look_at(key)
+
+    async def _look_at(self, key: Key) -> None:
+        """Reconcile a taken key and give it back. One key's error is that key's alone."""
+        try:
+            with self._observer.reconciling():
+                await self.reconcile(key)
+            self._queue.forget(key)
+        except (Conflict, NotFound, Refused) as error:  # seen something old, or refused: look again, knowing more
+            log.info("%s", error)
+            self._queue.retry(key)
+        except ApiError as error:
+            log.warning("%s", error)
+            self._queue.retry(key)
+        except Exception:  # the outermost loop: a mistake of ours in one experiment must not stop the others
+            log.exception("this operator made a mistake; trying again")
+            self._queue.retry(key)
+        finally:
+            self._queue.done(key)
 
     async def _found_after_all(self, key: Key, snapshot: Snapshot) -> bool:
         """Ask the API server for what a decision would miss: a watch may be late, or the other ones ahead of it.
@@ -139,35 +147,41 @@ class Reconciler:
         self._written.pop(key, None)
 
     def _compile(self, key: Key, snapshot: Snapshot) -> Compiled:
-        what = (snapshot.uid, snapshot.generation)
+        hooks = self._cache.scope(key).hooks_of(snapshot.namespace)
+        what = (snapshot.uid, snapshot.generation, hooks)
         known, compiled = self._compiled.get(key, (None, None))
         if compiled is None or known != what:
-            compiled = compile_spec(snapshot.spec)
+            compiled = compile_spec(snapshot.spec, hooks)
             self._compiled[key] = (what, compiled)
         return compiled
 
-    async def _write(self, key: Key, snapshot: Snapshot, plan: Plan) -> None:
+    async def _check_newest(self, key: Key, snapshot: Snapshot) -> None:
+        """Raise Conflict when the status is not the one that stands: a Job that it names may be over, and gone.
+
+        Asked before a Job is made that an earlier look, or another leader, has named: a watch may be behind.
+        """
+        item = await self._client.get(EXPERIMENTS, snapshot.name, snapshot.namespace)
+        fact = project.experiment_fact(item)
+        if fact.resource_version != snapshot.resource_version:
+            self._cache.scope(key).experiments.expect(key, fact, fact.resource_version)
+            raise Conflict("it has changed since it was seen last", status=409, reason="Conflict")
+
+    async def _write(self, key: Key, snapshot: Snapshot, plan: Plan) -> bool:
+        """Write the planned status, unless it stands already or can wait; whether it was written."""
         if plan.status == snapshot.status:
-            return
+            return False
         now = asyncio.get_running_loop().time()
         left = self._written.get(key, 0.0) + COALESCE_SECONDS - now
         if not plan.urgent and left > 0:
             self._queue.add_after(key, left)
-            return
+            return False
         body = {"metadata": {"resourceVersion": snapshot.resource_version}, "status": status_patch(plan.status)}
         stored = await self._client.patch(EXPERIMENTS, snapshot.name, body, snapshot.namespace, subresource="status")
         self._written[key] = now
-        self._metrics.status_writes.labels("decision" if plan.urgent else "progress").inc()
-        if plan.urgent:
-            log.info("%s/%s: %s", *key, headline(plan.status))
+        self._observer.written(snapshot, plan, self._compile(key, snapshot), self._clock())
         fact = project.experiment_fact(stored)
         self._cache.scope(key).experiments.expect(key, fact, fact.resource_version)
-
-
-def headline(status: ExperimentStatus) -> str:
-    """What was decided, in a line."""
-    ready = next((c.message for c in status.conditions if c.type == "Ready"), "")
-    return f"{status.outcome} {status.progress or ''} {ready}"
+        return True
 
 
 def status_patch(status: ExperimentStatus) -> dict[str, object]:

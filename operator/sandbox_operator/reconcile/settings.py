@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
+import secrets
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -30,11 +33,15 @@ class Settings:
     liveness_port: int = 8080
     metrics_port: int = 9090
     """0 turns metrics off."""
+    lease: tuple[str, str] | None = None
+    """Namespace and name of the Lease that says which of several replicas works; None: this one is alone."""
+    identity: str = ""
+    """Who this replica is in the Lease: a pod's name, or something as unique."""
 
 
 def settings_from(environment: Mapping[str, str]) -> Settings:
     """Read SANDBOX_NAMESPACES, _IMAGES, _IMAGE_PULL_POLICY, _PRIORITY_CLASS, _STORAGE_CLASS, _WORKERS, _LOG_LEVEL,
-    _LOG_FORMAT, _LIVENESS_PORT and _METRICS_PORT. Raises SettingsError."""
+    _LOG_FORMAT, _LIVENESS_PORT, _METRICS_PORT, _LEASE and _IDENTITY. Raises SettingsError."""
     value = {name.removeprefix(PREFIX): text for name, text in environment.items() if name.startswith(PREFIX)}
     return Settings(
         namespaces=tuple(filter(None, (part.strip() for part in value.get("NAMESPACES", "").split(",")))),
@@ -50,6 +57,8 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         listen="0.0.0.0" if "KUBERNETES_SERVICE_HOST" in environment else "127.0.0.1",
         liveness_port=_number(value, "LIVENESS_PORT", 8080),
         metrics_port=_number(value, "METRICS_PORT", 9090, least=0),
+        lease=_lease(value.get("LEASE", "")),
+        identity=value.get("IDENTITY") or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
     )
 
 
@@ -61,6 +70,13 @@ def _images(text: str) -> dict[str, str]:
     if not isinstance(images, dict) or not all(isinstance(image, str) for image in images.values()):
         raise SettingsError(f"{PREFIX}IMAGES must be a JSON object of name: image")
     return {name: image for name, image in images.items() if image}
+
+
+def _lease(text: str) -> tuple[str, str] | None:
+    namespace, _, name = text.partition("/")
+    if text and not (namespace and name and "/" not in name):
+        raise SettingsError(f"{PREFIX}LEASE must be NAMESPACE/NAME of a Lease, not {text!r}")
+    return (namespace, name) if text else None
 
 
 def _number(value: Mapping[str, str], name: str, default: int, least: int = 1) -> int:
