@@ -320,10 +320,13 @@ class FakeAPI(FakeStore):
         """Stream the changes of a kind. `call` is None for who is spared."""
         sent, told = int(request.query.get("resourceVersion", self.version)), 0
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        await response.prepare(request)
+        try:
+            await response.prepare(request)
+        except ConnectionError:  # who asked has died meanwhile
+            return response
         if call is not None and self.on_call is not None and (fate := self.on_call(call, "after")) is not None:
             if fate.kind == "refused":  # told inside the stream, as a watch does that began well
-                await self._send(response, "ERROR", Refused(fate.code, "", "a fault of the test").status)
+                await self._send(response, "ERROR", Refused(fate.code, fate.reason, "a fault of the test").status)
                 return response
             return reset(request)
         loop = asyncio.get_running_loop()

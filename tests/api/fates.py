@@ -60,13 +60,14 @@ class Fate:
     kind: Literal["refused", "reset", "cut", "page", "silence", "slow"]
     code: int = 0
     seconds: float | None = None
+    reason: str = ""
 
     async def strike(self, request: web.Request, answer: Any = None) -> web.StreamResponse:
         """Answer, or not; `answer` is what the server would have said."""
         text = json.dumps(answer if answer is not None else {"kind": "Status", "status": "Success"}).encode()
         match self.kind:
             case "refused":
-                return Refused(self.code, REASONS.get(self.code, ""), "a fault of the test", self.seconds).answer
+                return Refused(self.code, self.reason, "a fault of the test", self.seconds).answer
             case "page":
                 page = "<html><body><h1>the proxy has other plans</h1></body></html>"
                 return web.Response(text=page, content_type="text/html", status=self.code)
@@ -98,9 +99,9 @@ SILENCE = Fate("silence")
 """No answer comes, until the caller has had enough."""
 
 
-def refused(code: int, retry_after: float | None = None) -> Fate:
-    """A Status object with this code."""
-    return Fate("refused", code, retry_after)
+def refused(code: int, *, reason: str = "", retry_after: float | None = None) -> Fate:
+    """A Status object with this code; for a watch that has begun, inside its stream."""
+    return Fate("refused", code, retry_after, reason or REASONS[code])
 
 
 def page(code: int) -> Fate:
