@@ -21,6 +21,7 @@ from tests.api.controllers import make_node
 from tests.api.fakeapi import FakeAPI
 from tests.api.lab import MISTAKES, REPOSITORY, Lab, OperatorProcess, free_port
 from tests.api.played import PLAYER
+from tests.api.warm import Nursery
 
 from sandbox_operator.kube.client import Client
 from sandbox_operator.kube.config import Connection, connect
@@ -125,6 +126,39 @@ async def lab(plane: Plane) -> AsyncIterator[Lab]:
                 yield made
         finally:
             await client.delete(NAMESPACES, name)
+
+
+DEEP = bool(os.environ.get("SANDBOX_DEEP"))
+"""Whether the full counts are wanted (`make test-deep`), not a sample."""
+Say = Callable[[str], None]
+COUNTS = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Where operators start in milliseconds."""
+    with Nursery() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def say(request: pytest.FixtureRequest) -> Say:
+    """Says a line to who waits for a long run, while it goes on."""
+    terminal = request.config.pluginmanager.getplugin("terminalreporter")
+    return lambda line: terminal.write_line(line) if terminal is not None else None
+
+
+@pytest.fixture(scope="session")
+def counts(request: pytest.FixtureRequest) -> Say:
+    """Keeps a line with what a test has counted for the end of the run."""
+    return request.config.stash.setdefault(COUNTS, []).append
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if lines := config.stash.get(COUNTS, []):
+        terminalreporter.section("counts")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 Operators = Callable[..., OperatorProcess]

@@ -10,7 +10,7 @@ collector. What real objects look like is tested against the real server. It ser
 * resourceVersions are integers of one counter; `generation` counts changes of spec; a patch that changes
   nothing writes nothing; a stale `metadata.resourceVersion` in a patch is a Conflict.
 * `requests` holds (verb, plural[/subresource], namespace, name) of everything asked.
-* Faults are the methods under "faults".
+* Faults are the methods under "faults", and what `on_call` decides (`fates.py`).
 
 In the test's process: `async with FakeAPI() as api: ... api.url`. As its own: `python -m tests.api.fakeapi
 [PORT]` prints its address, and `POST /call/<method>` with the arguments as a JSON object calls any method.
@@ -20,6 +20,7 @@ The test plays kubelet, scheduler and Job controller by `put` and `remove` (in `
 import asyncio
 import copy
 import json
+import math
 import re
 import ssl
 import sys
@@ -30,6 +31,7 @@ from typing import Self
 from uuid import uuid4
 
 from aiohttp import web
+from tests.api.fates import Call, Fate, Moment, Refused, reset
 from tests.api.fakestore import (
     Change,
     FakeStore,
@@ -48,21 +50,6 @@ PATH = re.compile(
 )
 
 
-class Refused(Exception):
-    """An answer other than success, as a Status object."""
-
-    def __init__(self, code: int, reason: str, message: str, retry_after: float | None = None) -> None:
-        self.code, self.retry_after = code, retry_after
-        self.status = {
-            "kind": "Status",
-            "apiVersion": "v1",
-            "status": "Failure",
-            "code": code,
-            "reason": reason,
-            "message": message,
-        }
-
-
 @dataclass
 class Fault:
     """For the next `times` requests of a verb: `code` is answered; `cut` does the work and drops the line."""
@@ -75,8 +62,12 @@ class Fault:
     cut: bool = False
 
 
+Stream = tuple[int, str]
+"""An open watch of somebody who is not spared: a number of its own, and the plural."""
 OnWrite = Callable[[str, str, str], Awaitable[bool]]
 """(verb, plural[/subresource], "before" or "after") -> whether the connection is reset there."""
+OnCall = Callable[[Call, Moment], Fate | None]
+"""What becomes of a call, reads and watches included, "before" it is carried out or "after", instead of its answer."""
 
 
 class FakeAPI(FakeStore):
@@ -99,9 +90,11 @@ class FakeAPI(FakeStore):
         self.faults: list[Fault] = []
         self.stalled: Callable[[str], bool] = lambda _: False
         self.break_every: int | None = None
-        self.watchers = 0
         self.spared = set[str]()  # user agents that meet no faults and are not recorded: who plays the cluster
         self.on_write: OnWrite | None = None
+        self.on_call: OnCall | None = None
+        self.streams: set[Stream] = set()
+        self.deaf: set[Stream] = set()
         self._closing = False
 
     async def __aenter__(self) -> Self:
@@ -122,6 +115,11 @@ class FakeAPI(FakeStore):
         site = web.TCPSite(self._runner, "127.0.0.1", port, ssl_context=self._tls)
         await site.start()
         self.url = f"{site.name.partition(':')[0]}://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    @property
+    def watchers(self) -> int:
+        """Open watches of those who are not spared."""
+        return len(self.streams)
 
     # faults
 
@@ -153,24 +151,31 @@ class FakeAPI(FakeStore):
 
     def vanish(self, group: str, plural: str, namespace: str, name: str) -> None:
         """Remove an object so that no watch ever tells: its deletion has left the history already."""
-        self.kind_of(group, plural).pop((namespace, name))
+        gone = self.kind_of(group, plural).pop((namespace, name))
         self.forget_history()
+        for witness in self.witnesses:
+            witness(Change(self.version, 0.0, (group, plural), "VANISHED", gone, gone))
 
     def stall(self, on: bool = True, *, plural: str | None = None) -> None:
         """Watches (of one kind, or all) stay open and say nothing, not even bookmarks, until `stall(False)`."""
         self.stalled = lambda watched: on and plural in (None, watched)
         self.tell()
 
+    def deafen(self, *plurals: str) -> None:
+        """The watches of these kinds that are open now stay open and never say another word; later ones do."""
+        self.deaf |= {stream for stream in self.streams if stream[1] in plurals or not plurals}
+
     def break_after(self, events: int | None) -> None:
         """Every watch is cut, in the middle of a line, after this many events; None ends it."""
         self.break_every = events
 
     # `on_write` (an attribute) is awaited for each write, "before" it is carried out and "after"; when it gives
-    # True the connection is reset there.
+    # True the connection is reset there. `on_call` is asked for every call, reads and watches too.
 
-    def delay_echoes(self, seconds: float) -> None:
-        """Watches tell of a change this much later than its writer was answered."""
-        self.echo_seconds = seconds
+    def delay_echoes(self, seconds: float, *, plural: str | None = None) -> None:
+        """Watches (of one kind, or all) tell of a change this much later than its writer was answered; those of who
+        is spared do not."""
+        self.echo_seconds[plural] = seconds
 
     # HTTP
 
@@ -192,37 +197,36 @@ class FakeAPI(FakeStore):
             verb = self._verb(request, match["name"])
             told = f"{plural}/{match['subresource']}" if match["subresource"] else plural
             if spared := request.headers.get("User-Agent") in self.spared:
-                fault = None
+                fault = on_call = None
             else:
                 self.requests.append((verb, told, match["namespace"], match["name"]))
                 fault = next(
                     (f for f in self.faults if f.verb == verb and f.plural in (None, plural) and f.times > 0),
                     None,
                 )
+                on_call = self.on_call
+            call = Call(len(self.requests), verb, told, match["namespace"], match["name"])
             if fault is not None:
                 fault.times -= 1
                 if fault.code:
                     raise Refused(fault.code, "", "a fault of the test", fault.retry_after)
+            if on_call is not None and (fate := on_call(call, "before")) is not None:
+                return await fate.strike(request)
             if verb == "watch":
-                return await self._watch(request, (group, plural), match["namespace"], spared)
+                return await self._watch(request, (group, plural), match["namespace"], None if spared else call)
             on_write = None if spared or verb in ("get", "list") else self.on_write
             if on_write is not None and await on_write(verb, told, "before"):
-                return self._reset(request)
+                return reset(request)
             answer = await self._answer(request, verb, match)
+            if on_call is not None and (fate := on_call(call, "after")) is not None:
+                return await fate.strike(request, answer)
             if fault is not None or (on_write is not None and await on_write(verb, told, "after")):
-                return self._reset(request)
+                return reset(request)
             if isinstance(answer, str):
                 return web.Response(text=answer)
             return web.json_response(answer, status=201 if verb == "create" else 200)
         except Refused as refused:
-            headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
-            return web.json_response(refused.status, status=refused.code, headers=headers)
-
-    @staticmethod
-    def _reset(request: web.Request) -> web.Response:
-        if request.transport is not None:
-            request.transport.abort()
-        return web.Response()
+            return refused.answer
 
     @staticmethod
     def _verb(request: web.Request, name: str | None) -> str:
@@ -310,51 +314,59 @@ class FakeAPI(FakeStore):
             "items": found[start : start + limit],
         }
 
-    async def _watch(self, request: web.Request, kind: Kind, namespace: str | None, spared: bool) -> web.StreamResponse:
+    async def _watch(
+        self, request: web.Request, kind: Kind, namespace: str | None, call: Call | None
+    ) -> web.StreamResponse:
+        """Stream the changes of a kind. `call` is None for who is spared."""
         sent, told = int(request.query.get("resourceVersion", self.version)), 0
-        stream = web.StreamResponse(headers={"Content-Type": "application/json"})
-        await stream.prepare(request)
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        try:
+            await response.prepare(request)
+        except ConnectionError:  # who asked has died meanwhile
+            return response
+        if call is not None and self.on_call is not None and (fate := self.on_call(call, "after")) is not None:
+            if fate.kind == "refused":  # told inside the stream, as a watch does that began well
+                await self._send(response, "ERROR", Refused(fate.code, fate.reason, "a fault of the test").status)
+                return response
+            return reset(request)
         loop = asyncio.get_running_loop()
         ends = loop.time() + float(request.query.get("timeoutSeconds", 300))
-        self.watchers += 1
+        stream: Stream = (call.number if call is not None else 0, kind[1])
+        self.streams |= {stream} if call is not None else set()
         try:
             while not self._closing and loop.time() < ends:
                 news, now = self.news, loop.time()
-                if not spared and self.stalled(kind[1]):
+                if call is not None and (self.stalled(kind[1]) or stream in self.deaf):
                     await news.wait()
                     continue
                 if sent < self.oldest:
                     gone = Refused(410, "Expired", f"too old resource version: {sent} ({self.oldest})")
-                    await self._send(stream, "ERROR", gone.status)
+                    await self._send(response, "ERROR", gone.status)
                     break
-                for change in self.changes_after(sent, now):
+                for change in self.changes_after(kind, sent, now if call is not None else math.inf):
                     sent = change.version
-                    event = self._as_seen(request, kind, namespace, change)
+                    event = self._as_seen(request, namespace, change)
                     if event is not None:
-                        await self._send(stream, *event)
+                        await self._send(response, *event)
                         told += 1
-                    if told == self.break_every and not spared and request.transport is not None:
-                        await stream.write(b'{"type":"MODI')
-                        request.transport.abort()
-                        return stream
+                    if told == self.break_every and call is not None:
+                        await response.write(b'{"type":"MODI')
+                        return reset(request)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(news.wait(), self.bookmark_seconds)
                     continue
-                if (spared or not self.stalled(kind[1])) and not self.changes_after(sent):
+                if (call is None or not self.stalled(kind[1])) and not self.changes_after(kind, sent):
                     sent = max(sent, self.version)
-                    await self._send(stream, "BOOKMARK", {"metadata": {"resourceVersion": str(sent)}})
+                    await self._send(response, "BOOKMARK", {"metadata": {"resourceVersion": str(sent)}})
         except ConnectionError:
             pass
         finally:
-            self.watchers -= 1
-        return stream
+            self.streams.discard(stream)
+            self.deaf.discard(stream)
+        return response
 
-    def _as_seen(
-        self, request: web.Request, kind: Kind, namespace: str | None, change: Change
-    ) -> tuple[str, Manifest] | None:
+    def _as_seen(self, request: web.Request, namespace: str | None, change: Change) -> tuple[str, Manifest] | None:
         """The event as a watch with this selector sees it: what stops matching is DELETED for it."""
-        if change.kind != kind:
-            return None
         now = change.type != "DELETED" and self._selected(request, namespace, change.object)
         before = change.before is not None and self._selected(request, namespace, change.before)
         what = {(True, True): "MODIFIED", (True, False): "ADDED", (False, True): "DELETED"}.get((now, before))

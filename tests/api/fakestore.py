@@ -10,6 +10,7 @@ import copy
 import itertools
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -40,7 +41,8 @@ class FakeStore:
         self.version = 100
         self.oldest = self.version  # what is older has left the history
         self.history: list[Change] = []
-        self.echo_seconds = 0.0
+        self.echo_seconds: dict[str | None, float] = {}  # by plural; None is for all others
+        self.witnesses: list[Callable[[Change], None]] = []  # are told of each change, whatever watches hear and when
         self.news = asyncio.Event()  # replaced each time it is set, so that each waiter sees each change
 
     def put(self, group: str, plural: str, body: Manifest) -> Manifest:
@@ -87,19 +89,22 @@ class FakeStore:
     def kind_of(self, group: str, plural: str) -> dict[Name, Manifest]:
         return self.objects.setdefault((group, plural), {})
 
-    def changes_after(self, version: int, until: float = math.inf) -> list[Change]:
-        """What changed since `version`, as far as watchers see it at the loop's time `until`."""
+    def changes_after(self, kind: Kind, version: int, until: float = math.inf) -> list[Change]:
+        """What changed of a kind since `version`, as far as watchers see it at the loop's time `until`."""
         start = bisect.bisect_right(self.history, version, key=lambda change: change.version)
-        return list(itertools.takewhile(lambda change: change.visible_at <= until, self.history[start:]))
+        changes = (change for change in self.history[start:] if change.kind == kind)
+        return list(itertools.takewhile(lambda change: change.visible_at <= until, changes))
 
     def _record(self, kind: Kind, what: str, body: Manifest, before: Manifest | None) -> None:
         loop = asyncio.get_running_loop()
-        visible_at = loop.time() + self.echo_seconds
-        self.history.append(Change(self.version, visible_at, kind, what, copy.deepcopy(body), before))
-        if self.echo_seconds:
-            loop.call_at(visible_at + 0.001, self.tell)
-        else:
-            self.tell()
+        delay = self.echo_seconds.get(kind[1], self.echo_seconds.get(None, 0.0))
+        change = Change(self.version, loop.time() + delay, kind, what, copy.deepcopy(body), before)
+        self.history.append(change)
+        for witness in self.witnesses:
+            witness(change)
+        self.tell()
+        if delay:
+            loop.call_at(change.visible_at + 0.001, self.tell)
 
     def tell(self) -> None:
         self.news.set()

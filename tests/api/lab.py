@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from tests.api.controllers import JobController, Provisioner
 from tests.api.played import CLAIMS, EVENTS, JOBS, PLAYER, PODS, Gate, Kubelet, Table
@@ -102,11 +102,20 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+class Process(Protocol):
+    """What `subprocess.Popen` has of it."""
+
+    def poll(self) -> int | None: ...
+    def kill(self) -> None: ...
+    def send_signal(self, number: int) -> None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
 class OperatorProcess:
     """`sandbox-operator run` as a process beside the cluster. Its log goes on through restarts."""
 
     def __init__(self, kubeconfig: Path, log: Path, **settings: str) -> None:
-        self._log = log
+        self.log_path = log
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("SANDBOX_", "KUBE"))},
             "KUBECONFIG": str(kubeconfig),
@@ -114,18 +123,20 @@ class OperatorProcess:
             "SANDBOX_METRICS_PORT": "0",
             **settings,
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
 
     def start(self) -> Self:
         assert self._process is None, "it runs already"
-        environment = {"SANDBOX_LIVENESS_PORT": str(free_port()), **self._environment}
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen([OPERATOR, "run"], env=environment, stdout=log, stderr=log)
+        self._process = self._spawn({"SANDBOX_LIVENESS_PORT": str(free_port()), **self._environment})
         return self
+
+    def _spawn(self, environment: dict[str, str]) -> Process:
+        with self.log_path.open("ab") as log:
+            return subprocess.Popen([OPERATOR, "run"], env=environment, stdout=log, stderr=log)
 
     @property
     def log(self) -> str:
-        return self._log.read_text() if self._log.exists() else ""
+        return self.log_path.read_text() if self.log_path.exists() else ""
 
     @property
     def code(self) -> int | None:

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A place where the operator's real process is killed and lied to for as long as one likes: a fake API server of its own,
+who plays the cluster, a witness, and operators that start in milliseconds.
+
+What is run there are journeys: experiments whose hooks do the same each time, so that one end is right and all others
+are wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+from tests.api.conftest import kubeconfig
+from tests.api.fakeapi import FakeAPI
+from tests.api.fakestore import Manifest
+from tests.api.fates import RESET, Call, Fate, Moment
+from tests.api.lab import Lab, outcome_of, probes, road
+from tests.api.played import PLAYER, Behaviour, Pod, Table, disrupted, fails, succeeds
+from tests.api.warm import Nursery, WarmOperator
+from tests.api.witness import Witness
+
+from sandbox_operator.kube.config import Connection
+
+SHARED = "shared"
+LIMIT = 120.0
+
+
+@dataclass
+class Storm:
+    """`async with storm(nursery, folder) as it`. `operators` may be more than one: the old one, and its successor."""
+
+    api: FakeAPI
+    lab: Lab
+    witness: Witness
+    operators: list[WarmOperator]
+    fed: list[Journey] = field(default_factory=list)
+
+    @property
+    def operator(self) -> WarmOperator:
+        return self.operators[0]
+
+    async def feed(self, journey: Journey) -> None:
+        self.lab.kubelet.table |= {(journey.name, *key): behaviour for key, behaviour in journey.table.items()}
+        self.fed.append(journey)
+        await self.lab.apply(journey.name, journey.spec)
+
+    @property
+    def unfinished(self) -> int:
+        return sum(not self.lab.status(journey.name).get("completionTime") for journey in self.fed)
+
+    async def finished(self, limit: float = LIMIT) -> None:
+        await self.lab.finished(*(journey.name for journey in self.fed), limit=limit)
+
+    def ends(self) -> dict[str, Manifest]:
+        return {journey.name: outcome_of(self.lab.status(journey.name)) for journey in self.fed}
+
+    def counted(self) -> Counter[str]:
+        """What the witness saw, with zeros."""
+        names = ("Jobs", "results", "duplicates", "lost", "run again")
+        return Counter({name: self.witness.counts[name] for name in names} | {"experiments": len(self.fed)})
+
+
+@contextlib.asynccontextmanager
+async def storm(nursery: Nursery, folder: Path) -> AsyncIterator[Storm]:
+    """When it is over, all operators are dead, their logs tell of no mistake, and no rule was broken."""
+    async with FakeAPI() as api:
+        api.spared.add(PLAYER)
+        config = kubeconfig(api, folder)
+        operators = [WarmOperator(nursery, config, folder / f"{uuid4().hex}.log") for _ in range(2)]
+        with contextlib.ExitStack() as killed:
+            for operator in operators:
+                killed.callback(operator.kill)
+            async with Lab(Connection(api.url), "lab", fake=True) as lab:
+                await lab.make_claim(SHARED)
+                it = Storm(api, lab, Witness(api), operators)
+                try:
+                    yield it
+                except BaseException:
+                    print("\n".join(it.witness.violations[:20]))
+                    print("\n".join(f"{operator.log[-4000:]}" for operator in operators))
+                    raise
+                it.witness.check()
+        for operator in operators:
+            operator.end()
+            operator.log_path.unlink(missing_ok=True)
+
+
+class KillAtCall:
+    """Kills the operator at the n-th call from now: before the server hears of it, or after it did what was asked."""
+
+    def __init__(self, operator: WarmOperator, number: int, moment: Moment) -> None:
+        self.died_at: Call | None = None
+        self.dead = asyncio.Event()
+        self._operator, self._left, self._moment = operator, number, moment
+        self._chosen: Call | None = None
+
+    def __call__(self, call: Call, moment: Moment) -> Fate | None:
+        if moment == "before":
+            self._left -= 1
+            if self._left == 0:
+                self._chosen = call
+        if call != self._chosen or moment != self._moment:
+            return None
+        self._operator.kill()
+        self.died_at = call
+        self.dead.set()
+        return RESET
+
+
+# Journeys
+
+
+@dataclass(frozen=True)
+class Journey:
+    """An experiment, and what its hooks do, by (metaName, attempt) or (metaName,)."""
+
+    name: str
+    spec: Manifest
+    table: Table = field(default_factory=dict)
+
+
+def slowly(pause: float, behaviour: Behaviour | None = None) -> Behaviour:
+    """A hook whose pod takes its time to come up, and to run."""
+
+    async def behave(pod: Pod) -> None:
+        await asyncio.sleep(pause)
+        await pod.runs()
+        await asyncio.sleep(pause)
+        await (behaviour or succeeds())(pod)
+
+    return behave
+
+
+HOOKS = ("before", "refine", "process", "after")
+
+
+def smooth(name: str, chance: random.Random) -> Journey:
+    """The road of four hooks, each done at its first attempt."""
+    return Journey(name, road(claim_name=SHARED), {(hook,): slowly(chance.uniform(0, 0.15)) for hook in HOOKS})
+
+
+def rough(name: str, chance: random.Random) -> Journey:
+    """The road of four hooks, two of which need more than one attempt."""
+    table: Table = {(hook,): slowly(chance.uniform(0, 0.1)) for hook in HOOKS}
+    first, second = chance.sample(HOOKS, 2)
+    table[first, 1] = slowly(0.02, fails("Infra", "OSError", "stale file handle"))
+    table[second, 1] = slowly(0.02, disrupted())
+    if chance.random() < 0.5:
+        table[second, 2] = slowly(0.02, fails("User", "ValueError", "flaky"))
+    return Journey(name, road(claim_name=SHARED, retry={"backoff": "1s", "user": 1}), table)
+
+
+def doomed(name: str, chance: random.Random) -> Journey:
+    """One whose third hook fails for good: the fourth is skipped."""
+    table: Table = {(hook,): slowly(chance.uniform(0, 0.1)) for hook in HOOKS}
+    table["process",] = fails("User", "ValueError", "row 17")
+    return Journey(name, road(claim_name=SHARED), table)
+
+
+def bulky(name: str, chance: random.Random) -> Journey:
+    """Contracts that are too long for an environment variable: a ConfigMap is made before each Job."""
+    spec = probes("a", "b", claim_name=SHARED)
+    noise = chance.randbytes(52_000).hex()
+    for job in spec["probeJobConfigs"]:
+        job["djConfigs"]["process"] = [{"flagged_words_filter": {"lang": noise}}]
+    return Journey(name, spec, {(hook,): slowly(chance.uniform(0, 0.2)) for hook in "ab"})
+
+
+def with_a_claim(name: str, chance: random.Random) -> Journey:
+    """One that has its claim made, and handed over to it."""
+    spec = probes("a", "b", workspace={"claim": {"size": "1Gi"}, "retention": "Delete"})
+    return Journey(name, spec, {(hook,): slowly(chance.uniform(0, 0.1)) for hook in "ab"})
+
+
+Kind = Callable[[str, random.Random], Journey]
+MENU: tuple[Kind, ...] = (smooth, smooth, rough, doomed, with_a_claim)
+EACH_BULKY = 10
+"""Each n-th journey is a bulky one: its objects are the largest."""
+
+
+class Journeys:
+    """An endless list: the n-th of a seed is always the same."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed, self._number = seed, 0
+
+    def next(self) -> Journey:
+        self._number += 1
+        chance = random.Random(f"{self._seed}/{self._number}")
+        kind = bulky if self._number % EACH_BULKY == 0 else chance.choice(MENU)
+        return kind(f"{kind.__name__.replace('_', '-')}-{self._number}", chance)
+
+
+async def undisturbed(nursery: Nursery, folder: Path, fed: list[Journey]) -> dict[str, Manifest]:
+    """The ends of the same journeys when nobody interferes, not even one with the other's name."""
+    async with storm(nursery, folder) as it:
+        it.operator.start()
+        for journey in fed:
+            await it.feed(journey)
+        await it.finished()
+        return it.ends()

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must always hold, asserted from the fake API server's own history: each change is looked at as it is stored.
+
+It asks nobody what the operator thinks. What it knows of hooks it reads where the operator does, in pods' termination
+messages, with the one decoder of the contract; who lives and who has ended it knows from the pods alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+from tests.api.fakestore import Change, FakeStore, Manifest
+
+from sandbox_api.contract import CONTAINER, CONTRACT_ENV, CONTRACT_FILE_ENV, InputRef, JobContract, decode_contract
+from sandbox_api.result import Message, decode_message
+from sandbox_api.status import DONE_STATES, FINISHED_STATES
+from sandbox_operator.build.names import ANNOTATION_JOB_ID, LABEL_ATTEMPT, LABEL_UID
+from sandbox_operator.reconcile.resources import EXPERIMENTS, JOBS, PODS
+
+Hook = tuple[str, str]
+"""(experiment's uid, job id)"""
+Attempt = tuple[str, str, int]
+"""(experiment's uid, job id, attempt)"""
+
+HOOK_JOB = re.compile(r".*-a[0-9]+")
+"""The name of an attempt's Job; Jobs that read or check results have a word more and are no attempts."""
+
+
+@dataclass
+class Live:
+    """A Job of an attempt, as long as a pod of it may still write."""
+
+    hook: Hook
+    attempt: int
+    generation: int
+    pods: set[str] = field(default_factory=set)
+    had_pod: bool = False
+    job_is_there: bool = True
+
+    @property
+    def is_over(self) -> bool:
+        """With `backoffLimit: 0` a Job has one pod; without a Job none is made."""
+        return not self.pods and (self.had_pod or not self.job_is_there)
+
+
+class Witness:
+    """`Witness(store)` listens from then on; `violations` holds a sentence for each rule that was broken.
+
+    The rules: a Job is named in the status before it is made; never two Jobs for an attempt; none while a pod of another
+    attempt may write; none for a hook that has succeeded in this generation; it reads exactly what is committed; a
+    status only moves forward; what is committed stays, or goes to the history when its generation rises.
+    """
+
+    def __init__(self, store: FakeStore) -> None:
+        self.violations: list[str] = []
+        self.counts: Counter[str] = Counter()
+        self.made: dict[Attempt, str] = {}
+        self.live: dict[str, Live] = {}
+        """By the uid of the Job."""
+        self.succeeded: dict[tuple[Hook, int], Message] = {}
+        """What really has succeeded, by hook and generation."""
+        self._store = store
+        self._over: set[str] = set()
+        self._seen: dict[str, Manifest] = {}
+        """The newest status by the uid of the experiment."""
+        store.witnesses.append(self)
+
+    def __call__(self, change: Change) -> None:
+        gone = change.type in ("DELETED", "VANISHED")
+        match change.kind:
+            case (EXPERIMENTS.group, EXPERIMENTS.plural):
+                self._experiment(change.object, gone)
+            case (JOBS.group, JOBS.plural) if LABEL_UID in (change.object["metadata"].get("labels") or {}):
+                if HOOK_JOB.fullmatch(change.object["metadata"]["name"]):
+                    self._job(change.object, change.type)
+            case (PODS.group, PODS.plural) if LABEL_UID in (change.object["metadata"].get("labels") or {}):
+                self._pod(change.object, gone)
+
+    def _broken(self, words: str) -> None:
+        self.violations.append(words)
+
+    # Jobs
+
+    def _job(self, job: Manifest, what: str) -> None:
+        meta = job["metadata"]
+        if what == "ADDED":
+            self._made(job)
+        elif what in ("DELETED", "VANISHED") and meta["uid"] in self.live:
+            self.live[meta["uid"]].job_is_there = False
+            self._tidy(meta["uid"])
+
+    def _made(self, job: Manifest) -> None:
+        meta = job["metadata"]
+        contract = self._contract(job)
+        hook: Hook = (meta["labels"][LABEL_UID], meta["annotations"][ANNOTATION_JOB_ID])
+        attempt = int(meta["labels"][LABEL_ATTEMPT])
+        told = f"{meta['name']} ({contract.experiment.name} {hook[1]})"
+        self.counts["Jobs"] += 1
+        if (*hook, attempt) in self.made:
+            self.counts["duplicates"] += 1
+            self._broken(f"{told}: a second Job for attempt {attempt}")
+        self.made[(*hook, attempt)] = meta["uid"]
+        alive = [live for live in self.live.values() if live.hook == hook and not live.is_over]
+        if alive:
+            self._broken(f"{told}: attempt {alive[0].attempt} of the same job may still write")
+        self.live[meta["uid"]] = Live(hook, attempt, contract.generation)
+        if (hook, contract.generation) in self.succeeded:
+            self.counts["run again"] += 1
+            self._broken(f"{told}: the hook has succeeded already in generation {contract.generation}")
+        entries = {entry["id"]: entry for entry in self._status_of(meta["labels"][LABEL_UID]).get("jobs") or ()}
+        if entries.get(hook[1], {}).get("jobName") != meta["name"]:
+            self._broken(f"{told}: no status named this Job before it was made: {entries.get(hook[1])}")
+        for target, given in contract.inputs.items():
+            for ref in given if isinstance(given, list) else [given]:
+                self._input(f"{told}: its input {target}", ref, entries.get(ref.job, {}))
+
+    def _input(self, told: str, ref: InputRef, entry: Manifest) -> None:
+        result = entry.get("result") or {}
+        if entry.get("state") not in DONE_STATES or (result.get("path"), result.get("sha256")) != (
+            ref.result_path, ref.sha256,
+        ):  # fmt: skip
+            self._broken(f"{told} is not the committed result of {ref.job}: {entry.get('state')} {result}")
+
+    def _contract(self, job: Manifest) -> JobContract:
+        (hook,) = [c for c in job["spec"]["template"]["spec"]["containers"] if c["name"] == CONTAINER]
+        environment = {variable["name"]: variable.get("value") for variable in hook["env"]}
+        if CONTRACT_FILE_ENV not in environment:
+            return decode_contract(str(environment[CONTRACT_ENV]))
+        key = (job["metadata"]["namespace"], job["metadata"]["name"])
+        return decode_contract(self._store.kind_of("", "configmaps")[key]["data"]["contract"])
+
+    # Pods
+
+    def _pod(self, pod: Manifest, gone: bool) -> None:
+        meta, uid = pod["metadata"], pod["metadata"]["uid"]
+        owner = meta["ownerReferences"][0]["uid"]
+        live = self.live.get(owner)
+        if live is not None and not live.had_pod:
+            self.counts["pods"] += 1
+            live.had_pod = True
+            live.pods.add(uid)
+        elif live is not None and uid not in live.pods and uid not in self._over:
+            self._broken(f"{meta['name']}: a second pod for {live.hook[1]} attempt {live.attempt}")
+        if uid not in self._over and (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+            self._over.add(uid)
+            self._ended(pod, live)
+        if live is not None and (gone or uid in self._over):
+            live.pods.discard(uid)
+            self._tidy(owner)
+
+    def _ended(self, pod: Manifest, live: Live | None) -> None:
+        entries = [c for c in pod["status"].get("containerStatuses") or () if c["name"] == CONTAINER]
+        ended = entries[0]["state"].get("terminated") if entries else None
+        message = decode_message(ended["message"]) if ended and ended["exitCode"] == 0 else None
+        if message is None or message.outcome != "Succeeded" or message.pod_uid != pod["metadata"]["uid"] or not live:
+            self.counts["failed attempts"] += 1
+            return
+        self.counts["results"] += 1
+        self.succeeded[live.hook, live.generation] = message
+
+    def _tidy(self, job_uid: str) -> None:
+        if self.live[job_uid].is_over and not self.live[job_uid].job_is_there:
+            del self.live[job_uid]
+
+    # Statuses
+
+    def _status_of(self, uid: str) -> Manifest:
+        return self._seen.get(uid, {})
+
+    def _experiment(self, item: Manifest, gone: bool) -> None:
+        uid, name = item["metadata"]["uid"], item["metadata"]["name"]
+        if gone:
+            self._seen.pop(uid, None)
+            return
+        old, new = self._status_of(uid), item.get("status") or {}
+        if old == new:
+            return
+        self._seen[uid] = new
+        self.counts["status writes"] += 1
+        if (old.get("observedGeneration") or 0) > (new.get("observedGeneration") or 0):
+            self._broken(f"{name}: observedGeneration fell from {old['observedGeneration']}")
+        if old.get("startTime") not in (None, new.get("startTime")) and old.get("rerunToken") == new.get("rerunToken"):
+            self._broken(f"{name}: startTime changed from {old['startTime']} to {new.get('startTime')}")
+        entries = {entry["id"]: entry for entry in new.get("jobs") or ()}
+        for before in old.get("jobs") or ():
+            self._entry(name, before, entries.get(before["id"]), new)
+
+    def _entry(self, name: str, before: Manifest, after: Manifest | None, status: Manifest) -> None:
+        told = f"{name} {before['id']}"
+        kept = {result["result"].get("sha256") for result in status.get("history") or ()}
+        sha256 = (before.get("result") or {}).get("sha256")
+        if after is None:
+            if sha256 is not None and sha256 not in kept:
+                self.counts["lost"] += 1
+                self._broken(f"{told}: its committed result is gone with the job")
+            return
+        if after.get("attempts", 0) < before.get("attempts", 0):
+            self._broken(f"{told}: attempts fell from {before['attempts']} to {after.get('attempts')}")
+        if (after.get("generation") or 1) < (before.get("generation") or 1):
+            self._broken(f"{told}: its generation fell")
+        again = (after.get("generation") or 1) > (before.get("generation") or 1)
+        if sha256 is not None and (after.get("result") or {}).get("sha256") != sha256 and not (again and sha256 in kept):
+            self.counts["lost"] += 1
+            self._broken(f"{told}: its committed result is lost: {before} became {after}")
+        if before["state"] in FINISHED_STATES and not again:
+            fixed = ("state", "reason", "outputs", "metrics", "result", "completionTime", "jobName")
+            changed = [key for key in fixed if before.get(key) != after.get(key)]
+            if changed:
+                self._broken(f"{told}: it was over, and {', '.join(changed)} changed: {before} became {after}")
+
+    # The end
+
+    def check(self) -> None:
+        """Nothing was broken, and every hook that really has succeeded stands in a status (of the same generation)."""
+        for (hook, generation), message in self.succeeded.items():
+            status = self._seen.get(hook[0])
+            entry = next((e for e in (status or {}).get("jobs") or () if e["id"] == hook[1]), None)
+            if entry is None or (entry.get("generation") or 1) != generation:
+                continue
+            if (entry.get("result") or {}).get("sha256") != message.sha256:
+                self.counts["lost"] += 1
+                self._broken(f"{hook[1]} of {hook[0]}: its result never came into the status: {entry}")
+        assert not self.violations, f"{len(self.violations)} rules broken:\n" + "\n".join(self.violations[:20])
+
