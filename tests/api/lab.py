@@ -24,7 +24,7 @@ from tests.api.controllers import JobController, Provisioner
 from tests.api.played import CLAIMS, EVENTS, JOBS, PLAYER, PODS, Gate, Kubelet, Table
 
 from sandbox_api.base import API_VERSION
-from sandbox_operator.build.names import ANNOTATION_JOB_ID, LABEL_ATTEMPT, LABEL_UID
+from sandbox_operator.build.names import ANNOTATION_JOB_ID, LABEL_ATTEMPT, LABEL_TASK
 from sandbox_operator.kube.client import Client, Manifest
 from sandbox_operator.kube.config import Connection
 from sandbox_operator.kube.informer import Informer, Key
@@ -44,6 +44,7 @@ def road(*, claim_name: str | None = None, **more: Any) -> Manifest:
     return {
         "workspace": workspace,
         "retry": {"backoff": "1s"},
+        "cache": "Never",  # experiments of a test share a claim and ask for the same
         "probeJobConfigs": [
             {
                 "hook": "ProbeViaAnalyzerHook",
@@ -87,6 +88,7 @@ def probes(*names: str, claim_name: str | None = None, **more: Any) -> Manifest:
     return {
         "workspace": {"claimName": claim_name} if claim_name else {"claim": {"size": "1Gi"}},
         "retry": {"backoff": "1s"},
+        "cache": "Never",  # experiments of a test share a claim and ask for the same
         "probeJobConfigs": [{**job, "metaName": name} for name in names],
         **more,
     }
@@ -227,7 +229,7 @@ class Lab:
         self._noticed()
 
     def _job_changed(self, _: Key, __: Manifest | None, new: Manifest | None) -> None:
-        if new is not None and LABEL_UID in (new["metadata"].get("labels") or {}):
+        if new is not None and (new["metadata"].get("labels") or {}).get(LABEL_TASK) == "run":
             meta = new["metadata"]
             owner = next(iter(meta.get("ownerReferences") or [{"name": ""}]))["name"]
             identity = (owner, meta["annotations"][ANNOTATION_JOB_ID], int(meta["labels"][LABEL_ATTEMPT]))

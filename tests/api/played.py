@@ -316,8 +316,12 @@ class Kubelet:
         with contextlib.suppress(NotFound):
             pod = Pod(self._client, manifest, await self._contract(manifest))
             contract = pod.contract
-            self.pods.append((contract.experiment.uid, contract.job.id, contract.attempt, pod.uid))
-            await self.behaviour(contract)(pod)
+            if contract.task == "run":
+                self.pods.append((contract.experiment.uid, contract.job.id, contract.attempt, pod.uid))
+                await self.behaviour(contract)(pod)
+            else:  # there is no volume here: what is lost is lost, what was cached is no hit
+                lost = fails("Infra", "ResultsLost", "no result on the volume")
+                await (lost if contract.task == "read" else fails("Input", "NoHit", "it has changed"))(pod)
 
     async def _terminate(self, manifest: Manifest) -> None:
         """SIGTERM, and the pod's end: the runtime tells a preemption, then the kubelet lets the object go."""

@@ -16,7 +16,7 @@ from tests.api.fakestore import Change, FakeStore, Manifest
 from sandbox_api.contract import CONTAINER, CONTRACT_ENV, CONTRACT_FILE_ENV, InputRef, JobContract, decode_contract
 from sandbox_api.result import Message, decode_message
 from sandbox_api.status import DONE_STATES, FINISHED_STATES
-from sandbox_operator.build.names import ANNOTATION_JOB_ID, LABEL_ATTEMPT, LABEL_UID
+from sandbox_operator.build.names import ANNOTATION_JOB_ID, LABEL_ATTEMPT, LABEL_TASK, LABEL_UID
 from sandbox_operator.reconcile.resources import EXPERIMENTS, JOBS, PODS
 
 Hook = tuple[str, str]
@@ -93,6 +93,8 @@ class Witness:
 
     def _made(self, job: Manifest) -> None:
         meta = job["metadata"]
+        if meta["labels"][LABEL_TASK] != "run":  # readers and checks are no attempts
+            return
         contract = self._contract(job)
         hook: Hook = (meta["labels"][LABEL_UID], meta["annotations"][ANNOTATION_JOB_ID])
         attempt = int(meta["labels"][LABEL_ATTEMPT])
@@ -201,7 +203,11 @@ class Witness:
         if (after.get("generation") or 1) < (before.get("generation") or 1):
             self._broken(f"{told}: its generation fell")
         again = (after.get("generation") or 1) > (before.get("generation") or 1)
-        if sha256 is not None and (after.get("result") or {}).get("sha256") != sha256 and not (again and sha256 in kept):
+        if (
+            sha256 is not None
+            and (after.get("result") or {}).get("sha256") != sha256
+            and not (again and sha256 in kept)
+        ):
             self.counts["lost"] += 1
             self._broken(f"{told}: its committed result is lost: {before} became {after}")
         if before["state"] in FINISHED_STATES and not again:
@@ -223,4 +229,3 @@ class Witness:
                 self.counts["lost"] += 1
                 self._broken(f"{hook[1]} of {hook[0]}: its result never came into the status: {entry}")
         assert not self.violations, f"{len(self.violations)} rules broken:\n" + "\n".join(self.violations[:20])
-

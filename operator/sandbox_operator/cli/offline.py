@@ -14,6 +14,7 @@ from sandbox_api.base import API_VERSION
 from sandbox_api.crd import MAX_NAME
 
 from ..plan.compile import compile_spec
+from ..plan.job import told
 from .experiments import Ended
 
 
@@ -41,7 +42,7 @@ def planned_jobs(experiment: Mapping[str, Any]) -> tuple[Table, tuple[str, ...],
     for column in ("job", "hook", "metaName", "image", "inputs", "outputs"):
         table.add_column(column, overflow="fold", no_wrap=column == "job")
     for job in compiled.jobs:
-        inputs = [f"{target} = {reference.job_id} {reference.output}" for target, reference in job.inputs.items()]
+        inputs = [f"{target} = {told(source)}" for target, source in job.inputs.items()]
         cells = (job.id, job.hook.name, job.meta_name, job.hook.image, "\n".join(inputs), ", ".join(job.outputs))
         table.add_row(*map(Text, cells))
     return table, (*too_long, *compiled.problems), compiled.warnings

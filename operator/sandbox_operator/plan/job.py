@@ -155,3 +155,15 @@ def time_limits(*layers: Timeouts | None) -> TimeLimits:
         if layer is not None:
             given |= {name: seconds(value) for name, value in layer.model_dump(exclude_none=True).items()}
     return TimeLimits(**given)
+
+
+def told(source: Source) -> str:
+    """Where an input comes from, for people."""
+    if isinstance(source, Gathered):
+        return f"[{', '.join(told(reference) for reference in source.references)}]"
+    if isinstance(source, Given):
+        return repr(source.value)
+    if isinstance(source, Item):
+        return ".".join(("item", source.name, *source.keys))
+    element = "" if source.element is None else f"[{source.element}]"
+    return f"{source.job_id} {source.output}{element}"
