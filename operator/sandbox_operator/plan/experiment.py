@@ -21,7 +21,8 @@ from .afterwards import after_the_end, invalid, orphans
 from .claim import ClaimDecision, decide_claim
 from .compile import Compiled
 from .facts import Snapshot
-from .iterations import archived, in_iteration, jobs_of_iteration, wants_another
+from .history import archived
+from .iterations import in_iteration, jobs_of_iteration, wants_another
 from .job import PlannedJob
 from .rerun import begun_again, is_live, to_run_again
 from .round import Round

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sandbox_api.experiment import ExperimentSpec
-from sandbox_api.status import EarlierResult, JobStatus
+from sandbox_api.status import JobStatus
 
 from .configs import ROOTS
 from .job import ANY_ITEM, Fan, Gathered, PlannedJob, Reference, Source
@@ -22,7 +22,6 @@ COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "==": operator.eq, ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt,
 }  # fmt: skip
 _TARGET = re.compile(r"(?P<figure>\S+)\s*(?P<op>==|>=|<=|>|<)\s*(?P<number>\S+)")
-_MAX_HISTORY = 256
 
 
 @dataclass(frozen=True)
@@ -153,18 +152,6 @@ def jobs_of_iteration(jobs: tuple[PlannedJob, ...], updates: Updates, iteration:
         )
         for job in jobs
     )
-
-
-def archived(history: list[EarlierResult] | None, jobs: Sequence[JobStatus]) -> list[EarlierResult]:
-    """The history with these jobs' results added, the oldest dropped."""
-    added = [
-        EarlierResult(
-            id=job.id, completion_time=job.completion_time, outputs=job.outputs, metrics=job.metrics, result=job.result
-        )
-        for job in jobs
-        if job.result is not None
-    ]
-    return [*(history or ()), *added][-_MAX_HISTORY:]
 
 
 def _moved(source: Source, iteration: int) -> Source:

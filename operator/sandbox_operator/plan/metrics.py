@@ -5,27 +5,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sandbox_api.digest import canonical_json
 from sandbox_api.status import MAX_JOB_METRICS, MAX_METRICS, JobStatus
 
 STATUS_BYTES = 300_000
 JOB_BYTES = 1_000
 """What a job's status takes without its figures."""
+RESULT_BYTES = 350
+"""What an earlier result takes in the history, its figures apart."""
+NUMBER_BYTES = 24
+"""What a figure takes beside its name."""
 
 
-def kept(metrics: Mapping[str, float], jobs: Mapping[str, JobStatus], needs: tuple[str, ...] = ()) -> dict[str, float]:
+def kept(
+    metrics: Mapping[str, float], jobs: Mapping[str, JobStatus], needs: tuple[str, ...] = (), earlier: int = 0
+) -> dict[str, float]:
     """The first of `metrics` that fit beside those of all `jobs`, those that end with one of `needs` before all others.
 
-    At most 32 of one job and 2 000 of all, and none that would make the status larger than 300 KB.
+    At most 32 of one job and 2 000 of all, and none that would make the status, with so many `earlier` results in its
+    history, larger than 300 KB.
     """
-    others = [job.metrics for job in jobs.values() if job.metrics]
-    number = min(MAX_JOB_METRICS, MAX_METRICS - sum(map(len, others)))
-    room = STATUS_BYTES - JOB_BYTES * len(jobs) - sum(len(canonical_json(other)) for other in others)
-    chosen: dict[str, float] = {}
+    others = [name for job in jobs.values() for name in job.metrics or ()]
+    number = min(MAX_JOB_METRICS, MAX_METRICS - len(others))
+    room = STATUS_BYTES - JOB_BYTES * len(jobs) - RESULT_BYTES * earlier - sum(map(_size, others))
     first = [name for name in metrics if any(name == need or name.endswith(f".{need}") for need in needs)]
+    chosen: dict[str, float] = {}
     for name in list(dict.fromkeys([*first, *metrics]))[: max(0, number)]:
-        room -= len(canonical_json({name: metrics[name]}))
+        room -= _size(name)
         if room < 0:
             break
         chosen[name] = metrics[name]
     return chosen
+
+
+def _size(name: str) -> int:
+    return len(name) + NUMBER_BYTES

@@ -41,7 +41,9 @@ def to_run_again(spec: ExperimentSpec, jobs: Sequence[PlannedJob], entries: Mapp
     wrong = {
         job.id
         for job in jobs
-        if (entry := entries.get(job.id)) is None or entry.state not in DONE_STATES or entry.digest != job.digest
+        if (entry := entries.get(job.id)) is None
+        or entry.state not in DONE_STATES
+        or entry.digest not in (None, job.digest)
     }
     again = downstream(jobs, wrong)
     start = spec.rerun.from_ if spec.rerun is not None else None

@@ -13,7 +13,7 @@ from .actions import Event
 from .attempt import Failed
 from .clock import since, stamp
 from .facts import CacheEntry
-from .iterations import archived
+from .history import archived
 from .job import PlannedJob
 from .rerun import begun_again, downstream
 from .retry import counted, delay, may_retry
@@ -25,6 +25,7 @@ MESSAGE_LENGTH = 1024
 def commit(this: Round, job: PlannedJob, result: Message) -> None:
     """The result goes into the status before anything else is done; from then on its Job does not matter."""
     before = this.jobs[job.id]
+    others = {**this.jobs, job.id: before.model_copy(update={"metrics": None})}
     this.update(
         job.id,
         state="Succeeded",
@@ -33,9 +34,7 @@ def commit(this: Round, job: PlannedJob, result: Message) -> None:
         reason=Reason.RECOVERED if result.recovered else Reason.COMPLETED,
         message=plain_text(result.message, MESSAGE_LENGTH) or None,
         outputs=dict(result.outputs),
-        metrics=metrics.kept(
-            result.metrics, {**this.jobs, job.id: before.model_copy(update={"metrics": None})}, job.needs
-        ),
+        metrics=metrics.kept(result.metrics, others, job.needs, len(this.history)),
         result=ResultRef(
             path=result.path,
             sha256=result.sha256,
@@ -61,7 +60,7 @@ def commit_cached(this: Round, job: PlannedJob, found: CacheEntry) -> None:
         reason=Reason.CACHED,
         message=f"equal to {other.id} of {found.experiment}, done {other.completion_time}",
         outputs=other.outputs,
-        metrics=metrics.kept(other.metrics or {}, this.jobs, job.needs),
+        metrics=metrics.kept(other.metrics or {}, this.jobs, job.needs, len(this.history)),
         result=other.result.model_copy(update={"generation": before.generation or 1}),
         digest=job.digest,
     )
