@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sandbox_api.base import ContractModel
+from sandbox_api.contract import JobContract
 from sandbox_api.crd import experiment_crd, hook_crd
 from sandbox_api.hook_resource import HookReason
 from sandbox_api.hooks import HOOKS
+from sandbox_api.result import Message, Result
 from sandbox_api.status import Reason
 from sandbox_operator.plan.unsupported import JOB_FIELDS, SPEC_FIELDS
 
@@ -89,6 +93,15 @@ def support_page() -> str:
     return "\n".join([*lines, ""])
 
 
+def contract_schemas() -> Iterator[tuple[str, str]]:
+    """JSON schemas of what pods read and write, for programs in any language, by file name."""
+    contracts: dict[str, type[ContractModel]] = {"job-contract": JobContract, "result": Result, "message": Message}
+    for name, model in contracts.items():
+        schema = model.model_json_schema(mode="serialization" if model is JobContract else "validation")
+        text = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+        yield f"{name}.schema.json", json.dumps(text, indent=1, ensure_ascii=False) + "\n"
+
+
 def _camel(name: str) -> str:
     head, *rest = name.split("_")
     return head + "".join(part.capitalize() for part in rest)
@@ -137,3 +150,5 @@ if __name__ == "__main__":
     (REFERENCE / "sandboxexperiment.md").write_text(GENERATED + fields_page())
     (REFERENCE / "sandboxhook.md").write_text(GENERATED + hook_page())
     (REFERENCE / "support.md").write_text(GENERATED + support_page())
+    for file_name, text in contract_schemas():
+        (REFERENCE / file_name).write_text(text)

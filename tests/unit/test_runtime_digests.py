@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Digests of files and folders: what they tell, what is remembered of them, and what they are not led astray by."""
 
+import hashlib
 import json
 import os
+import tempfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sandbox_api.digest import sha256_of
 from sandbox_runtime import digests
@@ -43,9 +48,39 @@ def test_a_folders_digest_is_that_of_its_manifest_as_the_contract_says(tmp_path:
 
 
 def sha256_of_text(text: str) -> str:
-    import hashlib
-
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+DEEP = os.environ.get("SANDBOX_DEEP") == "1"
+parts = st.text(st.sampled_from("aAb.-_é 0"), min_size=1, max_size=3).filter(lambda part: part not in (".", ".."))
+trees = st.dictionaries(st.lists(parts, min_size=1, max_size=3).map(tuple), st.text("xy", max_size=2), max_size=8)
+
+
+@settings(max_examples=500 if DEEP else 40, deadline=None)
+@given(trees, trees)
+def test_any_tree_has_the_digest_of_its_manifest_remembered_or_not(
+    before: dict[tuple[str, ...], str], after: dict[tuple[str, ...], str]
+) -> None:
+    """The second tree is laid over the first, with a memory that was filled by the first."""
+    with tempfile.TemporaryDirectory() as base, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digests, "SETTLED", -60)
+        patch.setattr(digests, "REMEMBER_BYTES", 0)
+        root, memory = Path(base, "root"), Path(base, "memory")
+        root.mkdir()
+        for tree in (before, after):
+            for path, text in tree.items():
+                file = root.joinpath(*path)
+                if not file.is_dir() and not any(parent.is_file() for parent in file.parents):
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    file.unlink(missing_ok=True)
+                    file.write_text(text)
+            files = [path.relative_to(root).parts for path in root.rglob("*") if path.is_file()]
+            manifest = [
+                ["/".join(path), len(text), sha256_of_text(text)]
+                for path in sorted(files)
+                for text in [root.joinpath(*path).read_text()]
+            ]
+            assert digest_of(root, memory=memory).sha256 == digest_of(root, memory=memory).sha256 == sha256_of(manifest)
 
 
 @pytest.mark.parametrize("entries", [[], [1], [["é", 2, None], ["b", 3, "x"]]])
@@ -226,8 +261,6 @@ def test_a_question_about_a_file_is_answered_once(tmp_path: Path, memory: Path) 
 def test_a_folder_of_many_files_needs_no_more_memory_than_one_of_few(
     tmp_path: Path, memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import tracemalloc
-
     monkeypatch.setattr(digests, "REMEMBER_FILES", 20)
     peaks = []
     for number, count in enumerate((20, 400)):

@@ -122,5 +122,5 @@ def test_the_next_attempt_says_what_the_killed_one_had_used(tmp_path: Path) -> N
     ended = pod.run(job_contract(extra={"do": "write"}, attempt=2))
 
     assert ended.code == 0
-    assert "an attempt before ended without a result: " in ended.log
+    assert "an attempt before this one has left no result: " in ended.log
     assert "(last sampled memory peak: 511 MiB of the limit 512 MiB)" in ended.log

@@ -123,7 +123,7 @@ def _names_in_parquet(path: Path, keys: Sequence[str]) -> Iterator[str]:
     file = open_parquet(path)
     for key in keys:
         if key in file.schema_arrow.names:
-            for batch in file.iter_batches(columns=[key]):
+            for batch in file.iter_batches(columns=[key], use_threads=False):
                 for value in batch.column(0).to_pylist():
                     for name in value if isinstance(value, list) else [value]:
                         if isinstance(name, str) and name and "://" not in name:

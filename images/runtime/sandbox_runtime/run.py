@@ -100,10 +100,11 @@ class Attempt:
         self.workspace.enter()
         self._tee = Tee(self.workspace.log)
         self.events.add("started", job=self.contract.job.id, attempt=self.contract.attempt, pod=self.settings.pod_uid)
-        for folder in self.workspace.unfinished():
+        for folder in self.workspace.unfinished()[-1:]:
+            name = self.workspace.relative(folder)
             peak = last_peak(folder / "events.jsonl") or "its memory peak is unknown"
-            self.events.add("unfinished", attempt=self.workspace.relative(folder), memory=peak)
-            print(f"an attempt before ended without a result: {self.workspace.relative(folder)} ({peak})", flush=True)
+            self.events.add("earlier attempt without a result", attempt=name, memory=peak)
+            print(f"an attempt before this one has left no result: {name} ({peak})", flush=True)
 
     def _run_hook(self) -> HookResult:
         """2. Inputs verified, configurations resolved, the hook found; then its own work."""

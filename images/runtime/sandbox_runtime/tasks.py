@@ -47,12 +47,16 @@ def run_task(contract: JobContract, settings: Settings) -> int:
             message = message.model_copy(update={"started_at": began, "finished_at": now()})
         else:
             message = _message(result_to_read(contract, workspace), contract, workspace, settings)
-        text = encode_piece(message, settings.piece, needs=contract.needs) if settings.piece else ""
+        if contract.task == "read" and settings.piece is not None:
+            text = encode_piece(message, settings.piece, needs=contract.needs)
+        else:
+            text = encode_message(message, needs=contract.needs)
     except Exception as error:
         told = error_of(error, memory, killed_before=killed)
         print(f"{told.class_}: {told.message}", file=sys.stderr, flush=True)
-        message, text = _failure(told, contract, settings, began), ""
-    settings.termination.write_text(text or encode_message(message, needs=contract.needs))
+        message = _failure(told, contract, settings, began)
+        text = encode_message(message)
+    settings.termination.write_text(text)
     return EXIT_CODES[message.error.class_] if message.error else EXIT_SUCCESS
 
 

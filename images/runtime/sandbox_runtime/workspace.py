@@ -197,7 +197,7 @@ class Workspace:
             if stored is None or stored.result.outcome == "Failed":
                 shutil.rmtree(folder / "out", ignore_errors=True)
         if all(_attempt_number(folder) <= self._contract.attempt for folder in self._attempts()):
-            shutil.rmtree(self.state, ignore_errors=True)
+            shutil.rmtree(self.state.parent, ignore_errors=True)  # what earlier generations left there, too
 
     def _attempts(self) -> Iterator[Path]:
         return (self.job / "attempts").glob("*/*")
