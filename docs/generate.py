@@ -94,8 +94,8 @@ def metrics_page() -> str:
     """Every figure that the operator shows to Prometheus."""
     lines = [
         "# Metrics\n",
-        "The operator shows these at `/metrics` (chart value `metrics`). No label is named by users, so their number",
-        "is bounded. Counters count since the process began, and only what that replica did: add them up over replicas.",
+        "The operator shows these at `/metrics` (chart value `metrics`). No label is named by users, so their",
+        "number is bounded. Counters count since the process began, and only what that replica did: add them up.",
         "What to watch and when to be woken: [Operate](../how-to/operate.md).\n",
         "| figure | type | labels | |",
         "| --- | --- | --- | --- |",
