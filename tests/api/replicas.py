@@ -17,6 +17,7 @@ from typing import Any
 from aiohttp import web
 from tests.api.conftest import Operators, kubeconfig
 from tests.api.fakeapi import FakeAPI
+from tests.api.fates import reset
 from tests.api.lab import OperatorProcess, free_port
 from tests.api.waiting import eventually
 
@@ -38,7 +39,7 @@ class Write:
 
 
 class SharedAPI(FakeAPI):
-    """Faults by door: `shut` (a Lease can't be written), `deaf` (watches tell nothing), `hanging` (a write is carried out
+    """Faults by door: `shut` (a Lease can't be written), `behind` (watches tell nothing), `hanging` (a write is carried out
     when its event is set, whether or not its sender still waits)."""
 
     def __init__(self) -> None:
@@ -46,10 +47,10 @@ class SharedAPI(FakeAPI):
         self.writes: list[Write] = []
         """All but those of Leases."""
         self.shut = set[str]()
-        self.deaf = set[str]()
+        self.behind = set[str]()
         self.hanging: dict[str, asyncio.Event] = {}
         self._names: dict[int, str] = {}
-        self.stalled = lambda _: _door.get() in self.deaf
+        self.stalled = lambda _: _door.get() in self.behind
 
     async def door(self, name: str) -> str:
         """A further address of this server, for one process."""
@@ -79,7 +80,7 @@ class SharedAPI(FakeAPI):
         if who is not None and request.method not in ("GET", "HEAD"):
             if LEASES[1] in request.path.split("/"):
                 if who in self.shut:
-                    return self._reset(request)
+                    return reset(request)
             else:
                 self.writes.append(Write(who, self.holder, request.method, request.path))
                 if who in self.hanging:

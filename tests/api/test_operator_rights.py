@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from collections.abc import Iterator
@@ -74,10 +75,11 @@ async def test_the_charts_rights_suffice_for_all_that_the_operator_does(
     assert installed.kinds == (
         {"ServiceAccount", "Role", "RoleBinding"}
         if namespaced
-        else {"ServiceAccount", "ClusterRole", "ClusterRoleBinding"}
+        else {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}
     )
+    lease = {"SANDBOX_LEASE": f"{lab.namespace}/{ACCOUNT}"}
     lab.kubelet.table |= {("retried", "a", 1): disrupted(), ("stuck", "a"): lacks_image()}
-    operator = operators(installed.kubeconfig, **({"SANDBOX_NAMESPACES": lab.namespace} if namespaced else {}))
+    operator = operators(installed.kubeconfig, **lease, **({"SANDBOX_NAMESPACES": lab.namespace} if namespaced else {}))
     long = probes("a")
     words = [random.Random(n).randbytes(9).hex() for n in range(9000)]
     long["probeJobConfigs"][0]["djConfigs"]["process"] = [{"flagged_words_filter": {"lang": word}} for word in words]
@@ -93,6 +95,8 @@ async def test_the_charts_rights_suffice_for_all_that_the_operator_does(
     await lab.until(lambda: not lab.jobs_of("stuck"), "the Job that waited too long is removed")
     await lab.change("demo", {"workspace": {"retention": "Delete"}})
     await lab.owned("demo-workspace")
+    assert await asyncio.to_thread(operator.stop) == 0
+    assert f"the lease {lab.namespace}/{ACCOUNT} is given back" in operator.log
     assert "Forbidden" not in operator.log
     assert "forbidden" not in operator.log
 
@@ -105,7 +109,7 @@ async def test_it_may_read_no_secret_no_log_and_start_no_process_in_a_pod(
         *((verb, "secrets") for verb in ("get", "list", "watch", "create")),
         ("get", "pods/log"), ("create", "pods/exec"), ("create", "pods"), ("delete", "pods"),
         ("delete", "persistentvolumeclaims"), ("update", "sandboxexperiments"), ("delete", "sandboxexperiments"),
-        ("list", "configmaps"), ("create", "rolebindings"), ("get", "nodes"), ("create", "deployments"),
+        ("list", "configmaps"), ("get", "leases"), ("patch", "leases"), ("delete", "leases"), ("create", "rolebindings"), ("get", "nodes"), ("create", "deployments"),
     ]  # fmt: skip
     assert not [what for what in forbidden if installed.may(*what, lab.namespace)]
     assert installed.may("create", "jobs.batch", lab.namespace)

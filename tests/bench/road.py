@@ -172,10 +172,10 @@ async def figures(client: Client) -> dict[str, Any]:
     text = await client.get_raw(METRICS)
     writes: Counter[tuple[str, str]] = Counter()
     for resource, verb, value in re.findall(
-        r'sandbox_operator_api_requests_total\{resource="([^"]+)",verb="([^"]+)"\} ([0-9.e+]+)', text
+        r'sandbox_operator_api_requests_total\{code="[^"]+",resource="([^"]+)",verb="([^"]+)"\} ([0-9.e+]+)', text
     ):
         if verb not in ("get", "list", "watch"):
-            writes[verb, resource] = int(float(value))
+            writes[verb, resource] += int(float(value))
 
     def gauge(name: str) -> float:
         return float(re.search(rf"^{name} ([0-9.e+]+)$", text, re.MULTILINE)[1])  # type: ignore[index]

@@ -28,8 +28,8 @@ def test_the_operator_serves_metrics_with_bounded_labels(operator: Kubernetes) -
         "--raw",
         f"/api/v1/namespaces/{SYSTEM}/services/sandbox-operator:metrics/proxy/metrics",
     )
-    assert 'sandbox_operator_api_requests_total{resource="jobs",verb="watch"}' in text
-    assert "sandbox_operator_internal_errors_total 0.0" in text
+    assert 'sandbox_operator_api_requests_total{code="200",resource="jobs",verb="watch"}' in text
+    assert 'sandbox_operator_reconciles_total{outcome="mistake"} 0.0' in text
 
 
 def test_uninstall_leaves_experiments_claims_and_definitions(reinstalled: Kubernetes, namespace: str) -> None:

@@ -45,7 +45,7 @@ def the(manifests: list[Manifest], kind: str, **metadata: str) -> Manifest:
 
 def environment(manifests: list[Manifest]) -> dict[str, str]:
     container = the(manifests, "Deployment")["spec"]["template"]["spec"]["containers"][0]
-    return {entry["name"]: entry["value"] for entry in container["env"]}
+    return {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
 
 
 def pod_specs(manifests: list[Manifest]) -> Iterator[Manifest]:
@@ -80,6 +80,7 @@ MODES: dict[str, dict[str, Any]] = {
     "everything namespaced": {**EVERYTHING, "watchNamespaces": ["research"]},
     "own account and rights": {"serviceAccount__create": False, "serviceAccount__name": "mine", "rbac__create": False},
     "no metrics": {"metrics__enabled": False, "networkPolicy__enabled": True},
+    "two replicas": {"replicas": 2},
 }
 in_every_mode = pytest.mark.parametrize("values", MODES.values(), ids=MODES.keys())
 
@@ -99,8 +100,9 @@ def test_helm_lint_finds_nothing_in_the_definitions() -> None:
 
 
 def rules(manifests: list[Manifest]) -> list[list[Manifest]]:
-    """The rules of each role."""
-    return [manifest["rules"] for manifest in manifests if manifest["kind"] in ("Role", "ClusterRole")]
+    """The rules of each role about experiments and what belongs to them."""
+    roles = [manifest for manifest in manifests if manifest["kind"] in ("Role", "ClusterRole")]
+    return [role["rules"] for role in roles if not role["metadata"]["name"].endswith("-lease")]
 
 
 def verbs(role: list[Manifest], resource: str) -> set[str]:
@@ -178,17 +180,58 @@ def test_every_pod_is_restricted(values: dict[str, Any]) -> None:
             }
 
 
-def test_two_operators_never_run_at_once() -> None:
+def test_an_upgrade_starts_the_new_one_before_it_ends_the_old_one() -> None:
     spec = the(operator_chart(), "Deployment")["spec"]
     assert spec["replicas"] == 1
-    assert spec["strategy"] == {"type": "Recreate"}
+    assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    assert spec["template"]["spec"]["terminationGracePeriodSeconds"] > 5
 
 
-def test_the_kubelet_sees_when_the_operator_hangs() -> None:
+@in_every_mode
+def test_every_operator_works_only_while_it_holds_the_lease(values: dict[str, Any]) -> None:
+    """Even where there is one: Kubernetes starts a second one while the first is on a node that does not answer."""
+    manifests = operator_chart(**values)
+    namespace, _, name = environment(manifests)["SANDBOX_LEASE"].partition("/")
+    assert namespace == the(manifests, "Deployment")["metadata"]["namespace"]
+    container = the(manifests, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    (identity,) = [entry for entry in container["env"] if entry["name"] == "SANDBOX_IDENTITY"]
+    assert identity["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+    if values.get("rbac__create") is False:
+        return
+    role = the(manifests, "Role", namespace=namespace, name=f"{name}-lease")
+    assert role["rules"] == [
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
+        {
+            "apiGroups": ["coordination.k8s.io"],
+            "resources": ["leases"],
+            "resourceNames": [name],
+            "verbs": ["get", "patch"],
+        },
+    ]
+    binding = the(manifests, "RoleBinding", namespace=namespace, name=f"{name}-lease")
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "sandbox-operator", "namespace": namespace}]
+
+
+def test_two_replicas_survive_a_drain_and_prefer_two_nodes() -> None:
+    two, one = operator_chart(replicas=2), operator_chart()
+    labels = the(two, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    budget = the(two, "PodDisruptionBudget")["spec"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["selector"]["matchLabels"].items() <= labels.items()
+    (spread,) = the(two, "Deployment")["spec"]["template"]["spec"]["topologySpreadConstraints"]
+    assert spread["whenUnsatisfiable"] == "ScheduleAnyway", "one node is enough to run on"
+    assert spread["labelSelector"]["matchLabels"].items() <= labels.items()
+    assert not [m for m in one if m["kind"] == "PodDisruptionBudget"], "it would hold up the drain of a node"
+    assert "topologySpreadConstraints" not in the(one, "Deployment")["spec"]["template"]["spec"]
+
+
+def test_the_kubelet_sees_when_the_operator_hangs_and_a_rollout_when_it_could_work() -> None:
     container = the(operator_chart(), "Deployment")["spec"]["template"]["spec"]["containers"][0]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-        assert container[probe]["httpGet"] == {"path": "/healthz", "port": "health"}
+    pages = {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
+    for probe, page in pages.items():
+        assert container[probe]["httpGet"] == {"path": page, "port": "health"}
     assert environment(operator_chart())["SANDBOX_LIVENESS_PORT"] == str(ports["health"]) == "8080"
     assert container["resources"] == {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
 
@@ -204,6 +247,7 @@ def test_settings_reach_the_operator_and_only_those_of_hooks_reach_hooks() -> No
         "SANDBOX_WORKERS": "4",
         "SANDBOX_LOG_LEVEL": "debug",
         "SANDBOX_LOG_FORMAT": "text",
+        "SANDBOX_LEASE": "tools/sandbox-operator",
         "SANDBOX_LIVENESS_PORT": "8080",
         "SANDBOX_METRICS_PORT": "9090",
     }
@@ -275,6 +319,7 @@ def test_metrics_can_be_turned_off() -> None:
         ({"watchNamespaces": "research"}, "at '/watchNamespaces': got string, want array"),
         ({"watchNamespaces": ["Research"]}, "at '/watchNamespaces/0'"),
         ({"workers": "many"}, "at '/workers': got string, want integer"),
+        ({"replicas": 50}, "at '/replicas'"),
         ({"log__level": "loud"}, "at '/log/level'"),
         ({"resources__limit": {}}, "at '/resources': additional properties 'limit' not allowed"),
         ({"image": {"repository": "x"}}, "at '/image': got object, want string"),

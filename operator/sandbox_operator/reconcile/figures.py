@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..kube.client import Client
+from ..kube.config import Connection
 from ..kube.informer import Informer
 from ..kube.queue import KeyedQueue
 from .cache import Cache
@@ -80,6 +81,18 @@ def ask_for_figures(
         "watch_silence_seconds", "gauge", "Time since a watch heard something, a bookmark included.", silences,
         resource=PLURAL,
     )  # fmt: skip
+
+
+def all_metrics() -> Metrics:
+    """Every figure there is, of an operator that is connected to nothing: the reference page is made from it."""
+    client = Client(Connection("http://nowhere"), field_manager="nobody")
+    metrics = Metrics()
+
+    def ignore(*_: object) -> None:
+        return None
+
+    ask_for_figures(metrics, client, Cache(client, (), ignore, ignore, ignore), lambda: None, "")
+    return metrics
 
 
 def _restarts(cache: Cache) -> dict[tuple[str, ...], float]:

@@ -30,11 +30,11 @@ LIMITS = Limits()
 
 
 def why_restart(
-    informers: Iterable[Informer[Any]], queue: KeyedQueue[Any] | None, lease_idle: float, limits: Limits
+    informers: Iterable[Informer[Any]], queues: Iterable[KeyedQueue[Any]], lease_idle: float, limits: Limits
 ) -> str | None:
     """A sentence when something has come to a standstill that nothing in this process will ever end, else None.
 
-    queue: that of the workers, or None while this replica is not the one that works.
+    queues: those of the workers; none while this replica is not the one that works.
     lease_idle: seconds since the Lease was tried last; 0 without a Lease.
     An API server that can't be reached, or is slow, is no reason: a restart would not mend it.
     """
@@ -44,10 +44,11 @@ def why_restart(
         silent = now - max(signs, default=now)
         if silent > limits.silent_streams * informer.idle_seconds:
             return f"the watch of {informer.resource.plural} has been silent for {silent:.0f} s"
-    if queue is not None and (still := queue.standstill()) > limits.standstill:
-        return f"no progress: {len(queue)} experiments wait, and none was looked at for {still:.0f} s"
-    if queue is not None and (held := queue.longest_hold()) > limits.hold:
-        return f"no progress: a worker has been busy with one experiment for {held:.0f} s"
+    for queue in queues:
+        if (still := queue.standstill()) > limits.standstill:
+            return f"no progress: {len(queue)} objects wait, and none was looked at for {still:.0f} s"
+        if (held := queue.longest_hold()) > limits.hold:
+            return f"no progress: a worker has been busy with one object for {held:.0f} s"
     if lease_idle > limits.lease:
         return f"no progress: the lease was not asked for for {lease_idle:.0f} s"
     return None

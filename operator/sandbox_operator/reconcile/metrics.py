@@ -9,9 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client import generate_latest as exposition
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -20,6 +27,8 @@ from sandbox_api.hooks import STAGES
 from sandbox_api.status import FINISHED_STATES, Outcome
 
 from .observations import OTHER_STAGE, AttemptOutcome
+
+disable_created_metrics()  # a second series for each, which nobody asks for
 
 PREFIX = "sandbox_operator_"
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -124,10 +133,19 @@ class Metrics:
     def _counter(self, name: str, words: str, **labels: tuple[str, ...]) -> Counter:
         self._described.append(Described(f"{PREFIX}{name}_total", "counter", words, labels))
         counter = Counter(PREFIX + name, words, tuple(labels), registry=self._registry)
-        for values in product(*labels.values()):
-            counter.labels(*values)  # shown as 0 from the start: `rate` sees the first one too
-        return counter
+        return _shown_from_the_start(counter, labels)
 
     def _histogram(self, name: str, words: str, buckets: tuple[float, ...], **labels: tuple[str, ...]) -> Histogram:
         self._described.append(Described(PREFIX + name, "histogram", words, labels))
-        return Histogram(PREFIX + name, words, tuple(labels), registry=self._registry, buckets=buckets)
+        histogram = Histogram(PREFIX + name, words, tuple(labels), registry=self._registry, buckets=buckets)
+        return _shown_from_the_start(histogram, labels)
+
+
+Kept = TypeVar("Kept", Counter, Histogram)
+
+
+def _shown_from_the_start(figure: Kept, labels: Mapping[str, tuple[str, ...]]) -> Kept:
+    """Every value of its labels as 0, so that `rate` sees the first one too."""
+    for values in product(*labels.values()) if labels else ():
+        figure.labels(*values)
+    return figure

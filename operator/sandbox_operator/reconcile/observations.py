@@ -166,5 +166,5 @@ def gpus_of(resources: Resources | None) -> int:
 def _ran(before: JobStatus, after: JobStatus, pods: list[PodFact], now: datetime) -> float:
     """Seconds that an attempt's pods ran, added up; by the status where its pods are not there any more."""
     spans = [(pod.hook.running_since, pod.hook.finished_at) for pod in pods if pod.hook.running_since]
-    spans = spans or [(before.start_time, after.completion_time)]
+    spans = spans or [(before.start_time or after.start_time, after.completion_time)]
     return sum(max(0.0, since(begin, moment(end) if end else now)) for begin, end in spans)

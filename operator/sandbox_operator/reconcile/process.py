@@ -113,7 +113,8 @@ class Operator:
         """Why this process should be restarted, or None."""
         tried = self._lease.tried_at if self._lease is not None else None
         idle = boot_time() - tried if tried is not None else 0.0
-        return why_restart(self._cache.informers, self._queue, idle, self._limits)
+        queues = [queue for queue in (self._queue, self._hook_queue) if queue is not None]
+        return why_restart(self._cache.informers, queues, idle, self._limits)
 
     def unready(self) -> str | None:
         """Why this process could not take over now, or None."""
