@@ -30,7 +30,7 @@ from sandbox_api.contract import (
     encode_contract,
 )
 from sandbox_api.result import MESSAGE_BYTES, MESSAGE_PREFIX, message_of
-from sandbox_runtime.files import digest_of
+from sandbox_runtime.digests import digest_of
 
 ROWS = [{"text": text} for text in ("a b", "c", "A  B", "a b", "é $HOME $$ \u2028", "c", "é $HOME $$ \u2028")]
 OUTPUTS = ["dataset", "removed"]
@@ -167,6 +167,37 @@ def test_its_results_and_those_of_runtime_hooks_feed_each_other(pod: HookPod) ->
         "extraConfigs.text": str(removed.output("dataset")),
         "extraConfigs.count": 2.0,
     }
+
+
+def helper(contract: JobContract, task: str, ended: Ended | None = None) -> JobContract:
+    """The contract of a pod of the operator's own image that looks at a raw program's result."""
+    return contract.model_copy(update={"task": task, "candidate": ended and ended.candidate, "attempt": 2})
+
+
+def test_the_operators_own_pods_can_read_and_check_its_results(pod: HookPod) -> None:
+    """A raw image has no runtime, so a lost message is read, and a cache hit confirmed, by a pod that has one."""
+    contract, python = dedup(cache_key="ab" * 32), HookPod(pod.base)
+    ended = pod.run(contract)
+
+    read = python.run(helper(contract, "read", ended))
+    assert read.code == 0, read.log
+    assert read.message.sha256 == ended.message.sha256
+    assert (read.message.outputs, read.message.metrics) == (ended.message.outputs, ended.message.metrics)
+
+    hit = python.run(helper(contract, "check", ended))
+    assert hit.code == 0, hit.log
+    assert hit.message.sha256 == ended.message.sha256
+
+    data = pod.inputs / "raw/demo.jsonl"
+    data.write_text(data.read_text() + '{"text": "new"}\n')
+    replaced = python.run(helper(contract, "check", ended)).message.error
+    assert replaced is not None
+    assert replaced.message == "inputs/raw/demo.jsonl has changed"
+
+    ended.output("dataset").write_text("changed by hand")
+    changed = python.run(helper(contract, "check", ended)).message.error
+    assert changed is not None
+    assert "the output 'dataset'" in changed.message
 
 
 def test_a_value_of_another_kind_that_an_input_brings_is_a_configuration_error(pod: HookPod) -> None:
