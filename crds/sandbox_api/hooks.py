@@ -26,6 +26,10 @@ class NoExtra(ExtraConfig):
     """A hook without settings of its own."""
 
 
+class AnyExtra(ExtraConfig):
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
 class KSigmaConfig(ExtraConfig):
     k: Annotated[float, Field(gt=0)] = 3.0
     """Half the width of the kept band, in standard deviations."""
@@ -119,6 +123,7 @@ HOOKS: dict[str, Hook] = _catalogue(
     Hook(
         "ProbeViaModelInferHook", "model_probe", ("probe", "evaluation"), ("results", "hard", "dirty"), available=False
     ),
+    Hook("ToyHook", "toy", STAGES, ("first", "second", "third"), image="toy", extra=AnyExtra),
     Hook("GeneralProbeHook", "ranking", ("probe",), ("ranked",), available=False),
     Hook("RefineRecipeViaModelFeedbackHook", "refine", ("refine",), ("recipe", "changes"), available=False),
     Hook("DataPoolManipulationHook", "pools", ("execution",), ("paths",), available=False),
