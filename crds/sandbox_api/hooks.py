@@ -29,6 +29,18 @@ class NoExtra(ExtraConfig):
 class AnyExtra(ExtraConfig):
     model_config = ConfigDict(extra="allow", frozen=True)
 
+    def get(self, name, default=None):
+        return (self.model_extra or {}).get(name, default)
+
+    def __getitem__(self, name):
+        return (self.model_extra or {})[name]
+
+    def __contains__(self, name):
+        return name in (self.model_extra or {})
+
+    def keys(self):
+        return (self.model_extra or {}).keys()
+
 
 class KSigmaConfig(ExtraConfig):
     k: Annotated[float, Field(gt=0)] = 3.0

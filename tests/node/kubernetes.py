@@ -59,10 +59,11 @@ class Kubernetes:
 
 
 def install(node: Kubernetes, images: dict[str, str], *more: str) -> None:
-    """helm upgrade --install of both charts."""
+    """helm upgrade --install of both charts; `images` without a data image sets none."""
     charts = ("helm", "upgrade", "--install", "--create-namespace", "-n", SYSTEM, "--wait", "--timeout", "5m")
     node.ok(*charts, "sandbox-operator-crds", "helm/sandbox-operator-crds", "--take-ownership")
-    values = ("--set", f"image={images['OPERATOR_IMAGE']}", "--set", f"images.data={images['DATA_IMAGE']}")
+    data = ("--set", f"images.data={images['DATA_IMAGE']}") if "DATA_IMAGE" in images else ()
+    values = ("--set", f"image={images['OPERATOR_IMAGE']}", *data)
     node.ok(*charts, "sandbox-operator", "helm/sandbox-operator", *values, *more)
 
 
