@@ -135,7 +135,7 @@ HOOKS: dict[str, Hook] = _catalogue(
     Hook(
         "ProbeViaModelInferHook", "model_probe", ("probe", "evaluation"), ("results", "hard", "dirty"), available=False
     ),
-    Hook("ToyHook", "toy", STAGES, ("first", "second", "third"), image="toy", extra=AnyExtra),
+    Hook("ToyHook", "toy", STAGES, ("first",), image="toy", extra=AnyExtra),
     Hook("GeneralProbeHook", "ranking", ("probe",), ("ranked",), available=False),
     Hook("RefineRecipeViaModelFeedbackHook", "refine", ("refine",), ("recipe", "changes"), available=False),
     Hook("DataPoolManipulationHook", "pools", ("execution",), ("paths",), available=False),
