@@ -2,15 +2,20 @@
 """kubectl and helm for tests on the embedded node, and small builders of what they apply."""
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+
 REPOSITORY = Path(__file__).parents[2]
 CLUSTER = REPOSITORY / "cluster" / "cluster"
 SYSTEM = "sandbox-system"
+DEEP = bool(os.environ.get("SANDBOX_DEEP"))
+deep_only = pytest.mark.skipif(not DEEP, reason="make test-deep")
 T = TypeVar("T")
 
 
@@ -46,6 +51,11 @@ class Kubernetes:
     def find(self, *arguments: str) -> Any | None:
         done = self.run("kubectl", "get", *arguments, "-o", "json")
         return json.loads(done.stdout) if done.returncode == 0 else None
+
+    def name(self) -> str:
+        """The node's name."""
+        (found,) = self.get("nodes")["items"]
+        return str(found["metadata"]["name"])
 
     def apply(self, *objects: dict[str, Any]) -> None:
         self.ok(

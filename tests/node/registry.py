@@ -71,7 +71,11 @@ class Registry:
         config["rootfs"]["diff_ids"].append(_digest(tar))
         config.setdefault("history", []).append({"created_by": "files on top"})
         is_oci = "oci" in headers["Content-Type"]
-        kind = "application/vnd.oci.image.layer.v1.tar+gzip" if is_oci else "application/vnd.docker.image.rootfs.diff.tar.gzip"
+        kind = (
+            "application/vnd.oci.image.layer.v1.tar+gzip"
+            if is_oci
+            else "application/vnd.docker.image.rootfs.diff.tar.gzip"
+        )
         manifest["layers"].append({"mediaType": kind, "digest": self._upload(repository, packed), "size": len(packed)})
         described = json.dumps(config).encode()
         manifest["config"] |= {"digest": self._upload(repository, described), "size": len(described)}
@@ -82,7 +86,12 @@ class Registry:
         _, headers = self.call("POST", f"{repository}/blobs/uploads/", b"")
         place = headers["Location"]
         place = place if place.startswith("http") else f"http://{self.address}{place}"
-        self.call("PUT", f"{place}{'&' if '?' in place else '?'}digest={digest}", content, {"Content-Type": "application/octet-stream"})
+        self.call(
+            "PUT",
+            f"{place}{'&' if '?' in place else '?'}digest={digest}",
+            content,
+            {"Content-Type": "application/octet-stream"},
+        )
         return digest
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from tests.node.kubernetes import SYSTEM
+from tests.node.kubernetes import DEEP, SYSTEM
 from tests.node.toys import Toys, toy
 
 MEMORY = {"resources": {"limits": {"memory": "96Mi"}}}
@@ -33,7 +33,7 @@ def generous(**budgets: int) -> dict[str, Any]:
     return {"retry": {"user": 5, "infra": 5, "preempted": 5, "backoff": "1s", **budgets}}
 
 
-CASES = {
+ALL = {
     "user": Case(toy("fail", say="row 7 has no text"), "UserError", ("ValueError", "row 7 has no text", "toy_hooks.py:"), 1, 1, generous(user=0)),
     "user-again": Case(toy("fail", say="again"), "UserError", ("again",), 1, 3, generous(user=2)),
     "unknown-code": Case(toy("exit", code=77), "UserError", ("exit code 77",), 77, 1, generous(user=0)),
@@ -54,6 +54,19 @@ CASES = {
     "noise": Case(toy("noise", **{"as": "error"}), "UserError", ("toy_hooks.py:",), 1, 1, generous(user=0)),
     "noise-silent": Case(toy("noise", **{"as": "log"}), "UserError", ("exit code 9",), 9, 1, generous(user=0)),
 }  # fmt: skip
+SAMPLE = (
+    "user-again",
+    "unknown-code",
+    "config",
+    "infra-silent",
+    "ended",
+    "memory",
+    "memory-of-a-child",
+    "no-result",
+    "noise",
+    "noise-silent",
+)
+CASES = {name: case for name, case in ALL.items() if DEEP or name in SAMPLE}
 
 
 @pytest.fixture(scope="module")
