@@ -19,7 +19,7 @@ from tests.node.toys import Toys, hold, toy
 PROCESSES = [
     "kubelet",
     "kube-apiserver",
-    *(("containerd", "kube-controller-manager", "kube-scheduler", "etcd") if DEEP else ()),
+    *(("kube-controller-manager", "kube-scheduler", "etcd") if DEEP else ()),
 ]
 NOTHING = {"user": 0, "infra": 0, "preempted": 0}
 
@@ -149,9 +149,12 @@ def _end(node: Kubernetes, process: str) -> int:
     return int(node.ok(str(CLUSTER), "exec", "sh", "-c", f"p=$(cat /run/pids/{process}); kill -9 $p; echo $p"))
 
 
-def _is_new(node: Kubernetes, process: str, old: int) -> bool:
-    number = node.run(str(CLUSTER), "exec", "cat", f"/run/pids/{process}").stdout.strip()
-    return number.isdigit() and int(number) != old
+def _is_there_again(node: Kubernetes, process: str, old: int) -> None:
+    def number() -> str:
+        return node.run(str(CLUSTER), "exec", "cat", f"/run/pids/{process}").stdout.strip()
+
+    until("it is started again", lambda: number().isdigit() and int(number()) != old)
+    until("the API server answers", lambda: node.run("kubectl", "get", "--raw", "/readyz").returncode == 0)
 
 
 @pytest.mark.parametrize("process", PROCESSES)
@@ -159,9 +162,10 @@ def _is_new(node: Kubernetes, process: str, old: int) -> bool:
 def test_a_process_of_the_node_restarts_and_the_hook_never_notices(toys: Toys, process: str) -> None:
     toys.start("steady", [hold(), hold("second", until="go"), toy("write")])
     toys.began("steady")
+    folder = toys.folder("steady")
     old = _end(toys.node, process)
-    toys.let_go("steady", "go")  # while it is down: the first hook ends unseen
-    until("it is started again", lambda: _is_new(toys.node, process, old))
+    (folder / "go").touch()  # while it is down: the first hook ends unseen
+    _is_there_again(toys.node, process, old)
     jobs = toys.succeeded("steady", 300)
     assert [job["attempts"] for job in jobs] == [1, 1, 1]
     assert [job.get("failures", NOTHING) for job in jobs] == [NOTHING] * 3
@@ -174,12 +178,27 @@ def test_a_hook_runs_through_a_restart_of_the_kubelet(toys: Toys) -> None:
     toys.began("through")
     pod = toys.pod("through")
     old = _end(toys.node, "kubelet")
-    until("it is started again", lambda: _is_new(toys.node, "kubelet", old))
+    _is_there_again(toys.node, "kubelet", old)
     heartbeat = lambda: toys.node.get("lease", toys.node.name(), "-n", "kube-node-lease")["spec"]["renewTime"]  # noqa: E731
     before = heartbeat()
     until("the new kubelet reports", lambda: heartbeat() > before)
     assert toys.pod("through") == pod
     went_on(toys, "through", 1, {})
+
+
+@deep_only
+@pytest.mark.usefixtures("healed")
+def test_a_success_that_containerd_forgot_is_found_on_the_volume(toys: Toys) -> None:
+    """A container that ends while containerd is away has an end that nobody saw; what it did is not done again."""
+    toys.start("forgotten", [hold(), toy("write")], retry={"user": 0, "infra": 1})
+    job = toys.began("forgotten")
+    old = _end(toys.node, "containerd")
+    toys.let_go("forgotten", "go")
+    until("its result is written", lambda: _successes(toys, "forgotten", job))
+    _is_there_again(toys.node, "containerd", old)
+    (job, _) = toys.succeeded("forgotten", 300)
+    assert job["outputs"]["first"] == ["attempt-1"], "it was done twice"
+    assert (job["attempts"], job["reason"]) in [(1, "Completed"), (2, "Recovered")]
 
 
 @deep_only
@@ -205,7 +224,16 @@ def test_a_drained_node_tells_why_the_hook_waits_and_comes_back(toys: Toys) -> N
     toys.began("cordoned")
     mine = f"sandbox.datajuicer.io/experiment-uid={toys.item('cordoned')['metadata']['uid']}"
     try:
-        toys.node.ok("kubectl", "drain", toys.node.name(), "--force", "--pod-selector", mine, "--timeout=120s")
+        toys.node.ok(
+            "kubectl",
+            "drain",
+            toys.node.name(),
+            "--force",
+            "--delete-emptydir-data",
+            "--pod-selector",
+            mine,
+            "--timeout=120s",
+        )
         job = toys.becomes("cordoned", "it waits for a node", lambda job: job.get("reason") == "Unschedulable")
         assert "unschedulable" in job["message"]
     finally:
@@ -246,7 +274,7 @@ def _free_milli_cpus(node: Kubernetes) -> int:
     taken = [
         container.get("resources", {}).get("requests", {}).get("cpu", "0")
         for pod in node.get("pods", "-A")["items"]
-        if pod["status"]["phase"] in ("Pending", "Running")
+        if pod["spec"].get("nodeName") and pod["status"]["phase"] in ("Pending", "Running")
         for container in pod["spec"]["containers"]
     ]
     return _milli(found["status"]["allocatable"]["cpu"]) - sum(map(_milli, taken))
