@@ -127,6 +127,7 @@ def test_a_higher_priority_takes_the_place_and_the_hook_comes_back(toys: Toys) -
         toys.node.ok("kubectl", "delete", "priorityclass", high)
 
 
+@deep_only
 def test_a_hook_that_outgrows_the_nodes_disk_is_evicted_and_counts_as_infra(toys: Toys) -> None:
     """The kubelet evicts it for its ephemeral storage; the volume of the experiment is not meant."""
     small = {"resources": {"limits": {"ephemeral-storage": "8Mi"}}}

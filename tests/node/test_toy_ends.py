@@ -89,6 +89,8 @@ def test_an_end_has_its_class_its_words_and_its_budget(running: Toys, name: str)
     assert job["attempts"] == case.attempts
     assert sum(job["failures"].values()) == case.attempts
     assert (later["state"], later["attempts"]) == ("Skipped", 0)
+    # Where a result is missing, a small pod looks for it on the volume: none is there.
+    assert len(running.jobs(name, "read")) == (case.attempts if case.reason == "ResultsLost" else 0)
     codes = [
         container["state"]["terminated"]["exitCode"]
         for pod in running.pods(name)

@@ -9,6 +9,8 @@ from typing import Any
 from tests.node.kubernetes import REPOSITORY, Kubernetes, condition, experiment, until
 from tests.node.registry import Image, Registry
 
+from sandbox_operator.build.names import LABEL_EXPERIMENT, LABEL_TASK
+
 SITE_PACKAGES = "/opt/venv/lib/python3.11/site-packages"
 SMALL = {"requests": {"cpu": "10m", "memory": "32Mi"}}
 Object = dict[str, Any]
@@ -121,14 +123,18 @@ class Toys:
         """Let the hooks go that hold until `word`."""
         (self.folder(name) / word).touch()
 
-    def jobs(self, name: str) -> list[Object]:
-        """The Kubernetes Jobs of an experiment, oldest attempt first."""
+    def jobs(self, name: str, task: str = "run") -> list[Object]:
+        """The Kubernetes Jobs of an experiment, oldest first: those that run hooks, or those of another task."""
         found = self.node.get("jobs", "-n", self.namespace)["items"]
-        mine = [job for job in found if job["metadata"]["ownerReferences"][0]["name"] == name]
+        mine = [
+            job
+            for job in found
+            if (job["metadata"]["labels"][LABEL_EXPERIMENT], job["metadata"]["labels"][LABEL_TASK]) == (name, task)
+        ]
         return sorted(mine, key=lambda job: job["metadata"]["creationTimestamp"])
 
     def pods(self, name: str) -> list[Object]:
-        """The pods of an experiment that are still there."""
+        """The pods of an experiment's hooks that are still there."""
         names = {job["metadata"]["name"] for job in self.jobs(name)}
         found = self.node.get("pods", "-n", self.namespace)["items"]
         return [pod for pod in found if pod["metadata"]["labels"]["batch.kubernetes.io/job-name"] in names]

@@ -61,7 +61,7 @@ _CLASS_OF_EXIT: dict[int, ErrorClass] = {2: "Config", 3: "Input", 4: "Infra"}
 _NODE_GONE = ("DeletionByTaintManager", "DeletionByPodGC")
 """Reasons of DisruptionTarget that mean a lost node, not somebody's wish."""
 _CONTAINER_LOST = ("Unknown", "ContainerStatusUnknown")
-"""What containerd and the kubelet call an end that nobody saw (a reboot, a restart of the runtime); its code is made up."""
+"""What containerd and the kubelet call an end that nobody saw (a reboot, say); its exit code is made up."""
 
 
 def look_at(
