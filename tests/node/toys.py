@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Experiments of toy hooks (tests/toy) on the real node: small to write, each pod a second, held and let go by the test."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,12 @@ class Toys:
             "retry": {"backoff": "1s", **spec.get("retry", {})},
         }
         self.node.apply(experiment(self.namespace, name, **spec))
+
+    def change(self, name: str, **spec: Any) -> None:
+        """Change fields of an experiment's spec, as a person would with kubectl."""
+        self.node.ok(
+            "kubectl", "patch", "sbx", name, "-n", self.namespace, "--type=merge", "-p", json.dumps({"spec": spec})
+        )
 
     def item(self, name: str) -> Object:
         found: Object = self.node.get("sbx", name, "-n", self.namespace)
