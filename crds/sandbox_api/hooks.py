@@ -29,17 +29,19 @@ class NoExtra(ExtraConfig):
 class AnyExtra(ExtraConfig):
     model_config = ConfigDict(extra="allow", frozen=True)
 
+    read: Any = None
+
     def get(self, name, default=None):
-        return (self.model_extra or {}).get(name, default)
+        return self.model_dump(exclude_none=True).get(name, default)
 
     def __getitem__(self, name):
-        return (self.model_extra or {})[name]
+        return self.model_dump(exclude_none=True)[name]
 
     def __contains__(self, name):
-        return name in (self.model_extra or {})
+        return name in self.model_dump(exclude_none=True)
 
     def keys(self):
-        return (self.model_extra or {}).keys()
+        return self.model_dump(exclude_none=True).keys()
 
 
 class KSigmaConfig(ExtraConfig):
