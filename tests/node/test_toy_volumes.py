@@ -83,14 +83,14 @@ def test_jobs_in_sequence_share_a_claim_of_one_node(toys: Toys) -> None:
     claim = {"claim": {"accessModes": ["ReadWriteOnce"], "size": "1Gi"}}
     jobs = [
         toy("write", text="made by the first"),
-        toy("write", "second", job={"input": {"extraConfigs.read": "-1.first"}, "output": ["first", "seen"]}),
+        toy("look", job={"input": {"extraConfigs.read": "-1.first"}}),
     ]
     toys.start("once", jobs, workspace=claim)
     first, second = toys.succeeded("once")
     workspace = toys.status("once")["workspace"]
     assert workspace["accessMode"] == "ReadWriteOnce"
     assert workspace["placement"]
-    read = second["outputs"]["seen"]["extra"]["read"]
+    read = second["outputs"]["first"]["read"]
     assert read.endswith(first["outputs"]["first"])
     assert (toys.volume("once-workspace") / first["outputs"]["first"]).read_text() == "made by the first"
     assert not any("affinity" in job["spec"]["template"]["spec"] for job in toys.jobs("once"))

@@ -110,6 +110,7 @@ class Toys:
 
     def _final(self, name: str) -> Object:
         status = self.status(name)
+        assert all(c["reason"] != "InvalidSpec" for c in status.get("conditions", ())), status["conditions"]
         return status if status.get("completionTime") else {}
 
     def volume(self, claim: str) -> Path:

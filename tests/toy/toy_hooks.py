@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from sandbox_runtime import errors
+from sandbox_runtime import errors, report
 from sandbox_runtime.hooks.base import Artifact, HookContext, HookResult
 
 # ruff: noqa: ARG002
@@ -74,6 +74,10 @@ class ToyHook:
             metrics={"": 7, "rows": 3, "endless": float("inf"), **context.extra.get("figures", {})},
             message="1 text written",
         )
+
+    def look(self, context: HookContext) -> HookResult:
+        """Say what it was told."""
+        return HookResult(outputs=[dict(context.extra)])
 
     def wait(self, context: HookContext) -> HookResult:
         """Say that it began, wait to be ended, save what is done."""
@@ -177,6 +181,21 @@ class ToyHook:
         if context.extra.get("tmp"):
             threading.Event().wait()
         return HookResult(outputs=["it fits"])
+
+    def whisper(self, context: HookContext) -> HookResult:
+        """Succeed, and let nobody hear of it: the termination message can't be written, with `lose` nor the result.
+
+        It does so in its first attempt only.
+        """
+
+        def unheard(*_: object, **__: object) -> str:
+            raise OSError("nobody listens")
+
+        if context.contract.attempt == 1:
+            report.encode_message = unheard
+            if context.extra.get("lose"):
+                os._exit(0)
+        return HookResult(outputs=["said to nobody"])
 
     def resume(self, context: HookContext) -> HookResult:
         return HookResult(outputs=[sorted(p.name for p in context.state.glob("*"))])
