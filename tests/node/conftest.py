@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded node with the operator that Helm installed, for tests of the whole. What was down before is down after."""
+"""The embedded node with the operator that Helm installed, for tests of the whole. What was down before is down after.
+
+Two depths: `controller` needs the operator's image alone, `operator` also the data image. Tests with toy hooks take the former.
+"""
 
 import json
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.node.kubernetes import CLUSTER, REPOSITORY, SYSTEM, Kubernetes, install
+from tests.node.registry import Registry
+from tests.node.toys import Toys, toy_image
 
 
 @pytest.fixture(scope="session")
@@ -29,26 +35,72 @@ def node() -> Iterator[Kubernetes]:
 
 
 @pytest.fixture(scope="session")
-def images(node: Kubernetes) -> dict[str, str]:
-    """References of the images of this checkout, in the node's registry."""
-    built = node.ok("images/build.sh", "all", seconds=1800)
-    return dict(line.split("=", 1) for line in built.splitlines() if "_IMAGE=" in line)
+def operator_image(node: Kubernetes) -> dict[str, str]:
+    """The reference of this checkout's operator image, in the node's registry."""
+    return _built(node, "operator")
 
 
 @pytest.fixture(scope="session")
-def operator(node: Kubernetes, images: dict[str, str]) -> Iterator[Kubernetes]:
-    """The operator of this checkout, installed by Helm as a user installs it."""
+def images(node: Kubernetes, operator_image: dict[str, str]) -> dict[str, str]:
+    """References of all images of this checkout, in the node's registry."""
+    return {**operator_image, **_built(node, "data")}
+
+
+@pytest.fixture(scope="session")
+def controller(node: Kubernetes, operator_image: dict[str, str]) -> Iterator[Kubernetes]:
+    """The operator of this checkout, installed by Helm; which images it has for hooks is left as it is."""
     was_there = node.run("helm", "status", "sandbox-operator", "-n", SYSTEM).returncode == 0
-    install(node, images)
+    install(node, operator_image, "--reuse-values")
     yield node
     if not was_there:
         node.ok("helm", "uninstall", "sandbox-operator", "-n", SYSTEM, "--wait")
 
 
+@pytest.fixture(scope="session")
+def operator(controller: Kubernetes, images: dict[str, str]) -> Kubernetes:
+    """The operator of this checkout, installed by Helm as a user installs it."""
+    install(controller, images)
+    return controller
+
+
+@pytest.fixture(scope="session")
+def registry(node: Kubernetes) -> Registry:
+    """The node's registry."""
+    return Registry(node.environment["SANDBOX_REGISTRY"], node.environment["SANDBOX_REGISTRY_IN_CLUSTER"])
+
+
+@pytest.fixture(scope="session")
+def toy(registry: Registry, operator_image: dict[str, str]) -> str:
+    """The image of the toy hooks: the operator's, which has the runtime in it, and a few files."""
+    return toy_image(registry, operator_image["OPERATOR_IMAGE"]).push()
+
+
 @pytest.fixture
 def namespace(node: Kubernetes, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace of one's own, gone afterwards."""
-    name = f"t-{os.getpid()}-{abs(hash(request.node.name)) % 10**6}"
+    yield from _namespace(node, request.node.name)
+
+
+@pytest.fixture
+def toys(controller: Kubernetes, namespace: str, toy: str) -> Toys:
+    """Experiments of toy hooks in a namespace of their own."""
+    return Toys(controller, namespace, toy)
+
+
+@pytest.fixture(scope="module")
+def module_toys(controller: Kubernetes, toy: str, request: pytest.FixtureRequest) -> Iterator[Toys]:
+    """The same for a whole module, whose experiments run side by side."""
+    for name in _namespace(controller, Path(request.node.name).stem):
+        yield Toys(controller, name, toy)
+
+
+def _built(node: Kubernetes, image: str) -> dict[str, str]:
+    built = node.ok("images/build.sh", image, seconds=1800)
+    return dict(line.split("=", 1) for line in built.splitlines() if "_IMAGE=" in line)
+
+
+def _namespace(node: Kubernetes, test: str) -> Iterator[str]:
+    name = f"t-{os.getpid()}-{abs(hash(test)) % 10**6}"
     node.ok("kubectl", "create", "namespace", name)
     yield name
     node.ok("kubectl", "delete", "namespace", name, "--wait=false")

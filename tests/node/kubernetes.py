@@ -2,15 +2,20 @@
 """kubectl and helm for tests on the embedded node, and small builders of what they apply."""
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+
 REPOSITORY = Path(__file__).parents[2]
 CLUSTER = REPOSITORY / "cluster" / "cluster"
 SYSTEM = "sandbox-system"
+DEEP = bool(os.environ.get("SANDBOX_DEEP"))
+deep_only = pytest.mark.skipif(not DEEP, reason="make test-deep")
 T = TypeVar("T")
 
 
@@ -47,6 +52,11 @@ class Kubernetes:
         done = self.run("kubectl", "get", *arguments, "-o", "json")
         return json.loads(done.stdout) if done.returncode == 0 else None
 
+    def name(self) -> str:
+        """The node's name."""
+        (found,) = self.get("nodes")["items"]
+        return str(found["metadata"]["name"])
+
     def apply(self, *objects: dict[str, Any]) -> None:
         self.ok(
             "kubectl",
@@ -59,10 +69,11 @@ class Kubernetes:
 
 
 def install(node: Kubernetes, images: dict[str, str], *more: str) -> None:
-    """helm upgrade --install of both charts."""
+    """helm upgrade --install of both charts; `images` without a data image sets none."""
     charts = ("helm", "upgrade", "--install", "--create-namespace", "-n", SYSTEM, "--wait", "--timeout", "5m")
     node.ok(*charts, "sandbox-operator-crds", "helm/sandbox-operator-crds", "--take-ownership")
-    values = ("--set", f"image={images['OPERATOR_IMAGE']}", "--set", f"images.data={images['DATA_IMAGE']}")
+    data = ("--set", f"images.data={images['DATA_IMAGE']}") if "DATA_IMAGE" in images else ()
+    values = ("--set", f"image={images['OPERATOR_IMAGE']}", *data)
     node.ok(*charts, "sandbox-operator", "helm/sandbox-operator", *values, *more)
 
 

@@ -4,6 +4,7 @@
 They exist so that the runtime's own promises are tested without Data-Juicer, through the real process.
 """
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from sandbox_runtime import errors, report
 from sandbox_runtime.errors import UserError
 from sandbox_runtime.hooks.base import Artifact, HookContext, HookResult
 
@@ -31,6 +33,11 @@ import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print(os.getpid(), flush=True)
 time.sleep(600)
+"""
+GREEDY = """
+taken = []
+while True:
+    taken.append(bytearray(b"x" * 2**22))
 """
 STARTER = f"""
 import subprocess, sys
@@ -69,6 +76,10 @@ class ToyHook:
             metrics={"": 7, "rows": 3, "endless": float("inf"), **context.extra.get("figures", {})},
             message="1 text written",
         )
+
+    def look(self, context: HookContext) -> HookResult:
+        """Say what it was told."""
+        return HookResult(outputs=[dict(context.extra)])
 
     def wait(self, context: HookContext) -> HookResult:
         """Say that it began, wait to be ended, save what is done."""
@@ -114,6 +125,79 @@ class ToyHook:
         """Leave a grandchild behind that holds the log open and ignores SIGTERM."""
         pid = int(subprocess.run([sys.executable, "-c", STARTER], stdout=subprocess.PIPE, check=True).stdout)
         return HookResult(outputs=[pid])
+
+    def hold(self, context: HookContext) -> HookResult:
+        """Say that it began, then work until the test lets it go by a file in the experiment's folder.
+
+        What it has done is in `state`: its result lists the attempts that worked on it, and who let it go.
+        """
+        context.state.mkdir(parents=True, exist_ok=True)
+        (context.state / f"attempt-{context.contract.attempt}").touch()
+        _began(context)
+        while not Path(context.extra["until"]).exists():
+            time.sleep(0.05)
+        return HookResult(outputs=[sorted(path.name for path in context.state.glob("attempt-*"))])
+
+    def hungry(self, context: HookContext) -> HookResult:
+        """Take memory until the kernel ends this process, or with `child` one that it started."""
+        if context.extra.get("child"):
+            subprocess.run([sys.executable, "-c", GREEDY], check=True)
+        exec(GREEDY)
+        raise AssertionError("there is memory without end")
+
+    def exit(self, context: HookContext) -> HookResult:
+        """End the process behind the runtime's back: with a code, or by a read of address 0."""
+        if context.extra.get("fault"):
+            ctypes.string_at(0)
+        os._exit(context.extra.get("code", 0))
+
+    def ended(self, context: HookContext) -> HookResult:
+        """Get the order to end from nobody in particular."""
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Event().wait()
+        raise AssertionError("unreachable")
+
+    def raise_as(self, context: HookContext) -> HookResult:
+        """Fail with one of the runtime's own classes of errors."""
+        raise getattr(errors, context.extra["error"])(context.extra["say"])
+
+    def noise(self, context: HookContext) -> HookResult:
+        """A megabyte of what terminals obey: as the error, as the success's message, or only on stderr."""
+        noise = "\x1b[31m\x00\x07\x08\u202e\x9b2J\r\udce9" * (2**20 // 13)
+        match context.extra["as"]:
+            case "error":
+                raise ValueError(noise)
+            case "message":
+                return HookResult(outputs=["done"], message=noise)
+            case _:
+                os.write(2, noise.encode(errors="surrogateescape"))
+                os._exit(9)
+
+    def fill(self, context: HookContext) -> HookResult:
+        """Write until the volume, or with `tmp` the node's disk, has had enough."""
+        folder = Path("/tmp") if context.extra.get("tmp") else context.out
+        with (folder / "ballast").open("wb") as file:
+            for _ in range(context.extra["mebibytes"]):
+                file.write(bytes(2**20))
+                file.flush()
+        if context.extra.get("tmp"):
+            threading.Event().wait()
+        return HookResult(outputs=["it fits"])
+
+    def whisper(self, context: HookContext) -> HookResult:
+        """Succeed, and let nobody hear of it: the termination message can't be written, with `lose` nor the result.
+
+        It does so in its first attempt only.
+        """
+
+        def unheard(*_: object, **__: object) -> str:
+            raise OSError("nobody listens")
+
+        if context.contract.attempt == 1:
+            report.encode_message = unheard
+            if context.extra.get("lose"):
+                os._exit(0)
+        return HookResult(outputs=["said to nobody"])
 
     def resume(self, context: HookContext) -> HookResult:
         return HookResult(outputs=[sorted(p.name for p in context.state.glob("*"))])

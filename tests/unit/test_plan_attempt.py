@@ -214,6 +214,25 @@ def test_a_pod_evicted_before_its_hook_ran_is_the_nodes_trouble() -> None:
     assert (state.error, state.message) == ("Infra", "the node evicted the pod: disk")
 
 
+@pytest.mark.parametrize(("reason", "code"), [("Unknown", 255), ("ContainerStatusUnknown", 137)])
+def test_an_end_that_nobody_saw_is_the_nodes(reason: str, code: int) -> None:
+    """A reboot, or a restart of the container runtime: the exit code is made up."""
+    state = failed(dead(code, exit_reason=reason))
+    assert (state.error, state.reason) == ("Infra", Reason.INFRA_ERROR)
+    assert failed(dead(255, exit_reason="Error")).error == "User"
+
+
+@pytest.mark.parametrize(
+    ("pod", "words"),
+    [
+        ({"disruption": DRAINED}, DRAINED),
+        ({"disruption": KILLED_BY_KUBELET, "reason": "Evicted", "message": "disk"}, "the node evicted the pod: disk"),
+    ],
+)
+def test_kubernetes_knows_better_than_the_hook_why_it_was_ended(pod: dict[str, Any], words: str) -> None:
+    assert words in failed(replace(failure(JOB, POD, "Preempted", 143), **pod)).message
+
+
 @pytest.mark.parametrize("code", [1, 137, 143])
 def test_out_of_memory_is_named_with_the_limit_whatever_the_code(code: int) -> None:
     state = failed(dead(code, exit_reason="OOMKilled"), memory_limit="4Gi")

@@ -60,6 +60,8 @@ REASON_OF: dict[ErrorClass, Reason] = {
 _CLASS_OF_EXIT: dict[int, ErrorClass] = {2: "Config", 3: "Input", 4: "Infra"}
 _NODE_GONE = ("DeletionByTaintManager", "DeletionByPodGC")
 """Reasons of DisruptionTarget that mean a lost node, not somebody's wish."""
+_CONTAINER_LOST = ("Unknown", "ContainerStatusUnknown")
+"""What containerd and the kubelet call an end that nobody saw (a reboot, say); its exit code is made up."""
 
 
 def look_at(
@@ -138,6 +140,9 @@ def _told(result: Message, pod: PodFact) -> Failed:
     class_: ErrorClass = error.class_
     if class_ == "Preempted":
         class_ = _who_ended(pod)
+        why = _why_ended(pod)
+        if why is not None:
+            return Failed(class_, REASON_OF[class_], why)
     if class_ in ("User", "Infra") and pod.hook.exit_reason == "OOMKilled":
         class_ = "OutOfMemory"
     # The runtime's own exceptions are named like the reason, which is said already.
@@ -155,6 +160,13 @@ def _who_ended(pod: PodFact) -> ErrorClass:
     return "Preempted" if pod.deleting else "Infra"
 
 
+def _why_ended(pod: PodFact) -> str | None:
+    """Who ended a pod from outside and why, where Kubernetes says it."""
+    if pod.reason == "Evicted":
+        return f"the node evicted the pod: {pod.message}"
+    return None if pod.disruption is None else f"the pod was ended by others: {pod.disruption}"
+
+
 def _untold(pod: PodFact, now: datetime, result_timeout: int, memory_limit: int | str | None) -> State:
     """A pod that ended without a word of ours."""
     container = pod.hook
@@ -168,11 +180,13 @@ def _untold(pod: PodFact, now: datetime, result_timeout: int, memory_limit: int 
         limit = f" of {memory_limit}" if memory_limit is not None else ", its node's"
         said = f"the hook was killed because it needed more memory than its limit{limit} (its peak is unknown)"
         return Failed("OutOfMemory", Reason.OUT_OF_MEMORY, said)
-    if pod.reason == "Evicted":
-        return Failed("Infra", Reason.INFRA_ERROR, f"the node evicted the pod: {pod.message}")
-    if pod.disruption is not None:
+    if (why := _why_ended(pod)) is not None:
         class_ = _who_ended(pod)
-        return Failed(class_, REASON_OF[class_], f"the pod was ended by others: {pod.disruption}")
+        return Failed(class_, REASON_OF[class_], why)
+    if container.exit_reason in _CONTAINER_LOST:
+        return Failed(
+            "Infra", Reason.INFRA_ERROR, f"the node restarted, or lost sight of the container. {words}".strip()
+        )
     if container.exit_code is None:
         return Failed(
             "Infra", Reason.INFRA_ERROR, f"the pod failed before the hook ran: {pod.reason} {pod.message}".strip()
