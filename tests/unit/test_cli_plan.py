@@ -38,7 +38,7 @@ def test_a_file_that_is_right_is_shown_as_a_table_of_jobs(tmp_path: Path) -> Non
     (row,) = [
         line for line in result.output.splitlines() if "anonymous/1/execution/0" in line and "ProcessDataHook" in line
     ]
-    assert "djConfigs = anonymous/1/refine/0 refined_recipe" in row
+    assert "djConfigs = analysis.refined_recipe" in row
     assert "processed" in row
 
 
