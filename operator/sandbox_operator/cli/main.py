@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
@@ -16,6 +17,7 @@ from sandbox_api.status import ExperimentStatus
 from ..kube.client import Client
 from .command import Name, Namespace, cluster_options, console, fail, say, with_cluster
 from .experiments import EXPERIMENTS, Ended
+from .local import Options, interpreters_of, run_documents
 from .offline import read_file
 from .output import Format, print_data, print_manifests
 from .plan_table import plan_table
@@ -95,6 +97,46 @@ def plan(
             _tell(experiment, error=True)
     if not whole.is_sound:
         raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    file: File,
+    local: Annotated[bool, typer.Option("--local", help="As processes of this machine.")] = False,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where everything of the run lies. Default: sandbox-local/<name>.")
+    ] = None,
+    workspace: Annotated[
+        Path | None, typer.Option(help="Folder that stands for the shared volume. Default: workspace in --folder.")
+    ] = None,
+    input_: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="NAME=PATH", help="Files for spec.inputs; repeatable."),
+    ] = None,
+    python: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[IMAGE=]PATH", help="Python that runs the hooks, all or those of an image; repeatable."),
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Most hooks at a time. Default: as planned.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+) -> None:
+    """Run the experiments of a file here, with no cluster; exit code 1 when one fails, 130 after Ctrl-C."""
+    if not local:
+        fail(f"to run on a cluster: kubectl apply -f {file}; to run here: add --local")
+    try:
+        options = Options(
+            folder=folder,
+            volume=workspace,
+            inputs={name: Path(path) for name, path in _pairs(input_ or (), "--input", "NAME=PATH").items()},
+            interpreters=interpreters_of(python or ()),
+            environ=os.environ,
+            most=jobs,
+            resume=resume,
+        )
+        code = run_documents(read_file(file), options)
+    except Ended as error:
+        fail(str(error))
+    raise typer.Exit(code)
 
 
 @app.command()
