@@ -22,8 +22,9 @@ from .experiments import Ended
 from .local_apply import applied
 from .local_folder import LocalFolder
 from .local_inputs import input_problems, place_inputs, secrets_of
-from .local_pod import Machine
-from .local_run import Interpreters, LocalRun
+from .local_neighbours import leave_link
+from .local_pod import Interpreters, Machine
+from .local_run import LocalRun
 from .offline import Documents, Experiment
 from .render import findings
 from .watch import follow
@@ -87,8 +88,9 @@ def _prepared(experiment: Experiment, documents: Documents, options: Options) ->
     new = applied(experiment, stored, status)
     place_inputs(compiled.spec, options.inputs, documents.config_maps, folder.inputs)
     folder.write_experiment(new)
-    machine = Machine(folder.workspace, folder.inputs, options.environ, secrets)
-    run = LocalRun(new, folder, machine, options.interpreters, most=options.most)
+    leave_link(folder, new)
+    machine = Machine(folder.workspace, folder.inputs, options.environ, secrets, options.interpreters)
+    run = LocalRun(new, folder, machine, {}, most=options.most)
     return _Prepared(experiment.name, folder, tuple(_notes(compiled)), run)
 
 
@@ -115,8 +117,8 @@ def _interpreter_problems(compiled: Compiled, interpreters: Interpreters) -> Ite
             continue
         if python in needs_dj and DATA_JUICER not in asked.stdout:
             yield (
-                f"{python} has no Data-Juicer, which {needs_dj[python].hook.name} runs on; install sandbox-operator[data]"
-                " there, or name another interpreter with --python"
+                f"{python} has no Data-Juicer, which {needs_dj[python].hook.name} runs on; install"
+                " sandbox-operator[data] there, or name another interpreter with --python"
             )
 
 

@@ -41,8 +41,9 @@ def applied(experiment: Experiment, stored: Stored | None, status: ExperimentSta
 
 
 def suspended(stored: Stored) -> Stored:
-    """As `sandboxctl suspend` does it."""
-    return replace(stored, generation=stored.generation + 1, spec={**stored.spec, "suspend": True})
+    """As `sandboxctl suspend --now` does it."""
+    spec = {**stored.spec, "suspend": True, "suspendPolicy": "Now"}
+    return replace(stored, generation=stored.generation + 1, spec=spec)
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:

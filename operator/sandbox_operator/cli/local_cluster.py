@@ -90,8 +90,6 @@ class LocalCluster:
         self._news = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._error: BaseException | None = None
-        self._ending: str | None = None
-        """Why no pod may live any more."""
 
     async def load(self) -> None:
         """Take over what an earlier sandboxctl left; pods that nobody waited for have ended."""
@@ -113,10 +111,10 @@ class LocalCluster:
         match action:
             case CreateClaim():
                 self._keep_claim({**action.manifest, "uid": str(uuid4())})
-            case PatchClaim():
-                if self._claim is not None:
-                    owners = action.patch["metadata"]["ownerReferences"] or []
-                    self._keep_claim({**self._claim, "metadata": {**self._claim["metadata"], "ownerReferences": owners}})
+            case PatchClaim() if self._claim is not None:
+                owners = action.patch["metadata"]["ownerReferences"] or []
+                meta = {**self._claim["metadata"], "ownerReferences": owners}
+                self._keep_claim({**self._claim, "metadata": meta})
             case CreateJob():
                 await self._create(action)
             case DeleteJob():
@@ -158,13 +156,6 @@ class LocalCluster:
         """Something has changed that the planner should look at."""
         self._news.set()
 
-    def end_pods(self, words: str) -> None:
-        """Tell every pod to end, and start no other; `words` say who wanted it."""
-        self._ending = words
-        for job in self._alive():
-            assert job.pod is not None
-            self._in_background(job.pod.end(words))
-
     def kill_pods(self) -> None:
         """End every pod at once."""
         for job in self._alive():
@@ -180,7 +171,7 @@ class LocalCluster:
 
     async def _create(self, action: CreateJob) -> None:
         name = action.manifest["metadata"]["name"]
-        if name in self._jobs or self._ending is not None:
+        if name in self._jobs:
             return
         if self._most is not None and sum(1 for _ in self._alive()) >= self._most:
             return  # the planner asks again for a Job that its status names and that is not there
@@ -193,8 +184,6 @@ class LocalCluster:
         (container,) = job.manifest["spec"]["template"]["spec"]["containers"]
         await job.pod.start(container, job.config_map, self._machine)
         job.life = self._in_background(self._live(job, job.pod))
-        if self._ending is not None:  # it was told while this one began
-            self._in_background(job.pod.end(self._ending))
         self.wake()
 
     async def _live(self, job: LocalJob, pod: LocalPod) -> None:

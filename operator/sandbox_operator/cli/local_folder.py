@@ -28,6 +28,9 @@ from sandbox_api.status import ExperimentStatus
 from .experiments import Ended
 from .offline import Experiment
 
+STATUS = "status.json"
+LOCK = "lock"
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -48,7 +51,7 @@ class LocalFolder:
         self.inputs = self.root / "inputs"
         self.jobs = self.root / "jobs"
         self.claim = self.root / "claim.json"
-        self.status_file = self.root / "status.json"
+        self.status_file = self.root / STATUS
         self._experiment = self.root / "experiment.json"
         self._lock: IO[str] | None = None
 
@@ -57,12 +60,18 @@ class LocalFolder:
         try:
             for folder in (self.root, self.workspace, self.inputs, self.jobs):
                 folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.root / "lock").open("a")
+            self._lock = (self.root / LOCK).open("a")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Ended(f"another sandboxctl runs in {self.root}; wait for it, or take another --folder") from None
         except OSError as error:
             raise Ended(f"--folder: {error}") from error
+
+    def close(self) -> None:
+        """Let others in."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def read_experiment(self) -> Stored | None:
         """The experiment that runs or ran here. Raises Ended when its file is not one of ours."""

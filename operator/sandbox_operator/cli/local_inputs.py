@@ -14,7 +14,7 @@ from typing import Any
 
 from sandbox_api.experiment import ExperimentSpec, InputVolume
 
-from ..plan.compile import PlannedJob
+from ..plan.job import PlannedJob
 from .experiments import Ended
 
 

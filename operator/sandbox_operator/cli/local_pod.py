@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from sandbox_api.contract import CONTRACT_FILE_ENV, POD_UID_ENV
+from sandbox_api.contract import CONTRACT_FILE_ENV, POD_UID_ENV, RUN_COMMAND
 
 from ..build.job import CONTRACT_KEY, GRACE_SECONDS
 from ..plan.clock import stamp
@@ -31,7 +31,7 @@ from .local_folder import write_json, write_text
 
 Manifest = dict[str, Any]
 IMAGE_PREFIX = "local:"
-"""Before the path of the interpreter that stands for an image."""
+"""Before the name of an image: a reference for what this machine has in its place."""
 ENDED_FROM_OUTSIDE = 143
 NOT_STARTED = 128
 _TAIL_BYTES = 2048
@@ -50,6 +50,20 @@ class Machine:
     environ: Mapping[str, str]
     secrets: Mapping[str, str]
     """Values of `secrets` by the name of the environment variable."""
+    interpreters: Interpreters
+
+
+@dataclass(frozen=True)
+class Interpreters:
+    """Which Python stands for an image."""
+
+    default: str
+    named: Mapping[str, str] = field(default_factory=dict)
+    """By the image's name."""
+
+    def of(self, image: str) -> str:
+        """The interpreter for an image's name, or its reference here."""
+        return self.named.get(image.removeprefix(IMAGE_PREFIX), self.default)
 
 
 @dataclass
@@ -98,7 +112,7 @@ class LocalPod:
         with self.log.open("ab") as log:
             try:
                 self.process = await asyncio.create_subprocess_exec(
-                    *_command(container),
+                    *_command(container, machine),
                     env=environ,
                     cwd=machine.workspace,
                     stdin=asyncio.subprocess.DEVNULL,
@@ -209,12 +223,12 @@ def _expanded(value: str, known: Mapping[str, str]) -> str:
     return _VARIABLE.sub(lambda found: "$" if found[1] is None else known.get(found[1], found[0]), value)
 
 
-def _command(container: Manifest) -> list[str]:
-    program, *rest = container["command"]
-    if program != "sandbox-runtime":
-        return [program, *rest]
-    python = str(container["image"]).removeprefix(IMAGE_PREFIX)
-    return [python, "-m", "sandbox_runtime.main", *rest]
+def _command(container: Manifest, machine: Machine) -> list[str]:
+    """The runtime's, by the interpreter that stands for the image; a program of the hook's own as it is."""
+    command = list(container["command"])
+    if command != list(RUN_COMMAND):
+        return command
+    return [machine.interpreters.of(container["image"]), "-m", "sandbox_runtime.main", *command[1:]]
 
 
 def _die_with_parent() -> None:

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..plan.compile import ANONYMOUS
-from .preview import ExperimentPlan, JobPlan
+from ..plan.drafts import ANONYMOUS
+from ..plan.job import ANY_ITEM
+from .preview import ExperimentPlan, InputPlan, JobPlan
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
@@ -22,11 +24,11 @@ def plan_table(plan: ExperimentPlan) -> RenderableType:
         table.add_column(column, overflow="fold", no_wrap=column in ("step", "job", "hook, metaName"))
     names = {job.id: _reference(job) for job in plan.jobs}
     last: int | None = None
-    for job in plan.jobs:
+    for job in sorted(plan.jobs, key=lambda job: job.step or 0):
         if last is not None and job.step != last:
             table.add_section()
         last = job.step
-        inputs = [f"{entry.target} = {names.get(entry.job, entry.job)}.{entry.output}" for entry in job.inputs]
+        inputs = [f"{entry.target} = {_source(entry, names)}" for entry in job.inputs]
         cells = (
             str(job.step or ""), job.id, f"{job.hook}\n{job.meta_name}", "\n".join(inputs), ", ".join(job.outputs),
             "\n".join(_pod(job)),
@@ -49,6 +51,17 @@ def _reference(job: JobPlan) -> str:
     return job.meta_name if pipeline == ANONYMOUS else f"{pipeline}.{job.meta_name}"
 
 
+def _source(entry: InputPlan, names: Mapping[str, str]) -> str:
+    if entry.item is not None:
+        return f"each {entry.item}"
+    if not entry.sources:
+        return json.dumps(entry.value, ensure_ascii=False)
+    first = entry.sources[0]
+    element = "" if first.element is None else f"[{first.element}]"
+    one = f"{names.get(first.job, first.job)}.{first.output}{element}"
+    return one if len(entry.sources) == 1 else f"{one} of {len(entry.sources)} items"
+
+
 def _pod(job: JobPlan) -> Iterator[str]:
     """Its image, its resources (where there is a limit: the limit), and its time limit."""
     yield job.image_reference or job.image
@@ -64,6 +77,11 @@ def _totals(plan: ExperimentPlan) -> Iterator[str]:
             f"GPUs: {plan.gpus_at_once} at once, at most {plan.gpu_hours:g} GPU-hours (each job's GPUs for its"
             " timeouts.active, one attempt each)"
         )
+    if any(ANY_ITEM in job.id for job in plan.jobs):
+        yield f"Jobs with {ANY_ITEM} run once for each item of a list that an earlier job makes; here they count once."
+    if plan.iterations != 1:
+        count = f"at most {plan.iterations}" if plan.iterations else "until the targets are met"
+        yield f"Iterations: {count}; this is one."
 
 
 def duration(seconds: int) -> str:

@@ -7,14 +7,16 @@ while `version` stands.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sandbox_api.base import ContractModel
 from sandbox_api.crd import MAX_NAME
 
 from ..build.defaults import Defaults
-from ..plan.compile import Compiled, PlannedJob, compile_spec
+from ..plan.compile import Compiled, compile_spec
+from ..plan.job import ANY_ITEM, Given, Item, PlannedJob, Source, references_in
+from ..plan.spread import spread
 from .offline import Experiment
 from .projected import contract_of
 from .rehearsal import Rehearsal, rehearse
@@ -25,13 +27,24 @@ UNKNOWN_IMAGE = "image-of-the-operator.invalid/"
 _HOUR = 3600
 
 
-class InputPlan(ContractModel):
-    target: str
-    """Configuration key that is filled, or `probe`."""
+class SourcePlan(ContractModel):
     job: str
     """Id of the job whose result it is."""
     output: str
     """Name of that result."""
+    element: int | None = None
+    """Only this element of a result that is a list."""
+
+
+class InputPlan(ContractModel):
+    target: str
+    """Configuration key that is filled, or `probe`."""
+    sources: list[SourcePlan] = []
+    """Results that go there; several where they are gathered from the items of a forEach."""
+    item: str | None = None
+    """The element of a list that is made on the way, by its name in the forEach."""
+    value: Any = None
+    """A value that stands in the file: an item of a literal list."""
 
 
 class ResourcesPlan(ContractModel):
@@ -52,7 +65,7 @@ class RetryPlan(ContractModel):
 
 class JobPlan(ContractModel):
     id: str
-    """<pipeline>/<iteration>/<stage>/<index>."""
+    """<pipeline>/<iteration>/<stage>/<index>, with [n] for the nth item of a forEach, [*] for items known later."""
     where: str
     """Its place in the file's spec."""
     stage: str
@@ -94,14 +107,16 @@ class ExperimentPlan(ContractModel):
     """metadata.namespace, where the file says it."""
     claim: str | None = None
     """The claim it works on."""
+    iterations: int = 1
+    """Most iterations of all jobs; 0 is without limit."""
     jobs: list[JobPlan] = []
-    """Every job, in written order."""
+    """Every job of the first iteration, in written order."""
     steps: int = 0
-    """How many groups of jobs run one after another; 0 where there are problems."""
+    """How many groups of jobs run one after another in an iteration; 0 where there are problems."""
     gpus_at_once: int | None = None
     """Most GPUs that the jobs of one step ask for together."""
     gpu_hours: float | None = None
-    """Sum over all jobs, one attempt each: the most that a run without failures can take."""
+    """Sum over the jobs of one iteration, one attempt each; a job with [*] counts once."""
     problems: list[str] = []
     """Sentences that begin with the field's path. With any, nothing would start."""
     warnings: list[str] = []
@@ -131,7 +146,8 @@ def previewed(experiment: Experiment, images: Mapping[str, str]) -> tuple[Experi
     name = experiment.name
     too_long = (f"metadata.name: {name!r} has more than {MAX_NAME} characters",) if len(name) > MAX_NAME else ()
     problems = [*too_long, *compiled.problems]
-    known = {**images, **(compiled.spec.images if compiled.spec else {})}
+    own = {job.hook.image: job.hook.image_reference for job in compiled.jobs if job.hook.image_reference}
+    known = {**images, **own, **(compiled.spec.images if compiled.spec else {})}
     rehearsed = None if problems else _rehearsed(experiment, compiled, known)
     jobs = _jobs(compiled, known, rehearsed)
     at_once = [sum(job.gpus or 0 for job in jobs if job.step == step) for step in {job.step for job in jobs}]
@@ -139,6 +155,7 @@ def previewed(experiment: Experiment, images: Mapping[str, str]) -> tuple[Experi
         name=name,
         namespace=experiment.namespace,
         claim=rehearsed.status.workspace.claim_name if rehearsed and rehearsed.status.workspace else None,
+        iterations=compiled.spec.max_iter_num if compiled.spec else 1,
         jobs=jobs,
         steps=len(rehearsed.steps) if rehearsed else 0,
         gpus_at_once=max(at_once, default=0) if rehearsed else None,
@@ -158,7 +175,7 @@ def manifests(rehearsed: Rehearsal) -> list[dict[str, Any]]:
 
 def _rehearsed(experiment: Experiment, compiled: Compiled, images: Mapping[str, str]) -> Rehearsal:
     unknown = {job.hook.image: f"{UNKNOWN_IMAGE}{job.hook.image}" for job in compiled.jobs}
-    free = {key: value for key, value in experiment.spec.items() if key != "suspend"}
+    free = {key: value for key, value in experiment.spec.items() if key not in ("suspend", "stop")}
     if free != experiment.spec:
         compiled = compile_spec(free)
     return rehearse(
@@ -173,17 +190,14 @@ def _jobs(compiled: Compiled, images: Mapping[str, str], rehearsed: Rehearsal | 
             contract = contract_of(action.manifest, action.config_map)
             steps.setdefault(contract.job.id, number)
             gpus[contract.job.id] = contract.limits.gpus
-    before: tuple[str, ...] = ()
     plans = []
-    for job in compiled.jobs:
-        plans.append(_job(job, images, steps.get(job.id), gpus.get(job.id), before))
-        before = (job.id,)
+    for job in spread(compiled.jobs, {}):
+        rehearsed_id = job.id.replace(ANY_ITEM, "[0]")
+        plans.append(_job(job, images, steps.get(rehearsed_id), gpus.get(rehearsed_id)))
     return plans
 
 
-def _job(
-    job: PlannedJob, images: Mapping[str, str], step: int | None, gpus: int | None, after: tuple[str, ...]
-) -> JobPlan:
+def _job(job: PlannedJob, images: Mapping[str, str], step: int | None, gpus: int | None) -> JobPlan:
     return JobPlan(
         id=job.id,
         where=job.where,
@@ -192,11 +206,8 @@ def _job(
         type=job.config.type,
         meta_name=job.meta_name,
         step=step,
-        after=list(after),
-        inputs=[
-            InputPlan(target=target, job=reference.job_id, output=reference.output)
-            for target, reference in job.inputs.items()
-        ],
+        after=list(job.after),
+        inputs=[_input(target, source) for target, source in job.inputs.items()],
         outputs=list(job.outputs),
         image=job.hook.image,
         image_reference=images.get(job.hook.image),
@@ -208,6 +219,20 @@ def _job(
     )
 
 
-def _held(experiment: Experiment) -> list[str]:
+def _input(target: str, source: Source) -> InputPlan:
+    if isinstance(source, Item):
+        return InputPlan(target=target, item=".".join((source.name, *source.keys)))
+    if isinstance(source, Given):
+        return InputPlan(target=target, value=source.value)
+    return InputPlan(
+        target=target,
+        sources=[SourcePlan(job=r.job_id, output=r.output, element=r.element) for r in references_in(source)],
+    )
+
+
+def _held(experiment: Experiment) -> Iterator[str]:
     spec = experiment.spec if isinstance(experiment.spec, Mapping) else {}
-    return ["spec.suspend: is true; nothing starts until it is false"] if spec.get("suspend") is True else []
+    if spec.get("suspend") is True:
+        yield "spec.suspend: is true; nothing starts until it is false"
+    if spec.get("stop"):
+        yield "spec.stop: is set; not all of these jobs would run"

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plays an experiment through the operator's own planner on a cluster that is never in the way.
 
-Every claim is bound, every hook succeeds, and all that were started together end together. What comes out is the order
-of the real run and the manifests that it would create; nothing of the order is decided here.
+Every claim is bound, every hook succeeds, all that were started together end together, and a list that is made on the
+way has one item. What comes out is the order of the first iteration and the manifests that it would create; nothing of
+the order is decided here.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ..plan.clock import stamp
 from ..plan.compile import Compiled
 from ..plan.experiment import plan_experiment
 from ..plan.facts import ClaimFact, ContainerFact, PodFact, Snapshot
+from ..plan.job import Reference
 from .projected import claim_fact, contract_of, job_fact
 
 UID = "00000000-0000-0000-0000-000000000000"
@@ -47,9 +49,12 @@ def rehearse(name: str, namespace: str, spec: Mapping[str, Any], compiled: Compi
         name=name, namespace=namespace, uid=UID, generation=1, resource_version="1", spec=spec,
         status=ExperimentStatus(), claims=_given_claims(compiled),
     )  # fmt: skip
+    lists = _lists(compiled)
     now, claims, steps = _BEGIN, list[CreateClaim](), list[tuple[CreateJob, ...]]()
     for _ in range(_MOST_ROUNDS):
         plan = plan_experiment(snapshot, compiled, defaults, now)
+        if (plan.status.iteration or 1) > 1:
+            break
         made = {fact.name for fact in snapshot.jobs}
         new = tuple(
             action
@@ -69,7 +74,7 @@ def rehearse(name: str, namespace: str, spec: Mapping[str, Any], compiled: Compi
             status=plan.status,
             claims={**snapshot.claims, **{fact.name: fact for fact in (claim_fact(a.manifest, UID) for a in asked)}},
             jobs=snapshot.jobs + tuple(job_fact(action.manifest, UID) for action in new),
-            pods=snapshot.pods + tuple(_succeeded(action, now) for action in new),
+            pods=snapshot.pods + tuple(_succeeded(action, lists, now) for action in new),
         )
     return Rehearsal(tuple(claims), tuple(steps), snapshot.status)
 
@@ -79,7 +84,13 @@ def _given_claims(compiled: Compiled) -> dict[str, ClaimFact]:
     return {name: ClaimFact(name, UID, "Bound", access_mode="ReadWriteMany")} if name else {}
 
 
-def _succeeded(action: CreateJob, now: datetime) -> PodFact:
+def _lists(compiled: Compiled) -> frozenset[tuple[str, str]]:
+    """Jobs and those of their results that are the list of a forEach."""
+    fans = [fan for job in compiled.jobs for fan in (job.pipeline_fan, job.fan) if fan is not None]
+    return frozenset((fan.items.job_id, fan.items.output) for fan in fans if isinstance(fan.items, Reference))
+
+
+def _succeeded(action: CreateJob, lists: frozenset[tuple[str, str]], now: datetime) -> PodFact:
     """The pod of a Job at its good end."""
     job = job_fact(action.manifest, UID)
     contract = contract_of(action.manifest, action.config_map)
@@ -88,13 +99,13 @@ def _succeeded(action: CreateJob, now: datetime) -> PodFact:
         running_since=at,
         exit_code=0,
         exit_reason="Completed",
-        termination_message=encode_message(_message(contract, job.contract, at)),
+        termination_message=encode_message(_message(contract, job.contract, lists, at)),
         finished_at=at,
     )
     return PodFact(f"{job.name}-rehearsed", UID, job.name, job.contract, "Succeeded", hook=hook, node="rehearsal")
 
 
-def _message(contract: JobContract, digest: str, at: str) -> Message:
+def _message(contract: JobContract, digest: str, lists: frozenset[tuple[str, str]], at: str) -> Message:
     folder = attempt_folder(
         experiment_folder(contract.experiment.name, contract.experiment.uid), contract.job.id, contract.attempt, UID
     )
@@ -109,5 +120,9 @@ def _message(contract: JobContract, digest: str, at: str) -> Message:
         outcome="Succeeded",
         started_at=at,
         finished_at=at,
-        outputs={name: f"{folder}/out/{name}" for name in contract.outputs},
+        outputs={
+            name: [path] if (contract.job.id, name) in lists else path
+            for name in contract.outputs
+            for path in (f"{folder}/out/{name}",)
+        },
     )
