@@ -22,11 +22,14 @@ from sandbox_operator.cli.local_run import LocalRun
 from sandbox_operator.cli.offline import Experiment
 
 
-class Anything(ExtraConfig, extra="allow"):
-    """Settings that nobody checks."""
+class ToySettings(ExtraConfig):
+    do: str
+    text: str = ""
+    say: str = ""
+    read: Any = None
 
 
-TOYS = {"ToyHook": Hook("ToyHook", "toy", STAGES, ("text", "seen", "folder"), extra=Anything)}
+TOYS = {"ToyHook": Hook("ToyHook", "toy", STAGES, ("text", "seen", "folder"), extra=ToySettings)}
 ENVIRON = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(map(str, PATHS))}
 
 
@@ -71,14 +74,14 @@ class LocalLab:
         (found,) = [job for job in self.status.jobs if job.meta_name == meta_name]
         return found
 
-    def start(self, spec: Mapping[str, Any], *, most: int | None = None, **secrets: str) -> LocalRun:
+    def start(self, spec: Mapping[str, Any], *, most: int | None = None, python: str = sys.executable) -> LocalRun:
         self.folder.close()
         self.folder.lock()
         stored = applied(Experiment(self.name, None, spec), self.folder.read_experiment(), self.status)
         self.folder.write_experiment(stored)
         leave_link(self.folder, stored)
         machine = Machine(
-            self.folder.workspace, self.folder.inputs, ENVIRON, secrets, Interpreters(sys.executable)
+            self.folder.workspace, self.folder.inputs, ENVIRON, {}, Interpreters(python)
         )
         return LocalRun(stored, self.folder, machine, TOYS, most=most)
 

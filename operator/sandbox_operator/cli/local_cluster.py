@@ -156,11 +156,11 @@ class LocalCluster:
         """Something has changed that the planner should look at."""
         self._news.set()
 
-    def kill_pods(self) -> None:
-        """End every pod at once."""
+    def kill_pods(self, words: str) -> None:
+        """End every pod at once; `words` say who wanted it."""
         for job in self._alive():
             assert job.pod is not None
-            job.pod.kill()
+            job.pod.kill(words)
 
     def _alive(self) -> Iterator[LocalJob]:
         return (job for job in self._jobs.values() if job.is_alive)
@@ -197,7 +197,7 @@ class LocalCluster:
 
     async def _delete(self, job: LocalJob) -> None:
         if job.pod is not None:
-            await job.pod.end("deleted")
+            await job.pod.end()
         if job.life is not None:
             await job.life
         self._forget(job)

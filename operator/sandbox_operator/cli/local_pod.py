@@ -133,12 +133,9 @@ class LocalPod:
         await _end_all(self.uid, grace=0)  # a container's end is the end of all in it
         self._ended(code if code >= 0 else 128 - code, "Completed" if code == 0 else "Error")
 
-    async def end(self, disruption: str | None = None, grace: float = GRACE_SECONDS) -> None:
+    async def end(self, grace: float = GRACE_SECONDS) -> None:
         """Tell it to end, and kill it after the grace period. Returns when `wait` will."""
-        if self.is_over:
-            return
-        self.disruption = self.disruption or disruption
-        if self.process is None:
+        if self.is_over or self.process is None:
             return
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGTERM)
@@ -147,8 +144,9 @@ class LocalPod:
             return
         self.kill()
 
-    def kill(self) -> None:
-        """End it at once, no last words."""
+    def kill(self, words: str | None = None) -> None:
+        """End it at once, no last words; `words` say who wanted it."""
+        self.disruption = self.disruption or words
         _send(_processes(self.uid), signal.SIGKILL)
 
     async def lost(self, words: str) -> None:

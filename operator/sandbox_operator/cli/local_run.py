@@ -24,6 +24,7 @@ from .local_folder import LocalFolder, Stored
 from .local_neighbours import Neighbours
 from .local_pod import IMAGE_PREFIX, Machine
 
+KILLED = "LocalRunEnded: sandboxctl was told to end, twice"
 HELPER_IMAGE = "data"
 """Where the planner lets pods run that only look at the volume, when the hook's own image has no runtime."""
 
@@ -86,7 +87,7 @@ class LocalRun:
     def interrupt(self) -> None:
         """Suspend the experiment, which tells its hooks to end; told a second time, kill them."""
         if self.interrupted:
-            self._cluster.kill_pods()
+            self._cluster.kill_pods(KILLED)
             return
         self.interrupted = True
         self._stored = suspended(self._stored)
