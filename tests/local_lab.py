@@ -41,7 +41,12 @@ def toy(do: str = "write", **more: Any) -> dict[str, Any]:
 
 def toys(*jobs: dict[str, Any], **more: Any) -> dict[str, Any]:
     """A spec of such jobs in one list."""
-    return {"workspace": {"claim": {"size": "1Gi"}}, "retry": {"backoff": "1s"}, "executionJobConfigs": list(jobs), **more}
+    return {
+        "workspace": {"claim": {"size": "1Gi"}},
+        "retry": {"backoff": "1s"},
+        "executionJobConfigs": list(jobs),
+        **more,
+    }
 
 
 @dataclass
@@ -74,15 +79,16 @@ class LocalLab:
         (found,) = [job for job in self.status.jobs if job.meta_name == meta_name]
         return found
 
+    def text_at(self, path: str | Path) -> str:
+        return Path(path).read_text()
+
     def start(self, spec: Mapping[str, Any], *, most: int | None = None, python: str = sys.executable) -> LocalRun:
         self.folder.close()
         self.folder.lock()
         stored = applied(Experiment(self.name, None, spec), self.folder.read_experiment(), self.status)
         self.folder.write_experiment(stored)
         leave_link(self.folder, stored)
-        machine = Machine(
-            self.folder.workspace, self.folder.inputs, ENVIRON, {}, Interpreters(python)
-        )
+        machine = Machine(self.folder.workspace, self.folder.inputs, ENVIRON, {}, Interpreters(python))
         return LocalRun(stored, self.folder, machine, TOYS, most=most)
 
     async def run(self, spec: Mapping[str, Any], **more: Any) -> ExperimentStatus:

@@ -6,7 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 from tests.hook_pod import PATHS, REPOSITORY
@@ -32,10 +35,16 @@ def markers(lab: LocalLab, job: str = "*") -> list[Path]:
     return sorted(lab.folder.workspace.glob(f"experiments/*/jobs/anonymous/1/execution/{job}/attempts/*/*/began"))
 
 
-async def begun(lab: LocalLab, run: "asyncio.Task[ExperimentStatus]", count: int = 1) -> None:
-    while len(markers(lab)) < count:
-        assert not run.done(), await run
+async def until(condition: Callable[[], object], run: "asyncio.Task[ExperimentStatus]") -> None:
+    """As soon as it is true; fails when the run ends before."""
+    while not condition():
+        assert not run.done(), ready(await run)
         await asyncio.sleep(0.02)
+
+
+async def begun(lab: LocalLab, run: "asyncio.Task[ExperimentStatus]", count: int = 1) -> None:
+    """Until so many hooks have begun to wait."""
+    await until(lambda: len(markers(lab)) >= count, run)
 
 
 async def to_its_end(run: LocalRun) -> ExperimentStatus:
@@ -55,7 +64,7 @@ async def test_jobs_run_in_order_and_hand_results_on(lab: LocalLab) -> None:
     assert (status.outcome, status.progress) == ("Succeeded", "2/2")
     assert lab.jobs == ["Succeeded Completed 1"] * 2
     seen = lab.job("second").outputs or {}
-    assert Path(seen["seen"]["extra"]["read"]).read_text() == "hello"
+    assert lab.text_at(seen["seen"]["extra"]["read"]) == "hello"
     assert json.loads(lab.folder.status_file.read_text())["jobs"][0]["metrics"]["first.rows"] == 3
 
 
@@ -108,8 +117,7 @@ async def test_a_second_interruption_kills_a_hook_that_will_not_end(lab: LocalLa
     run = asyncio.create_task(to_its_end(local))
     await begun(lab, run)
     local.interrupt()
-    while "Suspended" not in lab.jobs[0]:
-        await asyncio.sleep(0.02)
+    await until(lambda: "Suspended" in lab.jobs[0], run)
     local.interrupt()
     status = await asyncio.wait_for(run, 20)
 
@@ -139,14 +147,20 @@ asyncio.run(LocalLab(Path(sys.argv[1])).run(json.loads(sys.argv[2])))
 """
 
 
+def runner_of(lab: LocalLab, spec: dict[str, Any]) -> "subprocess.Popen[bytes]":
+    """A local run in a process of its own, so that it can be killed."""
+    paths = os.pathsep.join(str(path) for path in (*PATHS, REPOSITORY / "operator", REPOSITORY))
+    lab.folder.close()
+    return subprocess.Popen(
+        [sys.executable, "-c", RUNNER, str(lab.root), json.dumps(spec)], env={**ENVIRON, "PYTHONPATH": paths}
+    )
+
+
 async def test_a_run_that_was_killed_ends_its_hooks_and_resuming_counts_them_as_ended_from_outside(
     lab: LocalLab,
 ) -> None:
     spec = toys(toy(metaName="done"), toy("wait", metaName="cut"))
-    paths = os.pathsep.join(str(path) for path in (*PATHS, REPOSITORY / "operator", REPOSITORY))
-    runner = subprocess.Popen(
-        [sys.executable, "-c", RUNNER, str(lab.root), json.dumps(spec)], env={**ENVIRON, "PYTHONPATH": paths}
-    )
+    runner = runner_of(lab, spec)
     while not markers(lab):
         assert runner.poll() is None
         await asyncio.sleep(0.02)
@@ -254,3 +268,36 @@ async def test_an_interpreter_that_is_none_is_a_failure_with_words(lab: LocalLab
     status = await lab.run(toys(toy(metaName="a")), python=str(tmp_path / "no-python"))
 
     assert "the hook can't be started: " in ready(status)
+
+
+KILLS = 100 if os.environ.get("SANDBOX_DEEP") else 6
+
+
+@pytest.mark.timeout(60 * KILLS)
+def test_killed_at_any_moment_it_comes_to_the_same_end(lab: LocalLab) -> None:
+    """No attempt has two pods, no committed result is made again, and the last run ends as an undisturbed one."""
+    spec = toys(*(toy(metaName=name, extra={"text": name}) for name in "abcd"), toy(metaName="e", dependsOn=["a"]))
+    random = Random(KILLS)
+    committed: dict[str, object] = {}
+    for _ in range(KILLS):
+        runner = runner_of(lab, spec)
+        try:
+            runner.wait(random.uniform(0.1, 4.0))
+        except subprocess.TimeoutExpired:
+            runner.kill()
+            runner.wait()
+        results = {job.meta_name: job.result for job in lab.status.jobs if job.result}
+        assert {name: results.get(name) for name in committed} == committed
+        committed |= results
+    assert runner_of(lab, spec).wait() == 0
+
+    assert lab.status.outcome == "Succeeded"
+    assert [lab.text_at(lab.folder.workspace / (job.outputs or {})["text"]) for job in lab.status.jobs] == [
+        "a",
+        "b",
+        "c",
+        "d",
+        "",
+    ]
+    attempts = list((lab.folder.workspace / "experiments").glob("*/jobs/anonymous/1/execution/*/attempts/*"))
+    assert all(len(list(attempt.iterdir())) == 1 for attempt in attempts)

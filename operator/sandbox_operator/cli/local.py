@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from ..plan.compile import Compiled, compile_spec
 from .command import INTERRUPTED, console, say
 from .experiments import Ended
 from .local_apply import applied
-from .local_folder import LocalFolder
+from .local_folder import LocalFolder, Stored
 from .local_inputs import input_problems, place_inputs, secrets_of
 from .local_neighbours import leave_link
 from .local_pod import Interpreters, Machine
@@ -48,50 +49,65 @@ class Options:
 
 def run_documents(documents: Documents, options: Options) -> int:
     """Run all experiments of a file; the exit code. Raises Ended before anything starts when one can't run."""
-    runs = [_prepared(experiment, documents, options) for experiment in documents.experiments]
+    plans = [_Plan(experiment, documents, options) for experiment in documents.experiments]
+    problems = [f"{plan.experiment.name}: {problem}" for plan in plans for problem in plan.problems()]
+    if problems:
+        raise Ended("\n".join(problems))
     code = 0
-    for prepared in runs:
-        code = max(code, asyncio.run(_run(prepared)))
-        if code == INTERRUPTED:
-            break
+    with contextlib.ExitStack() as stack:
+        for plan in plans:
+            stack.callback(plan.folder.close)
+            plan.apply()
+        for plan in plans:
+            code = max(code, asyncio.run(_run(plan)))
+            if code == INTERRUPTED:
+                break
     return code
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    name: str
-    folder: LocalFolder
-    notes: tuple[str, ...]
-    run: LocalRun
+class _Plan:
+    """One experiment of the file and the folder it runs in."""
 
+    def __init__(self, experiment: Experiment, documents: Documents, options: Options) -> None:
+        self.experiment = experiment
+        self.folder = LocalFolder(_folder_of(experiment, documents, options), options.volume)
+        self.compiled = compile_spec(experiment.spec)
+        self._stored: Stored | None = None
+        self._documents = documents
+        self._options = options
 
-def _prepared(experiment: Experiment, documents: Documents, options: Options) -> _Prepared:
-    """Everything that can be wrong is found here, and all of it is told at once."""
-    compiled = compile_spec(experiment.spec)
-    folder = LocalFolder(_folder_of(experiment, documents, options), options.volume)
-    secrets, missing = secrets_of(compiled.jobs, options.environ)
-    problems = [*compiled.problems, *missing]
-    if compiled.spec is not None:
-        problems += input_problems(compiled.spec, options.inputs, documents.config_maps, folder.inputs)
-    if not problems:
-        problems += _interpreter_problems(compiled, options.interpreters)
-    if problems or compiled.spec is None:
-        raise Ended("\n".join(f"{experiment.name}: {problem}" for problem in problems))
-    folder.lock()
-    stored = folder.read_experiment()
-    if stored is not None and not options.resume:
-        raise Ended(
-            f"{folder.root} holds a run of {stored.name!r} already; --resume goes on with it, another --folder starts"
-            " anew"
-        )
-    status = folder.read_status()
-    new = applied(experiment, stored, status)
-    place_inputs(compiled.spec, options.inputs, documents.config_maps, folder.inputs)
-    folder.write_experiment(new)
-    leave_link(folder, new)
-    machine = Machine(folder.workspace, folder.inputs, options.environ, secrets, options.interpreters)
-    run = LocalRun(new, folder, machine, {}, most=options.most)
-    return _Prepared(experiment.name, folder, tuple(_notes(compiled)), run)
+    def problems(self) -> Iterator[str]:
+        """Everything that can be wrong before it begins. Touches nothing."""
+        options, spec = self._options, self.compiled.spec
+        yield from self.compiled.problems
+        yield from secrets_of(self.compiled.jobs, options.environ)[1]
+        if spec is not None:
+            yield from input_problems(spec, options.inputs, self._documents.config_maps, self.folder.inputs)
+        if not self.compiled.problems:
+            yield from _interpreter_problems(self.compiled, options.interpreters)
+
+    def apply(self) -> None:
+        """Make the folder, or take it over. Raises Ended when another run is in it, or this one may not go on so."""
+        assert self.compiled.spec is not None, "it has problems"
+        self.folder.lock()
+        stored = self.folder.read_experiment()
+        if stored is not None and not self._options.resume:
+            raise Ended(
+                f"{self.folder.root} holds a run of {stored.name!r} already; --resume goes on with it, another"
+                " --folder starts anew"
+            )
+        new = applied(self.experiment, stored, self.folder.read_status())
+        place_inputs(self.compiled.spec, self._options.inputs, self._documents.config_maps, self.folder.inputs)
+        self.folder.write_experiment(new)
+        leave_link(self.folder, new)
+        self._stored = new
+
+    def run(self) -> LocalRun:
+        assert self._stored is not None, "it was not applied"
+        options = self._options
+        secrets, _ = secrets_of(self.compiled.jobs, options.environ)
+        machine = Machine(self.folder.workspace, self.folder.inputs, options.environ, secrets, options.interpreters)
+        return LocalRun(self._stored, self.folder, machine, {}, most=options.most)
 
 
 def _folder_of(experiment: Experiment, documents: Documents, options: Options) -> Path:
@@ -134,9 +150,9 @@ def _notes(compiled: Compiled) -> Iterator[str]:
         yield "note: spec.images is not used here; hooks run on the Python named with --python"
 
 
-async def _run(prepared: _Prepared) -> int:
-    name, folder, run = prepared.name, prepared.folder, prepared.run
-    for note in prepared.notes:
+async def _run(plan: _Plan) -> int:
+    name, folder, run = plan.experiment.name, plan.folder, plan.run()
+    for note in _notes(plan.compiled):
         say(note, style="yellow")
 
     def interrupt() -> None:

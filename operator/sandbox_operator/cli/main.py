@@ -15,6 +15,7 @@ import typer
 from sandbox_api.status import ExperimentStatus
 
 from ..kube.client import Client
+from . import control
 from .command import Name, Namespace, cluster_options, console, fail, say, with_cluster
 from .experiments import EXPERIMENTS, Ended
 from .local import Options, interpreters_of, run_documents
@@ -137,6 +138,10 @@ def run(
     except Ended as error:
         fail(str(error))
     raise typer.Exit(code)
+
+
+for command in (control.suspend, control.resume, control.stop, control.rerun):
+    app.command()(command)
 
 
 @app.command()
