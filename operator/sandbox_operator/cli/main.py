@@ -105,7 +105,7 @@ def run(
     file: File,
     local: Annotated[bool, typer.Option("--local", help="As processes of this machine.")] = False,
     folder: Annotated[
-        Path | None, typer.Option(help="Where everything of the run lies. Default: sandbox-local/<name>.")
+        Path | None, typer.Option(help="Where everything of the run lies. Default: sandbox-local/NAME.")
     ] = None,
     workspace: Annotated[
         Path | None, typer.Option(help="Folder that stands for the shared volume. Default: workspace in --folder.")
