@@ -23,7 +23,8 @@ from tests.hook_pod import PATHS
 
 DEMO = REPOSITORY / "configs" / "demo" / "experiment.yaml"
 SANDBOXCTL = "from sandbox_operator.cli.main import app; app(prog_name='sandboxctl')"
-LIMIT = 240.0
+LIMIT = 600.0
+pytestmark = pytest.mark.timeout(2 * LIMIT)
 
 
 @dataclass
