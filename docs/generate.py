@@ -6,7 +6,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+import typer
 
 from sandbox_api.base import ContractModel
 from sandbox_api.contract import JobContract
@@ -15,6 +17,8 @@ from sandbox_api.hook_resource import HookReason
 from sandbox_api.hooks import HOOKS
 from sandbox_api.result import Message, Result
 from sandbox_api.status import Reason
+from sandbox_operator.cli.main import app
+from sandbox_operator.cli.preview import FilePlan
 from sandbox_operator.plan.unsupported import JOB_FIELDS, SPEC_FIELDS
 from sandbox_operator.reconcile.figures import all_metrics
 
@@ -128,6 +132,43 @@ def _values(values: tuple[str, ...] | str) -> str:
     return values if isinstance(values, str) else ", ".join(f"`{value}`" for value in values)
 
 
+def commands_page() -> str:
+    """Every command of sandboxctl, its arguments and its options."""
+    root = typer.main.get_group(app)
+    lines = [
+        "# sandboxctl\n",
+        "Also `kubectl sandbox`, where both are on the PATH. Options about the cluster stand before the command:\n",
+        "| option | |",
+        "| --- | --- |",
+        *_options(root),
+        "\nExit codes: 0 done, 1 something is wrong or an experiment failed (a sentence says what), 2 wrong usage, 130"
+        " after Ctrl-C.\n",
+    ]
+    for name, command in root.commands.items():
+        arguments = " ".join(str(p.name).upper() for p in command.params if p.param_type_name == "argument")
+        lines += [f"## sandboxctl {name} {arguments}".rstrip() + "\n", " ".join((command.help or "").split()), ""]
+        if options := [*_options(command)]:
+            lines += ["| option | |", "| --- | --- |", *options, ""]
+    lines += [
+        "## Shapes\n",
+        "`sandboxctl plan -o json` and `-o yaml` print what [plan.schema.json](plan.schema.json) describes. Fields may"
+        " come; none goes or changes its meaning while `version` stands.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _options(command: Any) -> Iterator[str]:
+    for option in command.params:
+        if option.param_type_name == "option" and option.name != "help":
+            names = ", ".join(f"`{name}`" for name in sorted(option.opts, key=len))
+            choices = get_args(option.type_descriptor.annotation)
+            words = " / ".join(choices) if all(isinstance(c, str) for c in choices) and choices else "VALUE"
+            value = "" if option.is_flag else f" {option.metavar or words}"
+            default = "" if option.is_flag or option.default is None else f" Default: `{option.default}`."
+            yield f"| {names}{value} | {option.help or ''}{default} |"
+
+
 def _camel(name: str) -> str:
     head, *rest = name.split("_")
     return head + "".join(part.capitalize() for part in rest)
@@ -179,3 +220,6 @@ if __name__ == "__main__":
     for file_name, text in contract_schemas():
         (REFERENCE / file_name).write_text(text)
     (REFERENCE / "metrics.md").write_text(GENERATED + metrics_page())
+    (REFERENCE / "sandboxctl.md").write_text(GENERATED + commands_page())
+    shape = FilePlan.model_json_schema(by_alias=True)
+    (REFERENCE / "plan.schema.json").write_text(json.dumps(shape, indent=2) + "\n")

@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """`sandboxctl plan`: what the operator would make of a file, without a cluster."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
-from tests.unit.builders import a_spec, four_jobs, probe
+from tests.unit.builders import RECIPE, a_spec, four_jobs, probe, process
 from typer.testing import CliRunner, Result
 
 from sandbox_operator.cli.main import app
+from sandbox_operator.cli.preview import FilePlan
+from sandbox_operator.cli.projected import contract_of
 
-EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "configs").rglob("experiment*.yaml"))
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = sorted((ROOT / "configs").rglob("experiment*.yaml"))
 
 
 def manifest(spec: Any, **more: Any) -> dict[str, Any]:
@@ -24,10 +29,10 @@ def manifest(spec: Any, **more: Any) -> dict[str, Any]:
     }
 
 
-def planned(folder: Path, *documents: Any) -> Result:
+def planned(folder: Path, *documents: Any, options: tuple[str, ...] = ()) -> Result:
     file = folder / "experiment.yaml"
     file.write_text(yaml.safe_dump_all(documents))
-    return CliRunner().invoke(app, ["plan", str(file)], env={"COLUMNS": "250"})
+    return CliRunner().invoke(app, ["plan", str(file), *options], env={"COLUMNS": "250"})
 
 
 def test_a_file_that_is_right_is_shown_as_a_table_of_jobs(tmp_path: Path) -> None:
@@ -38,7 +43,7 @@ def test_a_file_that_is_right_is_shown_as_a_table_of_jobs(tmp_path: Path) -> Non
     (row,) = [
         line for line in result.output.splitlines() if "anonymous/1/execution/0" in line and "ProcessDataHook" in line
     ]
-    assert "djConfigs = anonymous/1/refine/0 refined_recipe" in row
+    assert "djConfigs = analysis.refined_recipe" in row
     assert "processed" in row
 
 
@@ -141,3 +146,133 @@ def test_every_example_that_users_copy_is_right(example: Path) -> None:
     result = CliRunner().invoke(app, ["plan", str(example)])
 
     assert result.exit_code == 0, result.output
+
+
+GPUS = {"default": {"resources": {"limits": {"nvidia.com/gpu": 2, "cpu": "4"}, "requests": {"cpu": "1"}}}}
+
+
+def as_data(folder: Path, *documents: Any, form: str = "json") -> tuple[Result, dict[str, Any]]:
+    result = planned(folder, *documents, options=("-o", form))
+    return result, json.loads(result.stdout) if form == "json" else yaml.safe_load(result.stdout)
+
+
+def test_order_resources_and_gpu_hours_are_told_as_data(tmp_path: Path) -> None:
+    """Two probes at once, then one that waits for both."""
+    spec = a_spec(
+        probes=[probe(metaName="a"), probe(metaName="b", dependsOn=[]), probe(metaName="c", dependsOn=["a", "b"])],
+        pods=GPUS, timeouts={"active": "90m"},
+    )  # fmt: skip
+    result, data = as_data(tmp_path, manifest(spec))
+    (plan,) = data["experiments"]
+
+    assert result.exit_code == 0
+    assert [(job["metaName"], job["step"], job["after"]) for job in plan["jobs"]] == [
+        ("a", 1, []), ("b", 1, []), ("c", 2, ["anonymous/1/probe/0", "anonymous/1/probe/1"]),
+    ]  # fmt: skip
+    assert (plan["steps"], plan["gpusAtOnce"], plan["gpuHours"]) == (2, 4, 9.0)
+    assert plan["jobs"][0]["resources"] == {"requests": {"cpu": "1"}, "limits": {"nvidia.com/gpu": 2, "cpu": "4"}}
+    assert (plan["jobs"][0]["activeSeconds"], plan["jobs"][0]["gpuHours"]) == (5400, 3.0)
+
+    table = planned(tmp_path, manifest(spec)).output
+    assert "demo: 3 jobs in 2 steps, up to 2 side by side" in table
+    assert "GPUs: 4 at once, at most 9 GPU-hours" in table
+    assert "at most 1h30m" in table
+
+
+def test_items_of_a_literal_list_stand_one_by_one_within_their_limit(tmp_path: Path) -> None:
+    each = {"item": "set", "in": ["a.jsonl", "b.jsonl", "c.jsonl"], "maxParallel": 2}
+    spec = a_spec(probes=[probe(forEach=each, input={"djConfigs.dataset_path": "item.set"})], pods=GPUS)
+    _, data = as_data(tmp_path, manifest(spec))
+    (plan,) = data["experiments"]
+
+    assert [(job["id"], job["step"], job["inputs"][0]["value"]) for job in plan["jobs"]] == [
+        ("anonymous/1/probe/0[0]", 1, "a.jsonl"),
+        ("anonymous/1/probe/0[1]", 1, "b.jsonl"),
+        ("anonymous/1/probe/0[2]", 2, "c.jsonl"),
+    ]
+    assert (plan["gpusAtOnce"], plan["gpuHours"]) == (4, 3 * 2 * 24)
+
+
+def test_items_that_are_known_later_stand_once(tmp_path: Path) -> None:
+    spec = a_spec(
+        probes=[probe(metaName="first")],
+        executions=[process(forEach={"item": "part", "in": "anonymous.first.histograms"}, input={"djConfigs": "item.part"}),
+                    process(metaName="other", input={"djConfigs.dataset_path": "-1.dataset"}, djConfigs={"process": RECIPE})],
+    )  # fmt: skip
+    result, data = as_data(tmp_path, manifest(spec))
+    (plan,) = data["experiments"]
+
+    assert plan["problems"] == [], result.output
+    assert [(job["id"], job["step"]) for job in plan["jobs"]] == [
+        ("anonymous/1/probe/0", 1), ("anonymous/1/execution/0[*]", 2), ("anonymous/1/execution/1", 3),
+    ]  # fmt: skip
+    assert plan["jobs"][1]["inputs"] == [{"target": "djConfigs", "sources": [], "item": "part"}]
+    assert "Jobs with [*] run once for each item" in planned(tmp_path, manifest(spec)).output
+
+
+def test_one_iteration_is_shown_and_how_many_there_may_be(tmp_path: Path) -> None:
+    _, data = as_data(tmp_path, manifest(a_spec(maxIterNum=3)))
+    (plan,) = data["experiments"]
+
+    assert (plan["iterations"], [job["id"] for job in plan["jobs"]]) == (3, ["anonymous/1/probe/0"])
+    assert "Iterations: at most 3; this is one." in planned(tmp_path, manifest(a_spec(maxIterNum=3))).output
+    targets = a_spec(maxIterNum=0, iterTargets=["anonymous.probe.rows >= 5"])
+    assert "Iterations: until the targets are met" in planned(tmp_path, manifest(targets)).output
+
+
+def test_data_for_programs_holds_the_problems_and_stderr_tells_them_too(tmp_path: Path) -> None:
+    result, data = as_data(tmp_path, manifest(a_spec(probes=[probe(hook="Nope")])), form="yaml")
+    (plan,) = data["experiments"]
+
+    assert result.exit_code == 1
+    assert plan["problems"][0].startswith("spec.probeJobConfigs[0].hook: there is no hook 'Nope'")
+    assert "there is no hook 'Nope'" in result.stderr
+    assert "gpuHours" not in plan
+
+
+def test_the_shape_of_the_data_is_the_documented_one(tmp_path: Path) -> None:
+    schema = json.loads((ROOT / "docs/reference/plan.schema.json").read_text())
+    for document in (manifest(four_jobs()), manifest(a_spec(probes=[probe(hook="Nope")]))):
+        _, data = as_data(tmp_path, document)
+        jsonschema.Draft202012Validator(schema).validate(data)
+    assert schema == FilePlan.model_json_schema(by_alias=True)
+
+
+def test_manifests_are_those_that_the_operator_creates(tmp_path: Path) -> None:
+    """Golden ones of the builder stand elsewhere; here it is that all are there, in order, with the right images."""
+    options = ("--manifests", "--image", "data=registry.example.com/data:1")
+    result = planned(tmp_path, manifest(four_jobs(), metadata={"name": "demo", "namespace": "lab"}), options=options)
+    made = list(yaml.safe_load_all(result.stdout))
+
+    assert result.exit_code == 0
+    assert [item["kind"] for item in made] == ["PersistentVolumeClaim", "Job", "Job", "Job", "Job"]
+    assert {item["metadata"]["namespace"] for item in made} == {"lab"}
+    pods = [item["spec"]["template"]["spec"] for item in made[1:]]
+    assert {pod["containers"][0]["image"] for pod in pods} == {"registry.example.com/data:1"}
+    contracts = [contract_of(item, None) for item in made[1:]]
+    assert [contract.job.stage for contract in contracts] == ["probe", "refine", "execution", "evaluation"]
+    assert contracts[2].inputs["djConfigs"].job == "anonymous/1/refine/0"  # type: ignore[union-attr]
+    assert "&id" not in result.stdout
+
+    listed = planned(tmp_path, manifest(four_jobs()), options=("--manifests", "-o", "json"))
+    assert [item["kind"] for item in json.loads(listed.stdout)["items"]] == [item["kind"] for item in made]
+    assert "name them with --image" in listed.stderr
+
+
+def test_a_file_may_come_from_standard_input() -> None:
+    text = yaml.safe_dump(manifest(four_jobs()))
+    result = CliRunner().invoke(app, ["plan", "-"], input=text, env={"COLUMNS": "250"})
+    assert (result.exit_code, "demo: 4 jobs" in result.output) == (0, True)
+
+    result = CliRunner().invoke(app, ["plan", "-"], input="a: [")
+    assert result.exit_code == 1
+    assert "standard input: " in result.output
+
+
+def test_a_claim_of_ones_own_and_a_suspended_experiment_are_planned_as_well(tmp_path: Path) -> None:
+    spec = {**four_jobs(), "workspace": {"claimName": "mine"}, "suspend": True}
+    result, data = as_data(tmp_path, manifest(spec))
+    (plan,) = data["experiments"]
+
+    assert (plan["claim"], plan["steps"], result.exit_code) == ("mine", 4, 0)
+    assert plan["warnings"] == ["spec.suspend: is true; nothing starts until it is false"]

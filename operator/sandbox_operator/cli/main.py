@@ -3,43 +3,37 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated
 
 import typer
-import yaml
-from rich.console import Console
 
 from sandbox_api.status import ExperimentStatus
 
 from ..kube.client import Client
-from ..kube.config import ConfigError, connect
-from ..kube.errors import ApiError, NotFound
+from . import control
+from .command import Name, Namespace, cluster_options, console, fail, say, with_cluster
 from .experiments import EXPERIMENTS, Ended
-from .offline import planned_jobs, read_experiments
+from .local import Options, interpreters_of, run_documents
+from .offline import read_file
+from .output import Format, print_data, print_manifests
+from .plan_table import plan_table
+from .preview import UNKNOWN_IMAGE, ExperimentPlan, FilePlan, manifests, previewed
 from .render import progress_view, report
-from .watch import follow
+from .watch import follow, statuses
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Look at Data-Juicer sandbox experiments.")
-console = Console()
-T = TypeVar("T")
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+app.callback()(cluster_options)
 
-Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the kubeconfig's own.")]
-Context = Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")]
-Kubeconfig = Annotated[str | None, typer.Option("--kubeconfig", help="Default: $KUBECONFIG or ~/.kube/config.")]
-Name = Annotated[str, typer.Argument(help="Name of the experiment.")]
-
-
-@app.callback()
-def cluster(
-    context: typer.Context, namespace: Namespace = None, context_name: Context = None, kubeconfig: Kubeconfig = None
-) -> None:
-    """Options about the cluster; each command takes --namespace as well."""
-    context.obj = {"namespace": namespace, "context": context_name, "kubeconfig": kubeconfig}
+File = Annotated[Path, typer.Argument(help="A file with SandboxExperiments; - reads from stdin.")]
+Images = Annotated[
+    list[str] | None,
+    typer.Option("--image", metavar="NAME=REFERENCE", help="What the operator's image of that name is; repeatable."),
+]
 
 
 @app.command()
@@ -47,14 +41,14 @@ def watch(context: typer.Context, name: Name, namespace: Namespace = None) -> No
     """Follow an experiment until it ends, and say why a hook waits. Exit code 1 when it fails."""
 
     async def run(client: Client, where: str) -> ExperimentStatus:
-        return await follow(client, console, name, where)
+        return await follow(statuses(client, name, where), console, name)
 
-    status, where = _with_cluster(context, namespace, run)
+    status, where = with_cluster(context, namespace, run)
     console.print()
     console.print(report(name, where, status), crop=False)
     if status.outcome != "Succeeded":
         ready = next((c for c in status.conditions if c.type == "Ready"), None)
-        _fail(f"{name}: {ready.message}" if ready else f"{name}: {status.outcome}")
+        fail(f"{name}: {ready.message}" if ready else f"{name}: {status.outcome}")
 
 
 @app.command()
@@ -65,7 +59,7 @@ def show(context: typer.Context, name: Name, namespace: Namespace = None) -> Non
         item = await client.get(EXPERIMENTS, name, where)
         return ExperimentStatus.model_validate(item.get("status") or {})
 
-    status, where = _with_cluster(context, namespace, run)
+    status, where = with_cluster(context, namespace, run)
     console.print(progress_view(name, status, datetime.now(UTC)))
     console.print()
     console.print(report(name, where, status), crop=False)
@@ -73,23 +67,81 @@ def show(context: typer.Context, name: Name, namespace: Namespace = None) -> Non
 
 @app.command()
 def plan(
-    file: Annotated[Path, typer.Argument(help="A file with SandboxExperiments.", exists=True, dir_okay=False)],
+    file: File,
+    output: Annotated[Format, typer.Option("--output", "-o", help="How it is printed.")] = "table",
+    show_manifests: Annotated[
+        bool, typer.Option("--manifests", help="Print the claims and Jobs that the operator would create.")
+    ] = False,
+    image: Images = None,
 ) -> None:
     """Print the jobs a file would run, and every problem in it; no cluster is asked. Exit code 1 on a problem."""
     try:
-        experiments = list(read_experiments(file.read_text()))
-    except (Ended, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        _fail(f"{file}: {error}")
-    problems = 0
-    for experiment in experiments:
-        table, found, warnings = planned_jobs(experiment)
-        console.print(table)
-        for style, sentences in (("red", found), ("yellow", [f"warning: {words}" for words in warnings])):
-            for sentence in sentences:
-                console.print(sentence, style=style, soft_wrap=True, highlight=False, markup=False)
-        problems += len(found)
-    if problems:
+        documents = read_file(file)
+        images = _pairs(image or (), "--image", "NAME=REFERENCE")
+    except Ended as error:
+        fail(str(error))
+    previews = [previewed(experiment, images) for experiment in documents.experiments]
+    whole = FilePlan(experiments=[experiment for experiment, _ in previews])
+    made = [manifest for _, rehearsed in previews if rehearsed for manifest in manifests(rehearsed)]
+    if show_manifests:
+        print_manifests(made, output)
+        if UNKNOWN_IMAGE in str(made):
+            say(f"images named {UNKNOWN_IMAGE}... are the operator's own; name them with --image", error=True)
+    elif output == "table":
+        for experiment in whole.experiments:
+            console.print(plan_table(experiment))
+            _tell(experiment, error=False)
+    else:
+        print_data(whole.model_dump(mode="json", exclude_none=True), output)
+    if show_manifests or output != "table":
+        for experiment in whole.experiments:
+            _tell(experiment, error=True)
+    if not whole.is_sound:
         raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    file: File,
+    local: Annotated[bool, typer.Option("--local", help="As processes of this machine.")] = False,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where everything of the run lies. Default: sandbox-local/NAME.")
+    ] = None,
+    workspace: Annotated[
+        Path | None, typer.Option(help="Folder that stands for the shared volume. Default: workspace in --folder.")
+    ] = None,
+    input_: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="NAME=PATH", help="Files for spec.inputs; repeatable."),
+    ] = None,
+    python: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[IMAGE=]PATH", help="Python that runs the hooks, all or those of an image; repeatable."),
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Most hooks at a time. Default: as planned.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+) -> None:
+    """Run the experiments of a file here, with no cluster; exit code 1 when one fails, 130 after Ctrl-C."""
+    if not local:
+        fail(f"to run on a cluster: kubectl apply -f {file}; to run here: add --local")
+    try:
+        options = Options(
+            folder=folder,
+            volume=workspace,
+            inputs={name: Path(path) for name, path in _pairs(input_ or (), "--input", "NAME=PATH").items()},
+            interpreters=interpreters_of(python or ()),
+            environ=os.environ,
+            most=jobs,
+            resume=resume,
+        )
+        code = run_documents(read_file(file), options)
+    except Ended as error:
+        fail(str(error))
+    raise typer.Exit(code)
+
+
+for command in (control.suspend, control.resume, control.stop, control.rerun):
+    app.command()(command)
 
 
 @app.command()
@@ -98,28 +150,17 @@ def version() -> None:
     console.print(package_version("sandbox-operator"), highlight=False)
 
 
-def _with_cluster(
-    context: typer.Context, namespace: str | None, run: Callable[[Client, str], Awaitable[T]]
-) -> tuple[T, str]:
-    """Run something with a client; its result and the namespace. Ends the command with a sentence when it can't."""
-    options = context.obj
-
-    async def main() -> tuple[T, str]:
-        connection = connect(kubeconfig=options["kubeconfig"], context=options["context"])
-        where = namespace or options["namespace"] or connection.namespace or "default"
-        async with Client(connection, field_manager="sandboxctl") as client:
-            return await run(client, where), where
-
-    try:
-        return asyncio.run(main())
-    except NotFound as error:
-        _fail(f"{error.message}; check the name and --namespace")
-    except (ApiError, ConfigError, Ended) as error:
-        _fail(str(error))
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+def _tell(experiment: ExperimentPlan, *, error: bool) -> None:
+    for problem in experiment.problems:
+        say(problem, style="red", error=error)
+    for warning in experiment.warnings:
+        say(f"warning: {warning}", style="yellow", error=error)
 
 
-def _fail(message: str) -> NoReturn:
-    Console(stderr=True).print(message, style="red", soft_wrap=True, highlight=False, markup=False)
-    raise typer.Exit(1)
+def _pairs(texts: Sequence[str], option: str, form: str) -> dict[str, str]:
+    """`name=value` texts. Raises Ended when one has another form."""
+    pairs = [text.partition("=") for text in texts]
+    for name, _, value in pairs:
+        if not name or not value:
+            raise Ended(f"{option}: write {form}, not {name!r}")
+    return {name: value for name, _, value in pairs}

@@ -1,51 +1,83 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads experiments from files and shows what the operator's own planner makes of them, with no cluster."""
+"""Reads a file of manifests as the API server would take it in: experiments, and the ConfigMaps beside them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.table import Table
-from rich.text import Text
 
 from sandbox_api.base import API_VERSION
-from sandbox_api.crd import MAX_NAME
 
-from ..plan.compile import compile_spec
-from ..plan.job import told
 from .experiments import Ended
 
+STDIN = "-"
 
-def read_experiments(text: str) -> Iterator[Mapping[str, Any]]:
-    """The SandboxExperiments in a YAML text. Raises Ended when there is none."""
-    found = False
+
+@dataclass(frozen=True)
+class Experiment:
+    """A SandboxExperiment as it would be stored."""
+
+    name: str
+    namespace: str | None
+    spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Documents:
+    experiments: tuple[Experiment, ...]
+    config_maps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By name."""
+
+
+def read_file(file: Path) -> Documents:
+    """The documents of a file, `-` being the standard input. Raises Ended with a sentence that names the file."""
+    name = "standard input" if str(file) == STDIN else str(file)
+    try:
+        content = sys.stdin.buffer.read() if str(file) == STDIN else file.read_bytes()
+        return read_documents(content.decode())
+    except (Ended, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise Ended(f"{name}: {error}") from error
+
+
+def read_documents(text: str) -> Documents:
+    """The documents of a YAML (or JSON) text. Raises Ended when there is no SandboxExperiment in it."""
+    experiments: list[Experiment] = []
+    config_maps: dict[str, Mapping[str, Any]] = {}
     for document in yaml.safe_load_all(text):
-        if isinstance(document, Mapping) and document.get("kind") == "SandboxExperiment":
-            if document.get("apiVersion") != API_VERSION:
-                raise Ended(f"apiVersion: write {API_VERSION}, not {document.get('apiVersion')!r}")
-            found = True
-            yield document
-    if not found:
+        if not isinstance(document, Mapping):
+            continue
+        if document.get("kind") == "SandboxExperiment":
+            experiments.append(_experiment(document))
+        elif document.get("kind") == "ConfigMap":
+            config_maps[_name_of(document)] = document
+    if not experiments:
         raise Ended("there is no SandboxExperiment in it")
+    return Documents(tuple(experiments), config_maps)
 
 
-def planned_jobs(experiment: Mapping[str, Any]) -> tuple[Table, tuple[str, ...], tuple[str, ...]]:
-    """A table of the jobs in order, all problems and all warnings as sentences."""
-    metadata = experiment.get("metadata")
-    name = str(metadata.get("name", "?") if isinstance(metadata, Mapping) else "?")
-    compiled = compile_spec(_without_nulls(experiment.get("spec") or {}))
-    too_long = (f"metadata.name: {name!r} has more than {MAX_NAME} characters",) if len(name) > MAX_NAME else ()
-    many = "1 job" if len(compiled.jobs) == 1 else f"{len(compiled.jobs)} jobs, one after another"
-    table = Table(title=f"{name}: {many}", title_justify="left")
-    for column in ("job", "hook", "metaName", "image", "inputs", "outputs"):
-        table.add_column(column, overflow="fold", no_wrap=column == "job")
-    for job in compiled.jobs:
-        inputs = [f"{target} = {told(source)}" for target, source in job.inputs.items()]
-        cells = (job.id, job.hook.name, job.meta_name, job.hook.image, "\n".join(inputs), ", ".join(job.outputs))
-        table.add_row(*map(Text, cells))
-    return table, (*too_long, *compiled.problems), compiled.warnings
+def _experiment(document: Mapping[str, Any]) -> Experiment:
+    if document.get("apiVersion") != API_VERSION:
+        raise Ended(f"apiVersion: write {API_VERSION}, not {document.get('apiVersion')!r}")
+    namespace = _metadata(document).get("namespace")
+    return Experiment(
+        _name_of(document),
+        str(namespace) if namespace is not None else None,
+        _without_nulls(document.get("spec") or {}),
+    )
+
+
+def _name_of(document: Mapping[str, Any]) -> str:
+    return str(_metadata(document).get("name", "?"))
+
+
+def _metadata(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    metadata = document.get("metadata")
+    return metadata if isinstance(metadata, Mapping) else {}
 
 
 _TYPELESS = ("djConfigs", "extraConfigs", "local", "affinity", "patch")

@@ -53,22 +53,27 @@ def line_of(job: JobStatus) -> str:
 
 
 def report(name: str, namespace: str, status: ExperimentStatus) -> RenderableType:
-    """What a finished experiment left: before and after, refined bounds, artifacts, and how to look further."""
-    parts: list[RenderableType] = []
-    if status.comparison:
-        for (before, after), rows in groupby(status.comparison, key=lambda row: (row.before_job, row.after_job)):
-            parts += [Text(f"Before ({before}) and after ({after})", "bold"), comparison_table(rows), Text()]
-    if bounds := _bounds(status):
-        parts += [Text("Refined bounds", "bold"), bounds, Text()]
+    """What an experiment in a cluster has left, and how to look further."""
     claim = status.workspace.claim_name if status.workspace else "?"
-    if any(job.outputs for job in status.jobs):
-        parts += [Text(f"Artifacts on the claim {claim}", "bold"), _artifacts(status), Text()]
     hints = (
         f"All of it:      kubectl -n {namespace} describe sbx {name}",
         f"In one page:    sandboxctl -n {namespace} show {name}",
         f"Logs of a hook: kubectl -n {namespace} logs -l sandbox.datajuicer.io/experiment={name} --prefix --tail=-1",
         f"The files:      on the claim {claim}, at the paths above; mount it in a pod of yours",
     )
+    return findings(status, f"on the claim {claim}", hints)
+
+
+def findings(status: ExperimentStatus, where: str, hints: Iterable[str]) -> RenderableType:
+    """Before and after, refined bounds, and the artifacts, which lie `where`; then the hints, a line each."""
+    parts: list[RenderableType] = []
+    if status.comparison:
+        for (before, after), rows in groupby(status.comparison, key=lambda row: (row.before_job, row.after_job)):
+            parts += [Text(f"Before ({before}) and after ({after})", "bold"), comparison_table(rows), Text()]
+    if bounds := _bounds(status):
+        parts += [Text("Refined bounds", "bold"), bounds, Text()]
+    if any(job.outputs for job in status.jobs):
+        parts += [_whole_line(f"Artifacts {where}", "bold"), _artifacts(status), Text()]
     return Group(*parts, *(_whole_line(hint, "dim") for hint in hints))
 
 

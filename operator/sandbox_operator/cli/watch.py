@@ -19,9 +19,8 @@ from .experiments import EXPERIMENTS, Ended
 from .render import line_of, progress_view
 
 
-async def follow(client: Client, console: Console, name: str, namespace: str) -> ExperimentStatus:
-    """Show an experiment until it ends; its last status. Raises Ended when it is deleted meanwhile."""
-    changes = statuses(client, name, namespace)
+async def follow(changes: AsyncIterator[ExperimentStatus], console: Console, name: str) -> ExperimentStatus:
+    """Show an experiment through its statuses until there are no more; the last one."""
     status = ExperimentStatus()
     if not console.is_terminal:
         said: set[str] = set()
