@@ -31,7 +31,6 @@ from typing import Self
 from uuid import uuid4
 
 from aiohttp import web
-from tests.api.fates import Call, Fate, Moment, Refused, reset
 from tests.api.fakestore import (
     Change,
     FakeStore,
@@ -42,6 +41,7 @@ from tests.api.fakestore import (
     matches_labels,
     merged,
 )
+from tests.api.fates import Call, Fate, Moment, Refused, reset
 
 PATH = re.compile(
     r"/(?:api|apis/(?P<group>[^/]+))/(?P<version>v[^/]+)(?:/namespaces/(?P<namespace>[^/]+))?"
