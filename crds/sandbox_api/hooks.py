@@ -26,24 +26,6 @@ class NoExtra(ExtraConfig):
     """A hook without settings of its own."""
 
 
-class AnyExtra(ExtraConfig):
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    read: Any = None
-
-    def get(self, name, default=None):
-        return self.model_dump(exclude_none=True).get(name, default)
-
-    def __getitem__(self, name):
-        return self.model_dump(exclude_none=True)[name]
-
-    def __contains__(self, name):
-        return name in self.model_dump(exclude_none=True)
-
-    def keys(self):
-        return self.model_dump(exclude_none=True).keys()
-
-
 class KSigmaConfig(ExtraConfig):
     k: Annotated[float, Field(gt=0)] = 3.0
     """Half the width of the kept band, in standard deviations."""
@@ -137,7 +119,6 @@ HOOKS: dict[str, Hook] = _catalogue(
     Hook(
         "ProbeViaModelInferHook", "model_probe", ("probe", "evaluation"), ("results", "hard", "dirty"), available=False
     ),
-    Hook("ToyHook", "toy", STAGES, ("first",), image="toy", extra=AnyExtra),
     Hook("GeneralProbeHook", "ranking", ("probe",), ("ranked",), available=False),
     Hook("RefineRecipeViaModelFeedbackHook", "refine", ("refine",), ("recipe", "changes"), available=False),
     Hook("DataPoolManipulationHook", "pools", ("execution",), ("paths",), available=False),
