@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from sandbox_api import contract as wire
@@ -53,6 +54,21 @@ class JobRequest:
     pinned: bool = False
     """Whether it must run on the node of the other live pods of the claim."""
 
+    @cached_property
+    def encoded(self) -> str:
+        """The contract as it travels."""
+        return wire.encode_contract(self.contract)
+
+    @cached_property
+    def digest(self) -> str:
+        """The contract's digest."""
+        return wire.contract_digest(self.contract)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the contract is too long for an environment variable."""
+        return len(self.encoded) > wire.MAX_INLINE
+
     @property
     def name(self) -> str:
         """Name of the Job, and of the ConfigMap with its contract where there is one."""
@@ -74,7 +90,7 @@ def hook_job(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
         LABEL_TASK: contract.task,
         LABEL_CLAIM: claim_hash(request.claim),
     }
-    annotations = {ANNOTATION_JOB_ID: job.id, ANNOTATION_CONTRACT: wire.contract_digest(contract)}
+    annotations = {ANNOTATION_JOB_ID: job.id, ANNOTATION_CONTRACT: request.digest}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -103,11 +119,9 @@ def hook_job(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
 
 def contract_config_map(request: JobRequest) -> dict[str, Any] | None:
     """The immutable ConfigMap for a contract that is too long for an environment variable, else None."""
-    contract = request.contract
-    text = wire.encode_contract(contract)
-    if len(text) <= wire.MAX_INLINE:
+    if not request.is_long:
         return None
-    experiment = contract.experiment
+    experiment = request.contract.experiment
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -118,7 +132,7 @@ def contract_config_map(request: JobRequest) -> dict[str, Any] | None:
             "ownerReferences": [owner_reference(experiment.name, experiment.uid)],
         },
         "immutable": True,
-        "data": {CONTRACT_KEY: text},
+        "data": {CONTRACT_KEY: request.encoded},
     }
 
 
@@ -135,7 +149,7 @@ def limits_of(*layers: Resources | None) -> Resources | None:
 
 def _pod_spec(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
     profile = request.profile
-    in_map = contract_config_map(request) is not None
+    in_map = request.is_long
     shared_memory = {"sizeLimit": str(profile.shared_memory)} if profile.shared_memory is not None else {}
     return {
         "restartPolicy": "Never",
@@ -216,14 +230,14 @@ def _environment(request: JobRequest, in_map: bool) -> list[dict[str, Any]]:
     contract = (
         {"name": wire.CONTRACT_FILE_ENV, "value": f"{CONTRACT_FOLDER}/{CONTRACT_KEY}"}
         if in_map
-        else {"name": wire.CONTRACT_ENV, "value": wire.encode_contract(request.contract)}
+        else {"name": wire.CONTRACT_ENV, "value": request.encoded}
     )
     return [
         contract,
         {"name": wire.POD_UID_ENV, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
         {"name": wire.POD_NAME_ENV, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": wire.IMAGE_ENV, "value": request.image},
-        {"name": wire.CONTRACT_DIGEST_ENV, "value": wire.contract_digest(request.contract)},
+        {"name": wire.CONTRACT_DIGEST_ENV, "value": request.digest},
         *(_plain(variable) for variable in request.profile.env or ()),
         *(
             {"name": secret.env, "valueFrom": {"secretKeyRef": {"name": secret.name, "key": secret.key}}}

@@ -11,7 +11,7 @@ from sandbox_api.contract import Candidate
 from sandbox_api.status import DONE_STATES, FINISHED_STATES, JobStatus, Reason
 
 from ..build.job import JobRequest, contract_config_map, hook_job
-from ..build.names import ANNOTATION_CONTRACT, helper_name, job_name
+from ..build.names import helper_name, job_name
 from . import attempt as attempts
 from .actions import CreateJob
 from .cache import is_cacheable
@@ -180,10 +180,8 @@ def _placed_now(this: Round, job: PlannedJob) -> Placement:
 
 
 def _create(this: Round, request: JobRequest) -> None:
-    manifest = hook_job(request, this.defaults)
-    contract = manifest["metadata"]["annotations"][ANNOTATION_CONTRACT]
     this.begun.add(request.contract.job.id)
-    this.actions.append(CreateJob(manifest, contract, contract_config_map(request)))
+    this.actions.append(CreateJob(hook_job(request, this.defaults), request.digest, contract_config_map(request)))
 
 
 def may_run(this: Round, job: PlannedJob) -> bool:
