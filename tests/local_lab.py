@@ -17,7 +17,7 @@ from sandbox_api.status import ExperimentStatus, JobStatus
 from sandbox_operator.cli.local_apply import applied
 from sandbox_operator.cli.local_folder import LocalFolder, Stored
 from sandbox_operator.cli.local_neighbours import leave_link
-from sandbox_operator.cli.local_pod import Interpreters, Machine
+from sandbox_operator.cli.local_pod import Machine, Programs
 from sandbox_operator.cli.local_run import LocalRun
 from sandbox_operator.cli.offline import Experiment
 
@@ -88,7 +88,7 @@ class LocalLab:
         stored = applied(Experiment(self.name, None, spec), self.folder.read_experiment(), self.status)
         self.folder.write_experiment(stored)
         leave_link(self.folder, stored)
-        machine = Machine(self.folder.workspace, self.folder.inputs, ENVIRON, {}, Interpreters(python))
+        machine = Machine(self.folder.workspace, self.folder.inputs, ENVIRON, {}, Programs(python))
         return LocalRun(stored, self.folder, machine, TOYS, most=most)
 
     async def run(self, spec: Mapping[str, Any], **more: Any) -> ExperimentStatus:

@@ -2,17 +2,21 @@
 """`sandboxctl run --local` before anything starts: what must be given, what is wrong, all of it at once."""
 
 import base64
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from tests.local_lab import ENVIRON
 from tests.unit.builders import a_spec, four_jobs, probe
 from typer.testing import CliRunner, Result
 
+from sandbox_api.base import API_VERSION
+from sandbox_api.status import ExperimentStatus
+from sandbox_operator.cli.local import interpreters_of
 from sandbox_operator.cli.local_inputs import place_inputs
+from sandbox_operator.cli.local_pod import Programs
 from sandbox_operator.cli.main import app
 from sandbox_operator.plan.compile import compile_spec
 
@@ -22,11 +26,13 @@ def manifest(spec: Any, name: str = "demo") -> dict[str, Any]:
     return {"apiVersion": "sandbox.datajuicer.io/v1alpha1", "kind": "SandboxExperiment", "metadata": meta, "spec": spec}
 
 
-def ran(folder: Path, *documents: Any, options: tuple[str, ...] = ("--local",)) -> Result:
+def ran(
+    folder: Path, *documents: Any, options: tuple[str, ...] = ("--local",), environ: dict[str, str] | None = None
+) -> Result:
     file = folder / "experiment.yaml"
     file.write_text(yaml.safe_dump_all(documents))
     arguments = ["run", str(file), "--folder", str(folder / "run"), *options]
-    return CliRunner().invoke(app, arguments, env={"COLUMNS": "250"})
+    return CliRunner().invoke(app, arguments, env={"COLUMNS": "250", **(environ or {})})
 
 
 def test_without_local_it_says_how_experiments_run_on_a_cluster(tmp_path: Path) -> None:
@@ -50,7 +56,7 @@ def test_all_that_is_missing_is_told_at_once_and_nothing_is_made(tmp_path: Path)
         " variable NOBODY_HAS_THIS",
         "demo: spec.inputs[0]: the claim 'datasets' is in a cluster; give its files with --input raw=PATH",
         "demo: spec.inputs[1]: the ConfigMap 'more' is in a cluster; give its files with --input more=PATH",
-        "demo: --input rwa: spec.inputs has no 'rwa'; there is: more, raw",
+        "--input rwa: spec.inputs has no 'rwa'; there is: more, raw",
     ):
         assert words in result.output
     assert not (tmp_path / "run").exists()
@@ -169,9 +175,90 @@ def test_what_is_other_than_on_a_cluster_is_said_once(tmp_path: Path) -> None:
 
 
 def test_the_default_interpreter_is_this_one() -> None:
-    from sandbox_operator.cli.local import interpreters_of
+    named = Programs(*interpreters_of(["/a/python", "easyanimate=/b/python"]))
 
-    named = interpreters_of(["/a/python", "easyanimate=/b/python"])
-    assert interpreters_of([]).of("local:data") == sys.executable
-    assert (named.of("local:data"), named.of("local:easyanimate")) == ("/a/python", "/b/python")
-    assert os.access(sys.executable, os.X_OK)
+    assert Programs(*interpreters_of([])).python_for("local:data") == sys.executable
+    assert (named.python_for("local:data"), named.python_for("local:easyanimate")) == ("/a/python", "/b/python")
+
+
+def a_hook(**spec: Any) -> dict[str, Any]:
+    body = {"image": "registry.example/dedup:1", "outputs": ["rows"], **spec}
+    return {"apiVersion": API_VERSION, "kind": "SandboxHook", "metadata": {"name": "dedup"}, "spec": body}
+
+
+DEDUP = {"workspace": {"claim": {"size": "1Gi"}}, "executionJobConfigs": [{"hook": "dedup"}]}
+
+
+def test_a_program_that_only_an_image_has_is_asked_for(tmp_path: Path) -> None:
+    hook = a_hook(contract="raw", command=["/dedup", "--fast"])
+    result = ran(tmp_path, hook, manifest(DEDUP))
+
+    assert result.exit_code == 1
+    assert "spec.executionJobConfigs[0].hook: dedup runs /dedup, which is in its image and not here" in result.output
+    assert "--program dedup=PATH" in result.output
+
+
+def test_what_is_wrong_with_a_hook_beside_the_experiment_is_told(tmp_path: Path) -> None:
+    result = ran(tmp_path, a_hook(contract="raw"), manifest(DEDUP))
+
+    assert result.exit_code == 1
+    assert "SandboxHook dedup: spec.command: contract: raw needs a command" in result.output
+
+
+def test_a_path_that_only_pods_have_is_told(tmp_path: Path) -> None:
+    settings = {"dataset_path": "/inputs/raw/demo.jsonl", "process": [{"text_length_filter": {}}]}
+    result = ran(tmp_path, manifest(a_spec(probes=[probe(djConfigs=settings)])))
+
+    assert "djConfigs.dataset_path: '/inputs/raw/demo.jsonl' is there in a pod only; write 'inputs/raw/demo.jsonl'" in (
+        result.output
+    )
+
+
+TOY = {
+    "apiVersion": API_VERSION,
+    "kind": "SandboxHook",
+    "metadata": {"name": "toy"},
+    "spec": {"image": "registry.example/toy:1", "outputs": ["text", "seen", "folder"], "figures": ["rows"]},
+}
+
+
+def test_a_file_with_its_hook_and_its_data_runs_to_its_end(tmp_path: Path) -> None:
+    """As `convert` writes files: everything in one. Then the same again, which has nothing left to do."""
+    config_map = {"kind": "ConfigMap", "metadata": {"name": "texts"}, "data": {"a.txt": "hello"}}
+    spec = {
+        "workspace": {"claim": {"size": "1Gi"}},
+        "inputs": [{"name": "texts", "configMapName": "texts"}],
+        "probeJobConfigs": [{"hook": "toy", "metaName": "before", "extraConfigs": {"text": "x"}}],
+        "evaluationJobConfigs": [{"hook": "toy", "metaName": "after", "extraConfigs": {"text": "y"}}],
+    }
+    documents = (TOY, config_map, manifest(spec))
+    result = ran(tmp_path, *documents, environ=ENVIRON)
+
+    assert result.exit_code == 0, result.output
+    assert "anonymous/1/evaluation/0   toy                        Succeeded  1 text written" in result.output
+    assert "Before (before) and after (after)" in result.output
+    assert f"Artifacts in {tmp_path / 'run' / 'workspace'}" in result.output
+    status = ExperimentStatus.model_validate_json((tmp_path / "run" / "status.json").read_bytes())
+    seen = (status.jobs[0].outputs or {})["seen"]
+    assert Path(seen["cwd"], "inputs", "texts", "a.txt").read_text() == "hello"
+
+    again = ran(tmp_path, *documents, options=("--local", "--resume"), environ=ENVIRON)
+    assert again.exit_code == 0
+    assert ExperimentStatus.model_validate_json((tmp_path / "run" / "status.json").read_bytes()) == status
+
+
+def test_several_experiments_run_one_after_another_each_in_its_folder(tmp_path: Path) -> None:
+    good = {"workspace": {"claim": {}}, "probeJobConfigs": [{"hook": "toy"}]}
+    bad = {
+        "workspace": {"claim": {}},
+        "probeJobConfigs": [{"hook": "toy", "extraConfigs": {"do": "fail", "say": "no"}}],
+    }
+    result = ran(tmp_path, TOY, manifest(bad, "bad"), manifest(good, "good"), environ=ENVIRON)
+
+    assert result.exit_code == 1
+    assert "bad: anonymous/1/probe/0 (toy, toy) failed: ValueError: no" in result.output
+    outcomes = [
+        ExperimentStatus.model_validate_json((tmp_path / "run" / name / "status.json").read_bytes()).outcome
+        for name in ("bad", "good")
+    ]
+    assert outcomes == ["Failed", "Succeeded"]

@@ -21,7 +21,7 @@ from sandbox_operator.build.names import ANNOTATION_CONTRACT
 from sandbox_operator.build.volume import workspace_claim
 from sandbox_operator.cli.local_cluster import LocalCluster
 from sandbox_operator.cli.local_folder import LocalFolder
-from sandbox_operator.cli.local_pod import Interpreters, Machine, environment
+from sandbox_operator.cli.local_pod import Machine, Programs, environment
 from sandbox_operator.plan.actions import CreateClaim, CreateJob, DeleteFinishedJobs, DeleteJob, PatchClaim
 
 
@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> LocalFolder:
 
 
 def machine(folder: LocalFolder, **more: Any) -> Machine:
-    return replace(Machine(folder.workspace, folder.inputs, ENVIRON, {}, Interpreters(sys.executable)), **more)
+    return replace(Machine(folder.workspace, folder.inputs, ENVIRON, {}, Programs(sys.executable)), **more)
 
 
 async def quiet(cluster: LocalCluster) -> None:
@@ -71,6 +71,20 @@ def test_a_secret_reaches_only_the_hook_that_asks_for_it(folder: LocalFolder) ->
 
     assert env_of(request(secrets=(secret,)), here)["TOKEN"] == "s3cret"
     assert "TOKEN" not in env_of(request(), here)
+
+
+def test_paths_of_a_pod_become_paths_of_this_machine(folder: LocalFolder) -> None:
+    values = {
+        "PYTHONPATH": "/inputs/code/a.whl:/opt/x",
+        "A": "--data=/workspace",
+        "B": "/inputsraw",
+        "C": "/a/inputs/b",
+    }
+    profile = PodProfile.model_validate({"env": [{"name": k, "value": v} for k, v in values.items()]})
+    env = env_of(request(profile=profile), machine(folder, environ={"PYTHONPATH": "/mine"}))
+
+    assert env["PYTHONPATH"] == f"{folder.inputs}/code/a.whl:/opt/x:/mine"
+    assert (env["A"], env["B"], env["C"]) == (f"--data={folder.workspace}", "/inputsraw", "/a/inputs/b")
 
 
 def test_a_variable_may_name_one_before_it(folder: LocalFolder) -> None:
@@ -167,13 +181,39 @@ async def test_at_most_so_many_pods_live_at_a_time(folder: LocalFolder) -> None:
 
 
 async def test_a_program_of_the_hook_s_own_is_run_as_it_is(folder: LocalFolder) -> None:
-    script = 'printf "%s" "$SANDBOX_POD_NAME" > "$SANDBOX_WORKSPACE/said"; exit 4'
+    script = 'printf "%s" "$0" > "$SANDBOX_WORKSPACE/said"; exit 4'
     cluster = LocalCluster(folder, machine(folder))
-    await cluster.act(creation(request(command=("sh", "-c", script))))
+    await cluster.act(creation(request(command=("sh", "-c", script, "$(SANDBOX_POD_NAME)"))))
     await quiet(cluster)
 
-    assert (folder.workspace / "said").read_text() == cluster.jobs()[0].name
+    assert (folder.workspace / "said").read_text() == cluster.pods()[0].name
     assert cluster.pods()[0].hook.exit_code == 4
+
+
+async def test_a_program_may_stand_elsewhere_here(folder: LocalFolder) -> None:
+    programs = Programs(sys.executable, raw={"dedup": "/bin/sh"})
+    cluster = LocalCluster(folder, machine(folder, programs=programs))
+    wanted = replace(request(command=("/not/here", "-c", "exit 5")), image="local:dedup")
+    await cluster.act(creation(wanted))
+    await quiet(cluster)
+
+    assert cluster.pods()[0].hook.exit_code == 5
+
+
+async def test_an_indexed_job_has_a_pod_for_each_index(folder: LocalFolder) -> None:
+    """As readers are, of results that are too long for one message."""
+    cluster = LocalCluster(folder, machine(folder))
+    script = 'echo "$SANDBOX_POD_UID" > "$SANDBOX_WORKSPACE/$JOB_COMPLETION_INDEX"'
+    await cluster.act(creation(request(command=("sh", "-c", script), pieces=3)))
+    await quiet(cluster)
+
+    told = {(folder.workspace / str(index)).read_text().strip() for index in range(3)}
+    assert told == {pod.uid for pod in cluster.pods()}
+    assert len({pod.name for pod in cluster.pods()}) == 3
+    assert cluster.jobs()[0].complete
+    again = LocalCluster(folder, machine(folder))
+    await again.load()
+    assert {pod.uid for pod in again.pods()} == told
 
 
 async def test_a_claim_is_a_folder_that_is_found_again(folder: LocalFolder) -> None:
@@ -210,7 +250,7 @@ async def test_an_unfinished_pod_of_an_earlier_run_has_ended_from_outside(folder
 
 async def test_what_a_hook_leaves_behind_ends_with_it(folder: LocalFolder) -> None:
     """A grandchild in a session of its own, deaf to SIGTERM, of a program that does not care for it."""
-    script = 'setsid sh -c \'trap "" TERM; echo $$ > "$SANDBOX_WORKSPACE/pid"; sleep 600\' & while [ ! -s "$SANDBOX_WORKSPACE/pid" ]; do sleep 0.05; done'
+    script = 'setsid sh -c \'trap "" TERM; echo $$$$ > "$SANDBOX_WORKSPACE/pid"; sleep 600\' & while [ ! -s "$SANDBOX_WORKSPACE/pid" ]; do sleep 0.05; done'
     cluster = LocalCluster(folder, machine(folder))
     await cluster.act(creation(request(command=("sh", "-c", script))))
     await asyncio.wait_for(quiet(cluster), 30)

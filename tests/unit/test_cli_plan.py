@@ -141,11 +141,25 @@ def test_text_that_looks_like_markup_is_printed_as_it_is(tmp_path: Path) -> None
     assert "djConfigs.[/red]" in result.output
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.parent.name)
 def test_every_example_that_users_copy_is_right(example: Path) -> None:
-    result = CliRunner().invoke(app, ["plan", str(example)])
+    """With the SandboxHook beside it."""
+    hook = example.with_name("hook.yaml")
+    files = [str(hook)] * hook.exists() + [str(example)]
+    result = CliRunner().invoke(app, ["plan", *files])
 
     assert result.exit_code == 0, result.output
+
+
+def test_a_hook_alone_is_checked(tmp_path: Path) -> None:
+    file = tmp_path / "hook.yaml"
+    hook = {"apiVersion": "sandbox.datajuicer.io/v1alpha1", "kind": "SandboxHook", "metadata": {"name": "Mine"}}
+    file.write_text(yaml.safe_dump({**hook, "spec": {"image": "x", "contract": "raw"}}))
+    result = CliRunner().invoke(app, ["plan", str(file), "-o", "json"])
+
+    assert result.exit_code == 1
+    assert [p.split(":")[0] for p in json.loads(result.stdout)["problems"]] == ["SandboxHook Mine"] * 2
+    assert "contract: raw needs a command" in result.stderr
 
 
 GPUS = {"default": {"resources": {"limits": {"nvidia.com/gpu": 2, "cpu": "4"}, "requests": {"cpu": "1"}}}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,17 +15,19 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
+from sandbox_api.hooks import HOOKS
 from sandbox_api.status import ExperimentStatus
 
 from ..build.job import GRACE_SECONDS
 from ..plan.compile import Compiled, compile_spec
+from ..plan.job import PlannedJob
 from .command import INTERRUPTED, console, say
 from .experiments import Ended
 from .local_apply import applied
 from .local_folder import LocalFolder, Stored
-from .local_inputs import input_problems, place_inputs, secrets_of
+from .local_inputs import input_problems, place_inputs, place_problems, secrets_of, unknown_inputs
 from .local_neighbours import leave_link
-from .local_pod import Interpreters, Machine
+from .local_pod import Machine, Programs
 from .local_run import LocalRun
 from .offline import Documents, Experiment
 from .render import findings
@@ -41,7 +44,7 @@ class Options:
     folder: Path | None = None
     volume: Path | None = None
     inputs: Mapping[str, Path] = field(default_factory=dict)
-    interpreters: Interpreters = field(default_factory=lambda: Interpreters(sys.executable))
+    programs: Programs = field(default_factory=lambda: Programs(sys.executable))
     environ: Mapping[str, str] = field(default_factory=dict)
     most: int | None = None
     resume: bool = False
@@ -50,7 +53,11 @@ class Options:
 def run_documents(documents: Documents, options: Options) -> int:
     """Run all experiments of a file; the exit code. Raises Ended before anything starts when one can't run."""
     plans = [_Plan(experiment, documents, options) for experiment in documents.experiments]
-    problems = [f"{plan.experiment.name}: {problem}" for plan in plans for problem in plan.problems()]
+    if not plans:
+        raise Ended("there is no SandboxExperiment to run")
+    specs = [plan.compiled.spec for plan in plans if plan.compiled.spec is not None]
+    problems = [*documents.hook_problems, *unknown_inputs(specs, options.inputs)]
+    problems += [f"{plan.experiment.name}: {problem}" for plan in plans for problem in plan.problems()]
     if problems:
         raise Ended("\n".join(problems))
     code = 0
@@ -71,7 +78,8 @@ class _Plan:
     def __init__(self, experiment: Experiment, documents: Documents, options: Options) -> None:
         self.experiment = experiment
         self.folder = LocalFolder(_folder_of(experiment, documents, options), options.volume)
-        self.compiled = compile_spec(experiment.spec)
+        self._hooks = documents.hooks_for(experiment)
+        self.compiled = compile_spec(experiment.spec, self._hooks)
         self._stored: Stored | None = None
         self._documents = documents
         self._options = options
@@ -84,7 +92,8 @@ class _Plan:
         if spec is not None:
             yield from input_problems(spec, options.inputs, self._documents.config_maps, self.folder.inputs)
         if not self.compiled.problems:
-            yield from _interpreter_problems(self.compiled, options.interpreters)
+            yield from place_problems(self.compiled.jobs)
+            yield from _program_problems(self.compiled, options.programs)
 
     def apply(self) -> None:
         """Make the folder, or take it over. Raises Ended when another run is in it, or this one may not go on so."""
@@ -106,8 +115,8 @@ class _Plan:
         assert self._stored is not None, "it was not applied"
         options = self._options
         secrets, _ = secrets_of(self.compiled.jobs, options.environ)
-        machine = Machine(self.folder.workspace, self.folder.inputs, options.environ, secrets, options.interpreters)
-        return LocalRun(self._stored, self.folder, machine, {}, most=options.most)
+        machine = Machine(self.folder.workspace, self.folder.inputs, options.environ, secrets, options.programs)
+        return LocalRun(self._stored, self.folder, machine, self._hooks, most=options.most)
 
 
 def _folder_of(experiment: Experiment, documents: Documents, options: Options) -> Path:
@@ -116,26 +125,42 @@ def _folder_of(experiment: Experiment, documents: Documents, options: Options) -
     return options.folder if len(documents.experiments) == 1 else options.folder / experiment.name
 
 
-def _interpreter_problems(compiled: Compiled, interpreters: Interpreters) -> Iterator[str]:
-    """Each interpreter is asked once what it has."""
-    needs_dj = {interpreters.of(job.hook.image): job for job in compiled.jobs if job.hook.reads_dj}
-    for python in sorted({interpreters.of(job.hook.image) for job in compiled.jobs}):
-        try:
-            asked = subprocess.run(
-                [python, "-m", "sandbox_runtime.main", "version"], capture_output=True, text=True, check=True
-            )
-        except (OSError, subprocess.CalledProcessError) as error:
-            said = error.stderr.strip().splitlines()[-1:] if isinstance(error, subprocess.CalledProcessError) else []
-            yield (
-                f"{python} can't run hooks: it has no sandbox_runtime ({' '.join(said) or error}); install"
-                " sandbox-operator there, or name another interpreter with --python"
-            )
-            continue
-        if python in needs_dj and DATA_JUICER not in asked.stdout:
-            yield (
-                f"{python} has no Data-Juicer, which {needs_dj[python].hook.name} runs on; install"
-                " sandbox-operator[data] there, or name another interpreter with --python"
-            )
+def _program_problems(compiled: Compiled, programs: Programs) -> Iterator[str]:
+    """Each interpreter is asked once what it has; a program must be there."""
+    for job in compiled.jobs:
+        if job.hook.command:
+            program, *_ = programs.command(job.hook.name, job.hook.command)
+            if shutil.which(program) is None:
+                yield (
+                    f"{job.where}.hook: {job.hook.name} runs {program}, which is in its image and not here; name the"
+                    f" program with --program {job.hook.name}=PATH"
+                )
+    by_python: dict[str, list[PlannedJob]] = {}
+    for job in compiled.jobs:
+        if not job.hook.command:
+            by_python.setdefault(programs.python_for(job.hook.image), []).append(job)
+    for python, jobs in by_python.items():
+        yield from _interpreter_problems(python, jobs)
+
+
+def _interpreter_problems(python: str, jobs: list[PlannedJob]) -> Iterator[str]:
+    try:
+        asked = subprocess.run(
+            [python, "-m", "sandbox_runtime.main", "version"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = error.stderr.strip().splitlines()[-1:] if isinstance(error, subprocess.CalledProcessError) else []
+        yield (
+            f"{python} can't run hooks: it has no sandbox_runtime ({' '.join(said) or error}); install"
+            " sandbox-operator there, or name another interpreter with --python"
+        )
+        return
+    reader = next((job for job in jobs if job.hook.reads_dj and job.hook.name in HOOKS), None)
+    if reader is not None and DATA_JUICER not in asked.stdout:
+        yield (
+            f"{python} has no Data-Juicer, which {reader.hook.name} runs on; install sandbox-operator[data] there,"
+            " or name another interpreter with --python"
+        )
 
 
 def _notes(compiled: Compiled) -> Iterator[str]:
@@ -191,9 +216,12 @@ def _page(status: ExperimentStatus, folder: LocalFolder) -> RenderableType:
     return findings(status, f"in {folder.workspace}", hints)
 
 
-def interpreters_of(texts: Iterable[str]) -> Interpreters:
-    """`PATH`, or `IMAGE=PATH` for the hooks of one image. Raises Ended when a path is none."""
-    default, named = sys.executable, {}
+def interpreters_of(texts: Iterable[str]) -> tuple[str, dict[str, str]]:
+    """The interpreter for all images, and those for some by their names, of texts `PATH` or `IMAGE=PATH`.
+
+    Raises Ended when a path is none.
+    """
+    default, named = sys.executable, dict[str, str]()
     for text in texts:
         image, _, path = text.rpartition("=")
         if not path:
@@ -202,4 +230,4 @@ def interpreters_of(texts: Iterable[str]) -> Interpreters:
             named[image] = path
         else:
             default = path
-    return Interpreters(default, named)
+    return default, named

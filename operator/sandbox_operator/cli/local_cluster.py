@@ -11,8 +11,8 @@ import asyncio
 import contextlib
 import json
 import shutil
-from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Coroutine, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -28,18 +28,18 @@ Manifest = dict[str, Any]
 
 @dataclass
 class LocalJob:
-    """A Job and its pod."""
+    """A Job and its pods."""
 
     folder: Path
     manifest: Manifest
     config_map: Manifest | None
     uid: str
-    pod: LocalPod | None = None
+    pods: list[LocalPod] = field(default_factory=list)
     deleting: bool = False
     overdue: bool = False
     """It ran longer than activeDeadlineSeconds."""
     life: asyncio.Task[None] | None = None
-    """Ends when its pod has ended."""
+    """Ends when its pods have ended."""
 
     @classmethod
     def make(cls, folder: Path, action: CreateJob) -> LocalJob:
@@ -57,7 +57,8 @@ class LocalJob:
             return None
         kept = json.loads((folder / "job.json").read_text())
         job = cls(folder, kept["manifest"], kept["configMap"], kept["uid"])
-        job.pod = LocalPod.read(folder, job.name, job.fact().contract)
+        found = [LocalPod.read(*job.place(index)) for index in job.indices]
+        job.pods = [pod for pod in found if pod is not None]
         return job
 
     @property
@@ -65,21 +66,32 @@ class LocalJob:
         return str(self.manifest["metadata"]["name"])
 
     @property
+    def indices(self) -> Sequence[int | None]:
+        """Of its pods; a Job that is not indexed has one, without."""
+        completions = self.manifest["spec"].get("completions")
+        return [None] if completions is None else range(completions)
+
+    def place(self, index: int | None) -> tuple[Path, str, str, int | None]:
+        """A pod's folder, and who it is."""
+        folder = self.folder if index is None else self.folder / str(index)
+        return folder, self.name, job_fact(self.manifest, self.uid).contract, index
+
+    @property
     def is_alive(self) -> bool:
-        return self.pod is not None and not self.pod.is_over
+        return any(not pod.is_over for pod in self.pods)
 
     def fact(self) -> JobFact:
-        fact = job_fact(self.manifest, self.uid)
-        if self.pod is None or not self.pod.is_over:
-            return replace(fact, deleting=self.deleting)
+        fact = replace(job_fact(self.manifest, self.uid), deleting=self.deleting)
         if self.overdue:
-            return replace(fact, failed="DeadlineExceeded", deleting=self.deleting)
-        failed = None if self.pod.code == 0 else "BackoffLimitExceeded"
-        return replace(fact, complete=failed is None, failed=failed, deleting=self.deleting)
+            return replace(fact, failed="DeadlineExceeded")
+        if not self.pods or self.is_alive:
+            return fact
+        failed = any(pod.code != 0 for pod in self.pods)
+        return replace(fact, failed="BackoffLimitExceeded") if failed else replace(fact, complete=True)
 
 
 class LocalCluster:
-    """`most` is how many pods may live at a time; None: as many as are asked for."""
+    """`most` is how many Jobs may have pods at a time; None: as many as are asked for."""
 
     def __init__(self, folder: LocalFolder, machine: Machine, *, most: int | None = None) -> None:
         self._folder = folder
@@ -101,10 +113,10 @@ class LocalCluster:
                 shutil.rmtree(folder, ignore_errors=True)
                 continue
             self._jobs[job.name] = job
-            if job.pod is None:  # as a Job controller would
-                await self._start(job)
-            elif job.is_alive:
-                await job.pod.lost("LocalRunEnded: sandboxctl was ended while the hook ran")
+            for pod in job.pods:
+                if not pod.is_over:
+                    await pod.lost("LocalRunEnded: sandboxctl was ended while the hook ran")
+            await self._start(job)
 
     async def act(self, action: Action) -> None:
         """Do one action; doing it twice is doing it once."""
@@ -129,7 +141,7 @@ class LocalCluster:
         return tuple(job.fact() for job in self._jobs.values())
 
     def pods(self) -> tuple[PodFact, ...]:
-        return tuple(job.pod.fact() for job in self._jobs.values() if job.pod is not None)
+        return tuple(pod.fact() for job in self._jobs.values() for pod in job.pods)
 
     def claims(self, given: str | None) -> dict[str, ClaimFact]:
         """The claim that was made; and the `given` one, which is the workspace folder."""
@@ -159,8 +171,8 @@ class LocalCluster:
     def kill_pods(self, words: str) -> None:
         """End every pod at once; `words` say who wanted it."""
         for job in self._alive():
-            assert job.pod is not None
-            job.pod.kill(words)
+            for pod in job.pods:
+                pod.kill(words)
 
     def _alive(self) -> Iterator[LocalJob]:
         return (job for job in self._jobs.values() if job.is_alive)
@@ -180,24 +192,28 @@ class LocalCluster:
         await self._start(job)
 
     async def _start(self, job: LocalJob) -> None:
-        job.pod = LocalPod(job.folder, job.name, job.fact().contract)
+        """The pods it does not have yet, as a Job controller would."""
         (container,) = job.manifest["spec"]["template"]["spec"]["containers"]
-        await job.pod.start(container, job.config_map, self._machine)
-        job.life = self._in_background(self._live(job, job.pod))
-        self.wake()
+        known = {pod.index for pod in job.pods}
+        new = [LocalPod(*job.place(index)) for index in job.indices if index not in known]
+        for pod in new:
+            job.pods.append(pod)
+            await pod.start(container, job.config_map, self._machine)
+        if new:
+            job.life = self._in_background(self._live(job, new))
+            self.wake()
 
-    async def _live(self, job: LocalJob, pod: LocalPod) -> None:
+    async def _live(self, job: LocalJob, pods: Sequence[LocalPod]) -> None:
         deadline = job.manifest["spec"].get("activeDeadlineSeconds")
-        life = asyncio.create_task(pod.wait())
-        done, _ = await asyncio.wait({life}, timeout=deadline)
-        if not done:
+        lives = [asyncio.create_task(pod.wait()) for pod in pods]
+        _, late = await asyncio.wait(lives, timeout=deadline)
+        if late:
             job.overdue = True
-            await pod.end()
-        await life
+            await asyncio.gather(*(pod.end() for pod in pods))
+        await asyncio.gather(*lives)
 
     async def _delete(self, job: LocalJob) -> None:
-        if job.pod is not None:
-            await job.pod.end()
+        await asyncio.gather(*(pod.end() for pod in job.pods))
         if job.life is not None:
             await job.life
         self._forget(job)

@@ -12,8 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sandbox_api.contract import INPUTS, WORKSPACE
 from sandbox_api.experiment import ExperimentSpec, InputVolume
+from sandbox_api.paths import paths_in
 
+from ..plan.configs import effective
 from ..plan.job import PlannedJob
 from .experiments import Ended
 
@@ -31,7 +34,11 @@ def input_problems(
                 f"spec.inputs[{number}]: {_source(volume)} is in a cluster; give its files with"
                 f" --input {volume.name}=PATH (a folder, or one file)"
             )
-    known = {volume.name for volume in spec.inputs}
+
+
+def unknown_inputs(specs: Iterable[ExperimentSpec], given: Iterable[str]) -> Iterator[str]:
+    """A sentence for each input that was given and that no experiment asks for."""
+    known = {volume.name for spec in specs for volume in spec.inputs}
     for name in given:
         if name not in known:
             yield f"--input {name}: spec.inputs has no {name!r}; there is: {', '.join(sorted(known)) or 'none'}"
@@ -55,6 +62,18 @@ def place_inputs(
                 _unpack(config_maps[str(volume.config_map_name)], target)
         except (OSError, binascii.Error) as error:
             raise Ended(f"--input {volume.name}: {error}") from error
+
+
+def place_problems(jobs: Iterable[PlannedJob]) -> Iterator[str]:
+    """A sentence for each path of a configuration that begins where a pod has its volumes: that is no place here."""
+    for job in jobs:
+        for root, value in effective(job.config).items():
+            for field, path in paths_in(value, root):
+                if path.startswith((f"{INPUTS}/", f"{WORKSPACE}/")):
+                    better = repr(path[1:]) if path.startswith(INPUTS) else "a path in the experiment's folder"
+                    yield (
+                        f"{job.where}.{field}: {path!r} is there in a pod only; write {better}, which is right here too"
+                    )
 
 
 def secrets_of(jobs: Iterable[PlannedJob], environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:

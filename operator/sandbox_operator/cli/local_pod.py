@@ -15,14 +15,14 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from sandbox_api.contract import CONTRACT_FILE_ENV, POD_UID_ENV, RUN_COMMAND
+from sandbox_api.contract import CONTRACT_FILE_ENV, INPUTS, PIECE_ENV, POD_UID_ENV, RUN_COMMAND, WORKSPACE
 
 from ..build.job import CONTRACT_KEY, GRACE_SECONDS
 from ..plan.clock import stamp
@@ -38,6 +38,8 @@ _TAIL_BYTES = 2048
 """What a kubelet takes of the log where a failed container left no message (FallbackToLogsOnError)."""
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)  # loaded before any fork: a forked child may not load
+_PLACE = re.compile(rf"(?<![^:=,; ])({WORKSPACE}|{INPUTS})(?=[/:,; ]|$)")
+"""Where volumes are mounted in a pod, at the beginning of a path in a variable."""
 _VARIABLE = re.compile(r"\$\$|\$\(([^)]*)\)")
 
 
@@ -50,29 +52,40 @@ class Machine:
     environ: Mapping[str, str]
     secrets: Mapping[str, str]
     """Values of `secrets` by the name of the environment variable."""
-    interpreters: Interpreters
+    programs: Programs
 
 
 @dataclass(frozen=True)
-class Interpreters:
-    """Which Python stands for an image."""
+class Programs:
+    """What runs here in place of an image."""
 
-    default: str
+    python: str
+    """The interpreter with the runtime, for every image that `named` does not name."""
     named: Mapping[str, str] = field(default_factory=dict)
-    """By the image's name."""
+    """Interpreters by the image's name."""
+    raw: Mapping[str, str] = field(default_factory=dict)
+    """Programs of hooks with `contract: raw`, by the hook's name."""
 
-    def of(self, image: str) -> str:
+    def python_for(self, image: str) -> str:
         """The interpreter for an image's name, or its reference here."""
-        return self.named.get(image.removeprefix(IMAGE_PREFIX), self.default)
+        return self.named.get(image.removeprefix(IMAGE_PREFIX), self.python)
+
+    def command(self, image: str, command: Sequence[str]) -> list[str]:
+        """What is started: the runtime by its interpreter, a program of the hook's own from where it is here."""
+        if tuple(command) == RUN_COMMAND:
+            return [self.python_for(image), "-m", "sandbox_runtime.main", *command[1:]]
+        return [self.raw.get(image.removeprefix(IMAGE_PREFIX), command[0]), *command[1:]]
 
 
 @dataclass
 class LocalPod:
-    """The one pod of a Job. Its folder is the Job's."""
+    """A pod of a Job, in a folder of its own."""
 
     folder: Path
     job_name: str
     contract: str
+    index: int | None = None
+    """Which one of an indexed Job's."""
     uid: str = field(default_factory=lambda: str(uuid4()))
     started_at: str | None = None
     ended_at: str | None = None
@@ -83,14 +96,18 @@ class LocalPod:
     process: asyncio.subprocess.Process | None = None
 
     @classmethod
-    def read(cls, folder: Path, job_name: str, contract: str) -> LocalPod | None:
+    def read(cls, folder: Path, job_name: str, contract: str, index: int | None) -> LocalPod | None:
         """The pod that an earlier run of sandboxctl started, if it had come that far."""
         file = folder / "pod.json"
-        return cls(folder, job_name, contract, **json.loads(file.read_text())) if file.exists() else None
+        return cls(folder, job_name, contract, index, **json.loads(file.read_text())) if file.exists() else None
 
     def write(self) -> None:
         said = {name: getattr(self, name) for name in ("uid", "started_at", "ended_at", "code", "reason", "disruption")}
         write_json(self.folder / "pod.json", said)
+
+    @property
+    def name(self) -> str:
+        return f"{self.job_name}-local" if self.index is None else f"{self.job_name}-{self.index}-local"
 
     @property
     def is_over(self) -> bool:
@@ -103,16 +120,20 @@ class LocalPod:
     async def start(self, container: Manifest, config_map: Manifest | None, machine: Machine) -> None:
         """Begin to run. The uid is written down first: whatever dies now, its processes can be found by it."""
         self.started_at = stamp(datetime.now(UTC))
+        self.folder.mkdir(exist_ok=True)
         self.write()
-        environ = environment(container, machine, self.uid, self.job_name)
+        environ = environment(container, machine, self.uid, self.name)
+        if self.index is not None:
+            environ[PIECE_ENV] = str(self.index)
         environ["SANDBOX_TERMINATION_MESSAGE"] = str(self.folder / "termination-log")
         if config_map is not None:
             write_text(self.folder / "contract", config_map["data"][CONTRACT_KEY])
             environ[CONTRACT_FILE_ENV] = str(self.folder / "contract")
+        command = [_expanded(word, environ) for word in container["command"]]
         with self.log.open("ab") as log:
             try:
                 self.process = await asyncio.create_subprocess_exec(
-                    *_command(container, machine),
+                    *machine.programs.command(container["image"], command),
                     env=environ,
                     cwd=machine.workspace,
                     stdin=asyncio.subprocess.DEVNULL,
@@ -173,7 +194,7 @@ class LocalPod:
             )
         phase = "Running" if not self.is_over else "Succeeded" if self.code == 0 else "Failed"
         return PodFact(
-            name=f"{self.job_name}-local",
+            name=self.name,
             uid=self.uid,
             job_name=self.job_name,
             contract=self.contract,
@@ -206,27 +227,22 @@ def environment(container: Manifest, machine: Machine, pod_uid: str, pod_name: s
             given[entry["name"]] = machine.secrets[entry["name"]]
         else:
             given[entry["name"]] = _expanded(entry.get("value", ""), given)
-    given["SANDBOX_WORKSPACE"] = str(machine.workspace)
-    given["SANDBOX_INPUTS"] = str(machine.inputs)
+    places = {WORKSPACE: str(machine.workspace), INPUTS: str(machine.inputs)}
+    given = {name: _PLACE.sub(lambda found: places[found[1]], value) for name, value in given.items()}
     own = {
         name: value
         for name, value in machine.environ.items()
         if not name.startswith("SANDBOX_") and name not in machine.secrets
     }
-    return {**own, **given}
+    if "PYTHONPATH" in given and "PYTHONPATH" in own:  # the runtime may be found by ours
+        given["PYTHONPATH"] += os.pathsep + own["PYTHONPATH"]
+    said = {"SANDBOX_WORKSPACE": places[WORKSPACE], "SANDBOX_INPUTS": places[INPUTS]}
+    return {**own, **given, **said}
 
 
 def _expanded(value: str, known: Mapping[str, str]) -> str:
     """`$$` is a dollar, `$(NAME)` a variable that stands before this one."""
     return _VARIABLE.sub(lambda found: "$" if found[1] is None else known.get(found[1], found[0]), value)
-
-
-def _command(container: Manifest, machine: Machine) -> list[str]:
-    """The runtime's, by the interpreter that stands for the image; a program of the hook's own as it is."""
-    command = list(container["command"])
-    if command != list(RUN_COMMAND):
-        return command
-    return [machine.interpreters.of(container["image"]), "-m", "sandbox_runtime.main", *command[1:]]
 
 
 def _die_with_parent() -> None:

@@ -23,10 +23,9 @@ from .local_cluster import LocalCluster
 from .local_folder import LocalFolder, Stored
 from .local_neighbours import Neighbours
 from .local_pod import IMAGE_PREFIX, Machine
+from .preview import HELPER_IMAGE
 
 KILLED = "LocalRunEnded: sandboxctl was told to end, twice"
-HELPER_IMAGE = "data"
-"""Where the planner lets pods run that only look at the volume, when the hook's own image has no runtime."""
 
 
 class LocalRun:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -19,17 +19,23 @@ from . import control
 from .command import Name, Namespace, cluster_options, console, fail, say, with_cluster
 from .experiments import EXPERIMENTS, Ended
 from .local import Options, interpreters_of, run_documents
-from .offline import read_file
+from .local_pod import Programs
+from .offline import read_files
 from .output import Format, print_data, print_manifests
 from .plan_table import plan_table
-from .preview import UNKNOWN_IMAGE, ExperimentPlan, FilePlan, manifests, previewed
+from .preview import UNKNOWN_IMAGE, FilePlan, manifests, previewed
 from .render import progress_view, report
 from .watch import follow, statuses
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 app.callback()(cluster_options)
 
-File = Annotated[Path, typer.Argument(help="A file with SandboxExperiments; - reads from stdin.")]
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILE...", help="Files with SandboxExperiments, and the SandboxHooks they use; - reads from stdin."
+    ),
+]
 Images = Annotated[
     list[str] | None,
     typer.Option("--image", metavar="NAME=REFERENCE", help="What the operator's image of that name is; repeatable."),
@@ -67,7 +73,7 @@ def show(context: typer.Context, name: Name, namespace: Namespace = None) -> Non
 
 @app.command()
 def plan(
-    file: File,
+    file: Files,
     output: Annotated[Format, typer.Option("--output", "-o", help="How it is printed.")] = "table",
     show_manifests: Annotated[
         bool, typer.Option("--manifests", help="Print the claims and Jobs that the operator would create.")
@@ -76,12 +82,12 @@ def plan(
 ) -> None:
     """Print the jobs a file would run, and every problem in it; no cluster is asked. Exit code 1 on a problem."""
     try:
-        documents = read_file(file)
+        documents = read_files(file)
         images = _pairs(image or (), "--image", "NAME=REFERENCE")
     except Ended as error:
         fail(str(error))
-    previews = [previewed(experiment, images) for experiment in documents.experiments]
-    whole = FilePlan(experiments=[experiment for experiment, _ in previews])
+    previews = [previewed(experiment, documents.hooks_for(experiment), images) for experiment in documents.experiments]
+    whole = FilePlan(experiments=[plan for plan, _ in previews], problems=list(documents.hook_problems))
     made = [manifest for _, rehearsed in previews if rehearsed for manifest in manifests(rehearsed)]
     if show_manifests:
         print_manifests(made, output)
@@ -90,19 +96,21 @@ def plan(
     elif output == "table":
         for experiment in whole.experiments:
             console.print(plan_table(experiment))
-            _tell(experiment, error=False)
+            _tell(experiment.problems, experiment.warnings, error=False)
+        _tell(whole.problems, [], error=False)
     else:
         print_data(whole.model_dump(mode="json", exclude_none=True), output)
     if show_manifests or output != "table":
         for experiment in whole.experiments:
-            _tell(experiment, error=True)
+            _tell(experiment.problems, experiment.warnings, error=True)
+        _tell(whole.problems, [], error=True)
     if not whole.is_sound:
         raise typer.Exit(1)
 
 
 @app.command()
 def run(
-    file: File,
+    file: Files,
     local: Annotated[bool, typer.Option("--local", help="As processes of this machine.")] = False,
     folder: Annotated[
         Path | None, typer.Option(help="Where everything of the run lies. Default: sandbox-local/NAME.")
@@ -118,23 +126,27 @@ def run(
         list[str] | None,
         typer.Option(metavar="[IMAGE=]PATH", help="Python that runs the hooks, all or those of an image; repeatable."),
     ] = None,
+    program: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOOK=PATH", help="Program of a hook with contract: raw; repeatable."),
+    ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Most hooks at a time. Default: as planned.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
 ) -> None:
     """Run the experiments of a file here, with no cluster; exit code 1 when one fails, 130 after Ctrl-C."""
     if not local:
-        fail(f"to run on a cluster: kubectl apply -f {file}; to run here: add --local")
+        fail(f"to run on a cluster: kubectl apply -f {file[0]}; to run here: add --local")
     try:
         options = Options(
             folder=folder,
             volume=workspace,
             inputs={name: Path(path) for name, path in _pairs(input_ or (), "--input", "NAME=PATH").items()},
-            interpreters=interpreters_of(python or ()),
+            programs=Programs(*interpreters_of(python or ()), _pairs(program or (), "--program", "HOOK=PATH")),
             environ=os.environ,
             most=jobs,
             resume=resume,
         )
-        code = run_documents(read_file(file), options)
+        code = run_documents(read_files(file), options)
     except Ended as error:
         fail(str(error))
     raise typer.Exit(code)
@@ -150,10 +162,10 @@ def version() -> None:
     console.print(package_version("sandbox-operator"), highlight=False)
 
 
-def _tell(experiment: ExperimentPlan, *, error: bool) -> None:
-    for problem in experiment.problems:
+def _tell(problems: Iterable[str], warnings: Iterable[str], *, error: bool) -> None:
+    for problem in problems:
         say(problem, style="red", error=error)
-    for warning in experiment.warnings:
+    for warning in warnings:
         say(f"warning: {warning}", style="yellow", error=error)
 
 

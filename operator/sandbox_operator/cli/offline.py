@@ -1,21 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a file of manifests as the API server would take it in: experiments, and the ConfigMaps beside them."""
+"""Reads files of manifests as the API server would take them: experiments, and hooks and ConfigMaps beside them."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from sandbox_api.base import API_VERSION
+from sandbox_api.hook_resource import KIND as HOOK_KIND
+from sandbox_api.hook_resource import hooks_in
+from sandbox_api.hooks import Hook
 
 from .experiments import Ended
 
 STDIN = "-"
+KIND = "SandboxExperiment"
 
 
 @dataclass(frozen=True)
@@ -30,34 +34,48 @@ class Experiment:
 @dataclass(frozen=True)
 class Documents:
     experiments: tuple[Experiment, ...]
-    config_maps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """By name."""
+    others: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def config_maps(self) -> dict[str, Mapping[str, Any]]:
+        """By name."""
+        return {_name_of(item): item for item in self.others if item.get("kind") == "ConfigMap"}
+
+    def hooks_for(self, experiment: Experiment) -> dict[str, Hook]:
+        """The SandboxHooks that jobs of an experiment may use, by name."""
+        return hooks_in(self.others, experiment.namespace)[0]
+
+    @property
+    def hook_problems(self) -> tuple[str, ...]:
+        """What is wrong with the SandboxHooks."""
+        namespaces = {_metadata(item).get("namespace") for item in self.others if item.get("kind") == HOOK_KIND}
+        found = [hooks_in(self.others, name)[1] for name in sorted(filter(None, namespaces))] or [
+            hooks_in(self.others)[1]
+        ]
+        return tuple(dict.fromkeys(problem for problems in found for problem in problems))
 
 
-def read_file(file: Path) -> Documents:
-    """The documents of a file, `-` being the standard input. Raises Ended with a sentence that names the file."""
-    name = "standard input" if str(file) == STDIN else str(file)
-    try:
-        content = sys.stdin.buffer.read() if str(file) == STDIN else file.read_bytes()
-        return read_documents(content.decode())
-    except (Ended, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise Ended(f"{name}: {error}") from error
+def read_files(files: Iterable[Path]) -> Documents:
+    """The documents of all files together, `-` being the standard input.
 
-
-def read_documents(text: str) -> Documents:
-    """The documents of a YAML (or JSON) text. Raises Ended when there is no SandboxExperiment in it."""
+    Raises Ended with a sentence that names the file, or when there is no SandboxExperiment (and no SandboxHook).
+    """
     experiments: list[Experiment] = []
-    config_maps: dict[str, Mapping[str, Any]] = {}
-    for document in yaml.safe_load_all(text):
-        if not isinstance(document, Mapping):
-            continue
-        if document.get("kind") == "SandboxExperiment":
-            experiments.append(_experiment(document))
-        elif document.get("kind") == "ConfigMap":
-            config_maps[_name_of(document)] = document
-    if not experiments:
-        raise Ended("there is no SandboxExperiment in it")
-    return Documents(tuple(experiments), config_maps)
+    others: list[Mapping[str, Any]] = []
+    names = [str(file) if str(file) != STDIN else "standard input" for file in files]
+    for name, file in zip(names, files, strict=True):
+        try:
+            content = sys.stdin.buffer.read() if str(file) == STDIN else file.read_bytes()
+            for document in yaml.safe_load_all(content.decode()):
+                if isinstance(document, Mapping) and document.get("kind") == KIND:
+                    experiments.append(_experiment(document))
+                elif isinstance(document, Mapping):
+                    others.append(document)
+        except (Ended, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise Ended(f"{name}: {error}") from error
+    if not experiments and not any(item.get("kind") == HOOK_KIND for item in others):
+        raise Ended(f"{', '.join(names)}: there is no {KIND} in it")
+    return Documents(tuple(experiments), tuple(others))
 
 
 def _experiment(document: Mapping[str, Any]) -> Experiment:

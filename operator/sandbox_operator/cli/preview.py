@@ -12,6 +12,7 @@ from typing import Any
 
 from sandbox_api.base import ContractModel
 from sandbox_api.crd import MAX_NAME
+from sandbox_api.hooks import Hook
 
 from ..build.defaults import Defaults
 from ..plan.compile import Compiled, compile_spec
@@ -22,6 +23,8 @@ from .projected import contract_of
 from .rehearsal import Rehearsal, rehearse
 
 PLAN_VERSION = 1
+HELPER_IMAGE = "data"
+"""Where the planner lets pods run that only look at the volume, when the hook's own image has no runtime."""
 UNKNOWN_IMAGE = "image-of-the-operator.invalid/"
 """Stands before the name of an image that only an operator's installation knows."""
 _HOUR = 3600
@@ -130,25 +133,30 @@ class FilePlan(ContractModel):
     """Of this shape."""
     experiments: list[ExperimentPlan]
     """In the order of the file."""
+    problems: list[str] = []
+    """What is wrong with its SandboxHooks, in sentences."""
 
     @property
     def is_sound(self) -> bool:
         """Whether all of it would run."""
-        return not any(experiment.problems for experiment in self.experiments)
+        return not self.problems and not any(experiment.problems for experiment in self.experiments)
 
 
-def previewed(experiment: Experiment, images: Mapping[str, str]) -> tuple[ExperimentPlan, Rehearsal | None]:
+def previewed(
+    experiment: Experiment, hooks: Mapping[str, Hook], images: Mapping[str, str]
+) -> tuple[ExperimentPlan, Rehearsal | None]:
     """An experiment's plan, and what it would create; None where there are problems.
 
-    `images` are references by name, for those that the spec leaves to the operator.
+    `hooks` are the SandboxHooks it may use; `images` are references by name, for those that the spec leaves to the
+    operator.
     """
-    compiled = compile_spec(experiment.spec)
+    compiled = compile_spec(experiment.spec, hooks)
     name = experiment.name
     too_long = (f"metadata.name: {name!r} has more than {MAX_NAME} characters",) if len(name) > MAX_NAME else ()
     problems = [*too_long, *compiled.problems]
     own = {job.hook.image: job.hook.image_reference for job in compiled.jobs if job.hook.image_reference}
     known = {**images, **own, **(compiled.spec.images if compiled.spec else {})}
-    rehearsed = None if problems else _rehearsed(experiment, compiled, known)
+    rehearsed = None if problems else _rehearsed(experiment, hooks, compiled, known)
     jobs = _jobs(compiled, known, rehearsed)
     at_once = [sum(job.gpus or 0 for job in jobs if job.step == step) for step in {job.step for job in jobs}]
     plan = ExperimentPlan(
@@ -173,11 +181,14 @@ def manifests(rehearsed: Rehearsal) -> list[dict[str, Any]]:
     return [*(claim.manifest for claim in rehearsed.claims), *(manifest for group in made for manifest in group)]
 
 
-def _rehearsed(experiment: Experiment, compiled: Compiled, images: Mapping[str, str]) -> Rehearsal:
-    unknown = {job.hook.image: f"{UNKNOWN_IMAGE}{job.hook.image}" for job in compiled.jobs}
+def _rehearsed(
+    experiment: Experiment, hooks: Mapping[str, Hook], compiled: Compiled, images: Mapping[str, str]
+) -> Rehearsal:
+    names = {HELPER_IMAGE, *(job.hook.image for job in compiled.jobs)}
+    unknown = {name: f"{UNKNOWN_IMAGE}{name}" for name in names}
     free = {key: value for key, value in experiment.spec.items() if key not in ("suspend", "stop")}
     if free != experiment.spec:
-        compiled = compile_spec(free)
+        compiled = compile_spec(free, hooks)
     return rehearse(
         experiment.name, experiment.namespace or "default", free, compiled, Defaults(images={**unknown, **images})
     )
