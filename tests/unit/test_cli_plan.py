@@ -16,7 +16,7 @@ from sandbox_operator.cli.preview import FilePlan
 from sandbox_operator.cli.projected import contract_of
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = sorted((ROOT / "configs").rglob("experiment*.yaml"))
+EXAMPLES = sorted([*(ROOT / "configs").rglob("experiment*.yaml"), *(ROOT / "configs/examples").glob("*.yaml")])
 
 
 def manifest(spec: Any, **more: Any) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def test_text_that_looks_like_markup_is_printed_as_it_is(tmp_path: Path) -> None
     assert "djConfigs.[/red]" in result.output
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_example_that_users_copy_is_right(example: Path) -> None:
     """With the SandboxHook beside it."""
     hook = example.with_name("hook.yaml")
