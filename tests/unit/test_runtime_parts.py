@@ -15,6 +15,7 @@ from tests.hook_pod import PATHS, job_contract
 from sandbox_runtime import files
 from sandbox_runtime.cgroup import Memory
 from sandbox_runtime.data_juicer.k_sigma import Change
+from sandbox_runtime.data_juicer.resume import State
 from sandbox_runtime.errors import ConfigError, InfraError, error_of
 from sandbox_runtime.files import link_atomic, write_atomic
 from sandbox_runtime.hooks.analyzer import figures_by_importance
@@ -211,3 +212,52 @@ def test_figures_for_people() -> None:
         "2 categories",
         "3 statistics",
     ]
+
+
+class Rows:
+    """A data set of one file, saved as Data-Juicer's is; `killed` stops in the middle."""
+
+    def __init__(self, text: str, *, killed: bool = False) -> None:
+        self.text = text
+        self.killed = killed
+
+    def __len__(self) -> int:
+        return 1
+
+    def save_to_disk(self, path: str) -> None:
+        Path(path).mkdir(parents=True)
+        (Path(path) / "rows").write_text(self.text)
+        if self.killed:
+            raise KeyboardInterrupt
+
+
+PROCESS = [{"a_filter": None}, {"b_filter": None}]
+
+
+def saved(folder: Path) -> tuple[str, int] | None:
+    found = State(folder, 9, "source", PROCESS).latest()
+    return ((found.path / "rows").read_text(), found.done) if found else None
+
+
+def test_an_older_attempt_that_saves_late_replaces_nothing_of_a_newer_one(tmp_path: Path) -> None:
+    State(tmp_path, 2, "source", PROCESS).save(Rows("newer"), [5, 4])
+
+    State(tmp_path, 1, "source", PROCESS).save(Rows("older"), [5, 4])
+    assert saved(tmp_path) == ("newer", 2)
+    State(tmp_path, 1, "source", PROCESS).clear()
+    assert saved(tmp_path) == ("newer", 2)
+    State(tmp_path, 3, "source", PROCESS).save(Rows("newest"), [5])
+    assert saved(tmp_path) == ("newest", 1)
+
+
+def test_an_entry_whose_writer_was_killed_counts_for_nothing_and_goes_later(tmp_path: Path) -> None:
+    State(tmp_path, 1, "source", PROCESS).save(Rows("whole"), [5])
+    for attempt in (2, 4):
+        with pytest.raises(KeyboardInterrupt):
+            State(tmp_path, attempt, "source", PROCESS).save(Rows("half", killed=True), [5, 4])
+    assert saved(tmp_path) == ("whole", 1)
+
+    State(tmp_path, 3, "source", PROCESS).save(Rows("later"), [5, 4])
+
+    assert saved(tmp_path) == ("later", 2)
+    assert sorted(path.name.partition("-")[0] for path in tmp_path.iterdir()) == [".a4", "a3"]

@@ -230,7 +230,8 @@ def _read(path: Path) -> Stored | None:
 
 
 def _stored_in(folders: Iterable[Path]) -> Iterator[Stored]:
-    for folder in sorted(folders, key=_attempt_number, reverse=True):
+    # by name among the pods of one attempt: all who read it find the same one first
+    for folder in sorted(folders, key=lambda folder: (_attempt_number(folder), folder.name), reverse=True):
         stored = _read(folder / "result.json")
         if stored is not None:
             yield stored
