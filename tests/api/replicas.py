@@ -121,13 +121,13 @@ class Replicas:
         self.processes[name] = self._operators(kubeconfig(server, folder), **given)
         return self.processes[name]
 
-    async def leader(self, *among: str, limit: float = 30) -> str:
+    async def leader(self, *among: str, limit: float = 60) -> str:
         """The name of the one that holds the Lease, as soon as one of these does."""
         await eventually(lambda: self.api.holder in (among or self.processes), limit=limit)
         return self.api.holder
 
     async def standing_by(self, name: str) -> None:
-        await eventually(lambda: "experiments are there" in self.processes[name].log)
+        await eventually(lambda: "experiments are there" in self.processes[name].log, limit=60)
 
     def signal(self, name: str, what: signal.Signals) -> None:
         pid: Any = self.processes[name]._process

@@ -90,7 +90,7 @@ async def test_the_leader_is_killed_at_a_write_and_no_job_is_made_twice(operator
     creates = [number for number, write in enumerate(writes, 1) if write == ("create", "jobs")]
     chosen = range(1, len(writes) + 1) if DEEP else (creates[0], creates[1] + 1, creates[-1])
     deaths = [(number, moment) for number in chosen for moment in ("before", "after")]
-    turn = asyncio.Semaphore(3)
+    turn = asyncio.Semaphore(2)
 
     async def die(number: int, moment: str) -> None:
         folder = tmp_path / f"{number}-{moment}"

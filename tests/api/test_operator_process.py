@@ -68,9 +68,14 @@ async def test_it_waits_for_an_api_server_that_comes_late_and_survives_its_absen
     server.url = f"http://127.0.0.1:{port}"
     operator = operators(kubeconfig(server, tmp_path), SANDBOX_LIVENESS_PORT=str(health))
     await eventually(lambda: "no answer from the API server" in operator.log)
+    assert await eventually_answers(health, "/healthz") == "ok\n", "a restart would not bring it"
+    status, why = answer(health, "/readyz")
+    assert (status, why.startswith("not seen yet: events, jobs, ")) == (503, True), why
+    assert "no answer from the API server" in why
     async with _served(server, port), Lab(Connection(server.url), "lab", fake=True) as lab:
         await lab.apply("demo", probes("a"))
         await lab.finished("demo", limit=60)
+        assert await eventually_answers(health, "/readyz") == "ok\n"
     await eventually(lambda: operator.log.count("no answer from the API server") > 5)
     assert operator.code is None
     async with _served(server, port), Lab(Connection(server.url), "lab", fake=True) as lab:
