@@ -27,9 +27,14 @@ class ToySettings(ExtraConfig):
     text: str = ""
     say: str = ""
     read: Any = None
+    items: list[str] = []
 
 
-TOYS = {"ToyHook": Hook("ToyHook", "toy", STAGES, ("text", "seen", "folder"), extra=ToySettings)}
+TOYS = {
+    "ToyHook": Hook("ToyHook", "toy", STAGES, ("text", "seen", "folder"), extra=ToySettings),
+    "toy": Hook("toy", "toy", STAGES, ("words", "second"), extra=ToySettings),
+}
+"""The same class under two names, with as many results as what it does there has."""
 ENVIRON = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(map(str, PATHS))}
 
 

@@ -14,6 +14,8 @@ from tests.api.conftest import Plane
 from tests.api.lab import Lab, probes
 from tests.api.played import Gate, fails, succeeds
 
+from sandbox_operator.cli.experiments import HOOKS
+
 pytestmark = pytest.mark.usefixtures("operator")
 SANDBOXCTL = "from sandbox_operator.cli.main import app; app(prog_name='sandboxctl')"
 
@@ -120,6 +122,18 @@ async def test_a_failed_experiment_runs_again_from_where_it_is_told(lab: Lab, te
     assert [lab.job("demo", name)["attempts"] for name in "ab"] == [2, 2]
     said = await terminal.sandboxctl("rerun", "demo", "--token", "mended")
     assert said == Said(1, "demo: the token 'mended' was used already; take another --token")
+
+
+async def test_a_job_of_ones_own_hook_is_known_by_the_hook_s_name(lab: Lab, terminal: Terminal) -> None:
+    """Its metaName stands nowhere in the experiment."""
+    hook = {"apiVersion": HOOKS.api_version, "kind": HOOKS.kind, "metadata": {"name": "mine"}}
+    await lab.client.create(HOOKS, {**hook, "spec": {"image": "registry.example/mine:1"}}, lab.namespace)
+    await lab.apply("demo", {"workspace": {"claim": {"size": "1Gi"}}, "probeJobConfigs": [{"hook": "mine"}]})
+    await lab.finished("demo")
+
+    said = await terminal.sandboxctl("rerun", "demo", "--from", "mine")
+    assert said == Said(0, "demo: runs mine and everything after it again (token '1')")
+    await lab.until(lambda: lab.job("demo", "mine").get("attempts") == 2, "it runs again")
 
 
 async def test_watch_follows_to_the_end_and_its_exit_code_tells_it(lab: Lab, terminal: Terminal) -> None:

@@ -90,6 +90,25 @@ async def test_jobs_that_wait_for_nothing_run_side_by_side_and_at_most_as_many_a
     assert len(markers(lab)) == 2
 
 
+async def test_a_list_too_long_for_one_message_is_read_in_pieces_and_its_items_run(lab: LocalLab) -> None:
+    random = Random(1)
+    words = [random.randbytes(800).hex() for _ in range(4)]
+    spec = toys(
+        toy("long_list", hook="toy", metaName="list", extra={"items": words}),
+        toy(
+            metaName="each",
+            forEach={"item": "word", "in": "anonymous.list.words", "maxParallel": 2},
+            input={"extraConfigs.text": "item.word"},
+        ),
+    )
+    status = await lab.run(spec)
+
+    assert (status.outcome, status.progress) == ("Succeeded", "5/5")
+    assert sum(1 for _ in lab.folder.jobs.glob("*-pieces/*/pod.json")) > 1
+    texts = [lab.folder.workspace / (job.outputs or {})["text"] for job in status.jobs[1:]]
+    assert [lab.text_at(text) for text in texts] == words
+
+
 async def test_an_interruption_suspends_and_resuming_goes_on_without_a_failure(lab: LocalLab) -> None:
     waiting = toys(toy(metaName="done"), toy("wait", metaName="cut"))
     local = lab.start(waiting)

@@ -52,6 +52,27 @@ def test_a_running_experiment_shows_each_job_and_how_long_it_takes() -> None:
     assert line_with("execution", view) == "execution ProcessDataHook"
 
 
+def test_jobs_of_several_items_are_told_apart() -> None:
+    each = {"item": "set", "in": ["a.jsonl", "b.jsonl"]}
+    play = Play(a_spec(probes=[probe(forEach=each, input={"djConfigs.dataset_path": "item.set"})]))
+    play.step()
+
+    view = shown(progress_view("demo", play.status, later(1)))
+    assert line_with("probe/0[0]", view).startswith("anonymous/1/probe/0[0] ProbeViaAnalyzerHook")
+    assert line_with("probe/0[1]", view)
+
+
+def test_of_many_jobs_those_are_shown_that_something_happens_with() -> None:
+    states = ["Succeeded"] * 60 + ["Running", "Failed"] + ["Pending"] * 60
+    jobs = [{"id": f"exps[{n}]/1/probe/0", "hook": "H", "metaName": "m", "state": s} for n, s in enumerate(states)]
+    view = shown(progress_view("demo", ExperimentStatus.model_validate({"jobs": jobs}), later(1)))
+
+    assert line_with("exps[60]", view).startswith("▶")
+    assert line_with("exps[61]", view).startswith("✘")
+    assert line_with("and ", view) == "and 92 more: 60 Succeeded, 32 Pending"
+    assert len(view.splitlines()) == 33
+
+
 def test_why_a_hook_waits_is_shown() -> None:
     play = Play(a_spec())
     play.step()

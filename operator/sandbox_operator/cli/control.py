@@ -12,12 +12,14 @@ from typing import Annotated, Any
 
 import typer
 
+from sandbox_api.hook_resource import hooks_in
 from sandbox_api.status import ExperimentStatus
 
 from ..kube.client import Client
+from ..kube.errors import Forbidden, NotFound
 from ..plan.compile import compile_spec
 from .command import Name, Namespace, say, with_cluster
-from .experiments import EXPERIMENTS, Ended
+from .experiments import EXPERIMENTS, HOOKS, Ended
 
 Spec = Mapping[str, Any]
 Edit = Callable[[Spec, ExperimentStatus], tuple[Spec, str]]
@@ -125,7 +127,7 @@ def _change(context: typer.Context, name: str, namespace: str | None, edit: Edit
             patch, words = edit(spec, status)
         except Ended as error:
             raise Ended(f"{name}: {error}") from None
-        _refuse_new_problems(spec, patch)
+        await _refuse_new_problems(client, where, spec, patch)
         await client.patch(EXPERIMENTS, name, {"spec": patch}, where)
         return words
 
@@ -133,13 +135,19 @@ def _change(context: typer.Context, name: str, namespace: str | None, edit: Edit
     say(f"{name}: {words}")
 
 
-def _refuse_new_problems(spec: Spec, patch: Spec) -> None:
+async def _refuse_new_problems(client: Client, namespace: str, spec: Spec, patch: Spec) -> None:
     """Ask the operator's own planner. Raises Ended with what only the change makes wrong."""
+    try:
+        found = (await client.list(HOOKS, namespace)).items
+    except (Forbidden, NotFound):  # without the namespace's hooks the answer could be wrong: then the operator tells
+        return
+    kind = {"apiVersion": HOOKS.api_version, "kind": HOOKS.kind}  # the items of a list don't say it
+    hooks, _ = hooks_in([{**item, **kind} for item in found], namespace)
     after = {key: value for key, value in {**spec, **patch}.items() if value is not None}
     if isinstance(after.get("rerun"), Mapping):
         after["rerun"] = {key: value for key, value in after["rerun"].items() if value is not None}
-    old = set(compile_spec(spec).problems)
-    new = [problem for problem in compile_spec(after).problems if problem not in old]
+    old = set(compile_spec(spec, hooks).problems)
+    new = [problem for problem in compile_spec(after, hooks).problems if problem not in old]
     if new:
         raise Ended("\n".join(new))
 

@@ -7,6 +7,7 @@ from sandbox_api.base import GROUP, VERSION
 
 from ..kube.resources import Resource
 
+HOOKS = Resource(GROUP, VERSION, "sandboxhooks", "SandboxHook")
 EXPERIMENTS = Resource(GROUP, VERSION, "sandboxexperiments", "SandboxExperiment")
 
 

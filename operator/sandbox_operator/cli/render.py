@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from itertools import groupby
@@ -21,6 +22,10 @@ COLOURS = {
     "Skipped": "dim", "Queued": "yellow", "Stopped": "yellow",
 }  # fmt: skip
 MARKS = {"Succeeded": "✔", "Cached": "✔", "Running": "▶", "Failed": "✘", "Skipped": "·"}
+MOST_LINES = 30
+"""A terminal holds no more; the others are counted."""
+_PLAIN = re.compile(r"anonymous/1/[^/]+/[0-9]+$")
+"""Id of a job where the stage tells enough: one pipeline, one iteration, no forEach."""
 NO_LIMIT = 2.0**63
 """Data-Juicer writes `sys.maxsize` where an argument sets no limit."""
 _REFINED = re.compile(r"(?:refineRecipe\.)?refined\.(?P<bound>.+)\.(?P<side>before|after)")
@@ -30,20 +35,33 @@ def progress_view(name: str, status: ExperimentStatus, now: datetime) -> Rendera
     """The experiment while it runs: a headline, and a line for each job with why it waits."""
     outcome = status.outcome or "Pending"
     head = Text.assemble((name, "bold"), "  ", (outcome, COLOURS[outcome]), "  ", status.progress or "")
+    jobs, left = _in_view(status.jobs)
+    is_plain = all(_PLAIN.match(job.id) for job in status.jobs)
     table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
-    for column in ("", "stage", "hook", "time", ""):
+    for column in ("", "stage" if is_plain else "job", "hook", "time", ""):
         table.add_column(column, no_wrap=column != "", overflow="fold")
-    for job in status.jobs:
+    for job in jobs:
         colour = COLOURS[job.state]
         table.add_row(
             Text(MARKS.get(job.state, " "), colour),
-            job.id.split("/")[2],
+            job.id.split("/")[2] if is_plain else Text(job.id),  # an item's brackets would be markup
             Text(job.hook, colour),
             _took(job, now),
             Text(_words(job)),  # words of others may look like markup
         )
+    more = [Text(f"and {sum(left.values())} more: {', '.join(f'{n} {s}' for s, n in left.items())}")] if left else []
     trouble = [c for c in status.conditions if c.type == "Stalled" and outcome not in ("Succeeded", "Failed")]
-    return Group(head, table, *(Text(f"{c.reason}: {c.message}", "red") for c in trouble))
+    return Group(head, table, *more, *(Text(f"{c.reason}: {c.message}", "red") for c in trouble))
+
+
+def _in_view(jobs: list[JobStatus]) -> tuple[list[JobStatus], Counter[str]]:
+    """The jobs that fit, in order, those first that something happens with; and the states of the others."""
+    if len(jobs) <= MOST_LINES:
+        return jobs, Counter()
+    rank = {"Running": 0, "Failed": 1, "Pending": 2}
+    by_interest = sorted(range(len(jobs)), key=lambda number: (rank.get(jobs[number].state, 3), number))
+    shown = set(by_interest[:MOST_LINES])
+    return [jobs[n] for n in sorted(shown)], Counter(job.state for n, job in enumerate(jobs) if n not in shown)
 
 
 def line_of(job: JobStatus) -> str:
