@@ -156,6 +156,14 @@ def experiment_folder(name: str, uid: str) -> str:
     return f"experiments/{name}-{uid[:8]}"
 
 
+def job_folder(job_id: str) -> str:
+    """Folders of a job, below `jobs` of its experiment: `exps[3]/1/execution/0` is `exps.3/1/execution/0`.
+
+    Brackets are patterns to libraries that take paths (Hugging Face's data sets find no `[3]`); dots stand in no id.
+    """
+    return job_id.replace("[", ".").replace("]", "")
+
+
 def attempt_folder(experiment: str, job_id: str, attempt: int, pod_uid: str) -> str:
     """A pod's own folder, relative to the volume's root: no two pods ever write in one."""
-    return f"{experiment}/jobs/{job_id}/attempts/{attempt}/{pod_uid[:8]}"
+    return f"{experiment}/jobs/{job_folder(job_id)}/attempts/{attempt}/{pod_uid[:8]}"

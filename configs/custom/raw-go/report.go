@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -106,6 +107,9 @@ type Message struct {
 	Truncated  bool               `json:"truncated,omitempty"`
 }
 
+// Brackets of a job id are no part of its folder: exps[3]/1/execution/0 lies in exps.3/1/execution/0.
+var folders = strings.NewReplacer("[", ".", "]", "")
+
 func newAttempt(contract *Contract) *Attempt {
 	workspace := environment("SANDBOX_WORKSPACE", "/workspace")
 	uid := environment("SANDBOX_POD_UID", "local000")
@@ -116,7 +120,7 @@ func newAttempt(contract *Contract) *Attempt {
 		workspace:    workspace,
 		inputsFolder: environment("SANDBOX_INPUTS", "/inputs"),
 		experiment:   experiment,
-		folder:       filepath.Join(experiment, "jobs", contract.Job.ID, "attempts", number, short(uid)),
+		folder:       filepath.Join(experiment, "jobs", folders.Replace(contract.Job.ID), "attempts", number, short(uid)),
 		podUID:       uid,
 		began:        time.Now(),
 		inputs:       map[string]Input{},

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from sandbox_api.contract import JobContract, attempt_folder, contract_digest, experiment_folder
+from sandbox_api.contract import JobContract, attempt_folder, contract_digest, experiment_folder, job_folder
 from sandbox_api.result import Output, Result
 
 from .digests import digest_of
@@ -49,7 +49,7 @@ class Workspace:
         self._contract = contract
         name = experiment_folder(contract.experiment.name, contract.experiment.uid)
         self.experiment = self.root / name
-        self.job = self.experiment / "jobs" / contract.job.id
+        self.job = self.experiment / "jobs" / job_folder(contract.job.id)
         self.attempt = self.root / attempt_folder(name, contract.job.id, contract.attempt, pod_uid)
         self.out = self.attempt / "out"
         self.scratch = self.attempt / "work"
@@ -158,7 +158,7 @@ class Workspace:
         for folder in sorted(self.experiment.parent.glob(f"{name}-*")):
             uid = folder.name.removeprefix(f"{name}-")
             if folder != self.experiment and len(uid) == 8 and "-" not in uid:
-                yield from _stored_in((folder / "jobs" / self._contract.job.id / "attempts").glob("*/*"))
+                yield from _stored_in((folder / "jobs" / job_folder(self._contract.job.id) / "attempts").glob("*/*"))
 
     def unfinished(self, attempt: int | None = None) -> list[Path]:
         """Folders of other pods of this job that ended without a result, the newest attempt last."""

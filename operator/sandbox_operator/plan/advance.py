@@ -122,7 +122,7 @@ def _take(this: Round, job: PlannedJob, result: Message, is_last_chance: bool) -
             message=words,
         )
         this.urgent = True
-        create_reader(this, job, result.pieces)
+        create_reader(this, job, result)
     elif (joined := join_pieces(attempts.results_in(pods, job.id, current.attempts))) is not None:
         outputs, figures = joined
         whole = {"outputs": {**result.outputs, **outputs}, "metrics": {**figures, **result.metrics}}
@@ -130,7 +130,7 @@ def _take(this: Round, job: PlannedJob, result: Message, is_last_chance: bool) -
     elif (fact is not None and fact.failed is not None) or _has_waited(this, job, current):
         _lost(this, job, "its result is long, and could not be read in pieces", is_last_chance)
     elif fact is None and not pods:
-        create_reader(this, job, result.pieces)
+        create_reader(this, job, result)
 
 
 def _lost(this: Round, job: PlannedJob, words: str, is_last_chance: bool) -> None:

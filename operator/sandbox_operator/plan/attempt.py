@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sandbox_api.result import MESSAGE_PREFIX, ErrorClass, Message, decode_message, plain_text
+from sandbox_api.result import MESSAGE_PREFIX, ErrorClass, Message, decode_message, is_peak_text, plain_text
 from sandbox_api.status import Reason
 
 from .clock import since
@@ -178,7 +178,8 @@ def _untold(pod: PodFact, now: datetime, result_timeout: int, memory_limit: int 
         return Failed("Infra", Reason.RESULTS_LOST, f"the hook ended without a result. {words}".strip())
     if container.exit_reason == "OOMKilled":
         limit = f" of {memory_limit}" if memory_limit is not None else ", its node's"
-        said = f"the hook was killed because it needed more memory than its limit{limit} (its peak is unknown)"
+        peak = words if is_peak_text(container.termination_message) else "its peak is unknown"
+        said = f"the hook was killed because it needed more memory than its limit{limit} ({peak})"
         return Failed("OutOfMemory", Reason.OUT_OF_MEMORY, said)
     if (why := _why_ended(pod)) is not None:
         class_ = _who_ended(pod)

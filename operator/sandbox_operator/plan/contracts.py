@@ -66,7 +66,7 @@ def job_contract(asked: Asked, job: PlannedJob, attempt: int) -> wire.JobContrac
         ),
         generation=entry.generation or 1,
         attempt=attempt,
-        cache_key=key_of(asked, job),
+        cache_key=key_of(asked, job) if spec.cache == "Auto" and job.hook.cacheable else "",
         configs=configs,
         inputs=_inputs(job, asked.committed),
         outputs=list(job.outputs),

@@ -8,6 +8,7 @@ waited for.
 from __future__ import annotations
 
 from sandbox_api.contract import Candidate
+from sandbox_api.result import Message
 from sandbox_api.status import DONE_STATES, FINISHED_STATES, JobStatus, Reason
 
 from ..build.job import JobRequest, contract_config_map, hook_job
@@ -108,7 +109,7 @@ def _is_settled_by_cache(this: Round, job: PlannedJob, where: Placement) -> bool
         this.update(job.id, reason=Reason.EQUAL_JOB_RUNS, message=f"an equal job runs in the experiment {runner}")
         return True
     found = this.snapshot.cached.get(key)
-    if found is None:
+    if found is None or not _has_needs(found.job, job.needs):
         return False
     if found.job.result is not None and found.job.result.externals == 0:
         commit_cached(this, job, found)
@@ -125,6 +126,12 @@ def _is_settled_by_cache(this: Round, job: PlannedJob, where: Placement) -> bool
     this.urgent = True
     create_check(this, job, found, where)
     return True
+
+
+def _has_needs(done: JobStatus, needs: tuple[str, ...]) -> bool:
+    """Whether a status has what the controller must know of the result: it may have been cut where nobody needed it."""
+    outputs, metrics = done.outputs or {}, done.metrics or {}
+    return all(need in outputs or f"{done.meta_name}.{need}" in metrics or need in metrics for need in needs)
 
 
 def candidate(this: Round, job: PlannedJob) -> CacheEntry | None:
@@ -160,10 +167,15 @@ def create(this: Round, job: PlannedJob, where: Placement | None = None) -> None
     _create(this, job_request(this.asked, job, this.jobs[job.id].attempts, pinned=where.pinned))
 
 
-def create_reader(this: Round, job: PlannedJob, pieces: int = 0) -> None:
-    """Make the Job that reads an attempt's result from the volume; with `pieces` that many pods give one each."""
-    pinned = _placed_now(this, job).pinned
-    _create(this, helper_request(this.asked, job, this.jobs[job.id].attempts, "read", pinned=pinned, pieces=pieces))
+def create_reader(this: Round, job: PlannedJob, long: Message | None = None) -> None:
+    """Make the Job that reads an attempt's result; of a `long` one each of several pods gives a piece."""
+    pinned, attempt = _placed_now(this, job).pinned, this.jobs[job.id].attempts
+    if long is None:
+        request = helper_request(this.asked, job, attempt, "read", pinned=pinned)
+    else:
+        told = Candidate(result_path=long.path, sha256=long.sha256)
+        request = helper_request(this.asked, job, attempt, "read", pinned=pinned, candidate=told, pieces=long.pieces)
+    _create(this, request)
 
 
 def create_check(this: Round, job: PlannedJob, found: CacheEntry, where: Placement | None = None) -> None:
