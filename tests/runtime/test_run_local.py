@@ -155,3 +155,42 @@ def test_a_failing_hook_is_tried_again_and_then_ends_the_run(data: Path, tmp_pat
     assert (job["state"], job["reason"], job["attempts"]) == ("Failed", "Timeout", 2)
     assert re.search(r"demo: anonymous/1/probe/0 .* failed: the job's time of 1 s \(timeouts.active\) ran out", output)
     assert [job["state"] for job in shell.status["jobs"]] == ["Failed", "Skipped", "Skipped", "Skipped"]
+
+
+def test_each_item_of_a_list_runs_on_its_own_and_what_follows_gets_them_all_in_order(
+    tmp_path: Path, data: Path
+) -> None:
+    """The libraries take paths of their own kind: a folder named after an item must be one that they find."""
+    file = tmp_path / "each.yaml"
+    spec = {
+        "workspace": {"claim": {"size": "1Gi"}},
+        "inputs": [{"name": "raw", "configMapName": "raw"}],
+        "pipelines": [
+            {
+                "name": "tries",
+                "forEach": {"item": "limit", "in": [1, 100000]},
+                "executionJobConfigs": [
+                    {
+                        "hook": "ProcessDataHook",
+                        "djConfigs": {
+                            "dataset_path": f"inputs/raw/{data.name}",
+                            "process": [{"text_length_filter": {}}],
+                            "export_path": "outputs/cut.jsonl",
+                        },
+                        "input": {"djConfigs.process.0.text_length_filter.min_len": "item.limit"},
+                    }
+                ],
+            }
+        ],
+    }
+    experiment = {"apiVersion": "sandbox.datajuicer.io/v1alpha1", "kind": "SandboxExperiment", "spec": spec}
+    file.write_text(yaml.safe_dump({**experiment, "metadata": {"name": "each"}}))
+    shell = Shell(file, tmp_path / "run", data)
+    code, output = shell.run()
+
+    assert code == 0, output
+    rows = {job["id"]: job["metrics"]["process.rows_out"] for job in shell.status["jobs"]}
+    assert rows["tries[0]/1/execution/0"] > 0
+    assert rows["tries[1]/1/execution/0"] == 0
+    published = {path.parent.name: path.resolve() for path in (tmp_path / "run").rglob("outputs/item_*/cut.jsonl")}
+    assert "tries.0" in str(published["item_0"])
