@@ -60,22 +60,28 @@ def read_files(files: Iterable[Path]) -> Documents:
 
     Raises Ended with a sentence that names the file, or when there is no SandboxExperiment (and no SandboxHook).
     """
-    experiments: list[Experiment] = []
-    others: list[Mapping[str, Any]] = []
-    names = [str(file) if str(file) != STDIN else "standard input" for file in files]
-    for name, file in zip(names, files, strict=True):
+    read: dict[str, Documents] = {}
+    for file in files:
+        name = "standard input" if str(file) == STDIN else str(file)
         try:
             content = sys.stdin.buffer.read() if str(file) == STDIN else file.read_bytes()
-            for document in yaml.safe_load_all(content.decode()):
-                if isinstance(document, Mapping) and document.get("kind") == KIND:
-                    experiments.append(_experiment(document))
-                elif isinstance(document, Mapping):
-                    others.append(document)
+            read[name] = read_documents(content.decode())
         except (Ended, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise Ended(f"{name}: {error}") from error
-    if not experiments and not any(item.get("kind") == HOOK_KIND for item in others):
-        raise Ended(f"{', '.join(names)}: there is no {KIND} in it")
-    return Documents(tuple(experiments), tuple(others))
+    whole = Documents(
+        tuple(item for documents in read.values() for item in documents.experiments),
+        tuple(item for documents in read.values() for item in documents.others),
+    )
+    if not whole.experiments and not any(item.get("kind") == HOOK_KIND for item in whole.others):
+        raise Ended(f"{', '.join(read)}: there is no {KIND} in it")
+    return whole
+
+
+def read_documents(text: str) -> Documents:
+    """The documents of a YAML (or JSON) text. Raises Ended when an experiment is of another version."""
+    found = [document for document in yaml.safe_load_all(text) if isinstance(document, Mapping)]
+    experiments = [_experiment(document) for document in found if document.get("kind") == KIND]
+    return Documents(tuple(experiments), tuple(document for document in found if document.get("kind") != KIND))
 
 
 def _experiment(document: Mapping[str, Any]) -> Experiment:
