@@ -2,11 +2,10 @@
 """Commands over time on a real node: suspend, resume, stop, rerun, the step cache, results whose word was lost."""
 
 import json
-from typing import Any
 
 import pytest
 from tests.node.kubernetes import condition, deep_only, until
-from tests.node.toys import Toys, hold, toy
+from tests.node.toys import Toys, hold, reads, toy
 
 NOTHING = {"user": 0, "infra": 0, "preempted": 0}
 
@@ -63,7 +62,7 @@ def test_stop_ends_it_and_keeps_what_was_found(toys: Toys, stop: str) -> None:
 
 
 def test_a_rerun_from_a_job_keeps_what_was_before_it(toys: Toys) -> None:
-    jobs = [toy("write", "first"), toy("look", "second", job=_reads("first.first")), toy("look", "third")]
+    jobs = [toy("write", "first"), toy("look", "second", job=reads("first")), toy("look", "third")]
     toys.start("again", jobs)
     before = {job["metaName"]: job for job in toys.succeeded("again")}
     toys.change("again", rerun={"token": "2", "from": "second"})
@@ -99,7 +98,7 @@ def test_a_failed_experiment_is_mended_and_keeps_what_did_not_change(toys: Toys)
 
 
 def test_an_equal_experiment_on_the_same_claim_runs_no_hook(toys: Toys) -> None:
-    jobs = [toy("write", "first", text="made once"), toy("look", job=_reads("first.first"))]
+    jobs = [toy("write", "first", text="made once"), toy("look", job=reads("first"))]
     toys.start("one", jobs)
     done = toys.succeeded("one")
     toys.start("two", jobs, workspace={"claimName": "one-workspace"})
@@ -109,7 +108,7 @@ def test_an_equal_experiment_on_the_same_claim_runs_no_hook(toys: Toys) -> None:
     assert [job["result"]["path"] for job in cached] == [job["result"]["path"] for job in done]
     assert not toys.jobs("two")
 
-    fresh = [jobs[0], toy("look", "new", job=_reads("first.first"))]
+    fresh = [jobs[0], toy("look", "new", job=reads("first"))]
     (toys.volume("one-workspace") / done[0]["outputs"]["first"]).write_text("changed by hand")
     toys.start("three", fresh, workspace={"claimName": "one-workspace"})
     first, look = toys.succeeded("three")
@@ -123,7 +122,7 @@ def test_an_equal_experiment_on_the_same_claim_runs_no_hook(toys: Toys) -> None:
 
 @deep_only
 def test_a_result_that_was_changed_by_hand_is_made_again_for_its_reader(toys: Toys) -> None:
-    jobs = [toy("write", "first", text="as it was"), hold(), toy("look", job=_reads("first.first"))]
+    jobs = [toy("write", "first", text="as it was"), hold(), toy("look", job=reads("first"))]
     toys.start("tampered", jobs)
     toys.began("tampered", "hold")
     before = toys.job("tampered", "first")
@@ -139,7 +138,7 @@ def test_a_result_that_was_changed_by_hand_is_made_again_for_its_reader(toys: To
 
 
 def test_a_result_without_a_message_is_read_from_the_volume(toys: Toys) -> None:
-    toys.start("mute", [toy("whisper"), toy("look", job=_reads("whisper.first"))], timeouts={"result": "1s"})
+    toys.start("mute", [toy("whisper"), toy("look", job=reads("whisper"))], timeouts={"result": "1s"})
     whisper, look = toys.succeeded("mute")
     assert (whisper["attempts"], whisper["state"]) == (1, "Succeeded")
     assert whisper["outputs"]["first"] == "said to nobody"
@@ -155,7 +154,3 @@ def test_a_result_that_nobody_wrote_is_lost_and_made_again(toys: Toys) -> None:
     assert job["failures"] == {"user": 0, "infra": 1, "preempted": 0}
     first, _ = toys.succeeded("vanished")
     assert (first["attempts"], first["outputs"]["first"]) == (2, "said to nobody")
-
-
-def _reads(reference: str) -> dict[str, Any]:
-    return {"input": {"extraConfigs.read": reference}}

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from tests.node.kubernetes import REPOSITORY, SYSTEM, Kubernetes, install, until
 from tests.node.registry import Registry
-from tests.node.toys import SITE_PACKAGES, Toys, hold, toy, toy_image
+from tests.node.toys import SITE_PACKAGES, Toys, hold, reads, toy, toy_image
 
 VERSIONS = {"contract.py": "CONTRACT_VERSION", "result.py": "RESULT_VERSION"}
 
@@ -43,7 +43,7 @@ def upgradable(
 
 def test_an_upgrade_in_the_middle_runs_nothing_twice(upgradable: Toys, operator_image: dict[str, str]) -> None:
     toys = upgradable
-    four = [toy("write", "first"), hold("second"), toy("look", "third", job={"input": {"extraConfigs.read": "first.first"}}), toy("write", "fourth")]  # fmt: skip
+    four = [toy("write", "first"), hold("second"), toy("look", "third", job=reads("first")), toy("write", "fourth")]  # fmt: skip
     toys.start("running", four)
     toys.start("between", [toy("write"), hold("second")], suspend=False)
     toys.start("failing", [hold(), toy("fail", say="no")], retry={"user": 1, "backoff": "20s"})

@@ -59,7 +59,9 @@ class Toys:
         return found
 
     def status(self, name: str) -> Object:
-        return self.item(name).get("status") or {}
+        status: Object = self.item(name).get("status") or {}
+        assert all(c["reason"] != "InvalidSpec" for c in status.get("conditions", ())), status["conditions"]
+        return status
 
     def job(self, name: str, meta_name: str | None = None) -> Object:
         """A job's status by its metaName, or the first one's; empty where it has none yet."""
@@ -110,7 +112,6 @@ class Toys:
 
     def _final(self, name: str) -> Object:
         status = self.status(name)
-        assert all(c["reason"] != "InvalidSpec" for c in status.get("conditions", ())), status["conditions"]
         return status if status.get("completionTime") else {}
 
     def volume(self, claim: str) -> Path:
@@ -162,6 +163,11 @@ class Toys:
 def hold(name: str = "hold", *, until: str = "go", job: Object | None = None) -> Object:
     """A job that works until the test lets it go."""
     return toy("hold", name, until=until, job=job)
+
+
+def reads(meta_name: str) -> Object:
+    """The input of a job that is told what another one has made."""
+    return {"input": {"extraConfigs.read": f"anonymous.{meta_name}.first"}}
 
 
 def _files(folder: Path) -> Iterator[Path]:
