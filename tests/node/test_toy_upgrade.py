@@ -37,7 +37,7 @@ def upgradable(
     operator = registry.put_on(base, "sandbox-operator/operator", older()).push()
     image = toy_image(registry, base, older()).push()
     install(controller, {"OPERATOR_IMAGE": operator}, "--reuse-values")
-    yield Toys(controller, namespace, image)
+    yield Toys.of(controller, namespace, image)
     install(controller, operator_image, "--reuse-values")
 
 

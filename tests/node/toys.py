@@ -26,7 +26,7 @@ def toy_image(registry: Registry, operator_image: str, more: dict[str, bytes] | 
 
 def toy(do: str, name: str | None = None, *, job: Object | None = None, **extra: Any) -> Object:
     """A job that does one thing of `tests/toy/toy_hooks.py`; `job` are further fields of it."""
-    return {"hook": "ToyHook", "metaName": name or do, "extraConfigs": {"do": do, **extra}, **(job or {})}
+    return {"hook": "toy", "metaName": name or do, "extraConfigs": {"do": do, **extra}, **(job or {})}
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,23 @@ class Toys:
 
     node: Kubernetes
     namespace: str
-    image: str
+
+    @classmethod
+    def of(cls, node: Kubernetes, namespace: str, image: str) -> "Toys":
+        """Toys whose hook has this image."""
+        node.apply(
+            {
+                "apiVersion": "sandbox.datajuicer.io/v1alpha1",
+                "kind": "SandboxHook",
+                "metadata": {"name": "toy", "namespace": namespace},
+                "spec": {"image": image, "outputs": ["first"], "cacheable": True},
+            }
+        )
+        return cls(node, namespace)
 
     def start(self, name: str, jobs: Sequence[Object], **spec: Any) -> None:
         """Apply an experiment whose jobs run one after another; back-offs are a second."""
         spec = {
-            "images": {"toy": self.image},
             "pods": {"default": {"resources": SMALL}},
             "executionJobConfigs": list(jobs),
             **spec,
