@@ -2,6 +2,7 @@
 """Commands over time on a real node: suspend, resume, stop, rerun, the step cache, results whose word was lost."""
 
 import json
+from typing import Any
 
 import pytest
 from tests.node.kubernetes import condition, deep_only, until
@@ -121,6 +122,44 @@ def test_an_equal_experiment_on_the_same_claim_runs_no_hook(toys: Toys) -> None:
 
 
 @deep_only
+def test_a_hit_on_a_users_file_is_looked_at_by_a_pod_first(toys: Toys) -> None:
+    def data(text: str) -> dict[str, Any]:
+        meta = {"name": "data", "namespace": toys.namespace}
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"x.txt": text}}
+
+    jobs = [toy("look", dataset_path="inputs/raw/x.txt")]
+    raw = {"inputs": [{"name": "raw", "configMapName": "data"}]}
+    toys.node.apply(data("as it was"))
+    toys.start("one", jobs, **raw)
+    (done,) = toys.succeeded("one")
+    shared = {**raw, "workspace": {"claimName": "one-workspace"}}
+    toys.start("same", jobs, **shared)
+    (hit,) = toys.succeeded("same")
+    assert (hit["state"], hit["attempts"], hit["result"]["path"]) == ("Cached", 0, done["result"]["path"])
+    assert (len(toys.jobs("same")), len(toys.jobs("same", "check"))) == (0, 1)
+
+    toys.node.apply(data("replaced"))
+    toys.start("other", jobs, **shared)
+    (ran,) = toys.succeeded("other")
+    assert (ran["state"], ran["attempts"]) == ("Succeeded", 1)
+    assert (len(toys.jobs("other")), len(toys.jobs("other", "check"))) == (1, 1)
+
+
+@deep_only
+def test_equal_jobs_at_the_same_time_run_once(toys: Toys) -> None:
+    toys.start("first", [hold()])
+    toys.began("first")
+    toys.start("second", [hold()], workspace={"claimName": "first-workspace"})
+    waiting = toys.becomes("second", "it waits", lambda job: job.get("reason") == "EqualJobRuns")
+    assert waiting["attempts"] == 0
+    toys.let_go("first", "go")
+    (done,) = toys.succeeded("first")
+    (hit,) = toys.succeeded("second")
+    assert (hit["state"], hit["result"]["path"]) == ("Cached", done["result"]["path"])
+    assert not toys.jobs("second")
+
+
+@deep_only
 def test_a_result_that_was_changed_by_hand_is_made_again_for_its_reader(toys: Toys) -> None:
     jobs = [toy("write", "first", text="as it was"), hold(), toy("look", job=reads("first"))]
     toys.start("tampered", jobs)
@@ -145,6 +184,23 @@ def test_a_result_without_a_message_is_read_from_the_volume(toys: Toys) -> None:
     (reader,) = toys.jobs("mute", "read")
     assert reader["metadata"]["name"] == f"{whisper['jobName']}-read"
     assert look["outputs"]["first"]["read"] == "said to nobody"
+
+
+@deep_only
+def test_apply_delete_apply_goes_on_where_it_was(toys: Toys) -> None:
+    """The claim is kept and found again by its name; what was done before is returned, not repeated."""
+    jobs = [toy("write", "first", text="by the first life"), hold()]
+    toys.start("twice", jobs)
+    toys.began("twice", "hold")
+    before = toys.job("twice", "first")
+    toys.node.ok("kubectl", "delete", "sbx", "twice", "-n", toys.namespace)
+    until("its pods are gone", lambda: not toys.node.get("pods", "-n", toys.namespace)["items"])
+    toys.start("twice", jobs)
+    toys.began("twice", "hold")
+    toys.let_go("twice", "go")
+    first, _ = toys.succeeded("twice")
+    assert (first["state"], first["reason"]) == ("Succeeded", "Recovered")
+    assert first["outputs"]["first"] == before["outputs"]["first"]
 
 
 @deep_only
