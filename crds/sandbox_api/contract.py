@@ -10,7 +10,9 @@ from __future__ import annotations
 import base64
 import gzip
 import zlib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from .base import ContractModel
 from .digest import canonical_json, sha256_of
@@ -124,15 +126,19 @@ class JobContract(ContractModel):
     keep_attempts: bool = False
     tracking: dict[str, Any] = {}
     active_seconds_left: int | None = None
+    told_digest: Annotated[str | None, Field(exclude=True)] = None
+    """In a pod: the digest as the writer computed it, who may know fields that this reader does not."""
 
 
 def contract_digest(contract: JobContract) -> str:
     """Identity of what is asked for; the attempt, the time left, tracking and what a helper pod does are left out.
 
-    So is what has its default: a field that a later version adds changes no digest.
+    So is the version, and what has its default: an attempt before an upgrade and one after it are asked for the same.
     """
+    if contract.told_digest is not None:
+        return contract.told_digest
     helper = {"task", "candidate"}
-    left_out = {"attempt", "active_seconds_left", "tracking", *helper}
+    left_out = {"version", "attempt", "active_seconds_left", "tracking", *helper}
     body = contract.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
     return sha256_of(body)
 

@@ -247,6 +247,8 @@ class Resolved(ContractModel):
     """Images by name."""
     hooks: dict[str, str] = {}
     """Image name by hook."""
+    contract: int = 1
+    """Version of the job contract that the images read."""
 
 
 class ComparisonRow(ContractModel):

@@ -84,14 +84,14 @@ def namespace(node: Kubernetes, request: pytest.FixtureRequest) -> Iterator[str]
 @pytest.fixture
 def toys(controller: Kubernetes, namespace: str, toy: str) -> Toys:
     """Experiments of toy hooks in a namespace of their own."""
-    return Toys(controller, namespace, toy)
+    return Toys.of(controller, namespace, toy)
 
 
 @pytest.fixture(scope="module")
 def module_toys(controller: Kubernetes, toy: str, request: pytest.FixtureRequest) -> Iterator[Toys]:
     """The same for a whole module, whose experiments run side by side."""
     for name in _namespace(controller, Path(request.node.name).stem):
-        yield Toys(controller, name, toy)
+        yield Toys.of(controller, name, toy)
 
 
 def _built(node: Kubernetes, image: str) -> dict[str, str]:

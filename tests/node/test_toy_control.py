@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tests.node.kubernetes import condition, deep_only, until
-from tests.node.toys import Toys, hold, toy
+from tests.node.toys import Toys, hold, reads, toy
 
 NOTHING = {"user": 0, "infra": 0, "preempted": 0}
 
@@ -63,7 +63,7 @@ def test_stop_ends_it_and_keeps_what_was_found(toys: Toys, stop: str) -> None:
 
 
 def test_a_rerun_from_a_job_keeps_what_was_before_it(toys: Toys) -> None:
-    jobs = [toy("write", "first"), toy("look", "second", job=_reads("first.first")), toy("look", "third")]
+    jobs = [toy("write", "first"), toy("look", "second", job=reads("first")), toy("look", "third")]
     toys.start("again", jobs)
     before = {job["metaName"]: job for job in toys.succeeded("again")}
     toys.change("again", rerun={"token": "2", "from": "second"})
@@ -99,7 +99,7 @@ def test_a_failed_experiment_is_mended_and_keeps_what_did_not_change(toys: Toys)
 
 
 def test_an_equal_experiment_on_the_same_claim_runs_no_hook(toys: Toys) -> None:
-    jobs = [toy("write", "first", text="made once"), toy("look", job=_reads("first.first"))]
+    jobs = [toy("write", "first", text="made once"), toy("look", job=reads("first"))]
     toys.start("one", jobs)
     done = toys.succeeded("one")
     toys.start("two", jobs, workspace={"claimName": "one-workspace"})
@@ -109,7 +109,7 @@ def test_an_equal_experiment_on_the_same_claim_runs_no_hook(toys: Toys) -> None:
     assert [job["result"]["path"] for job in cached] == [job["result"]["path"] for job in done]
     assert not toys.jobs("two")
 
-    fresh = [jobs[0], toy("look", "new", job=_reads("first.first"))]
+    fresh = [jobs[0], toy("look", "new", job=reads("first"))]
     (toys.volume("one-workspace") / done[0]["outputs"]["first"]).write_text("changed by hand")
     toys.start("three", fresh, workspace={"claimName": "one-workspace"})
     first, look = toys.succeeded("three")
@@ -122,8 +122,46 @@ def test_an_equal_experiment_on_the_same_claim_runs_no_hook(toys: Toys) -> None:
 
 
 @deep_only
+def test_a_hit_on_a_users_file_is_looked_at_by_a_pod_first(toys: Toys) -> None:
+    def data(text: str) -> dict[str, Any]:
+        meta = {"name": "data", "namespace": toys.namespace}
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"x.txt": text}}
+
+    jobs = [toy("look", dataset_path="inputs/raw/x.txt")]
+    raw = {"inputs": [{"name": "raw", "configMapName": "data"}]}
+    toys.node.apply(data("as it was"))
+    toys.start("one", jobs, **raw)
+    (done,) = toys.succeeded("one")
+    shared = {**raw, "workspace": {"claimName": "one-workspace"}}
+    toys.start("same", jobs, **shared)
+    (hit,) = toys.succeeded("same")
+    assert (hit["state"], hit["attempts"], hit["result"]["path"]) == ("Cached", 0, done["result"]["path"])
+    assert (len(toys.jobs("same")), len(toys.jobs("same", "check"))) == (0, 1)
+
+    toys.node.apply(data("replaced"))
+    toys.start("other", jobs, **shared)
+    (ran,) = toys.succeeded("other")
+    assert (ran["state"], ran["attempts"]) == ("Succeeded", 1)
+    assert (len(toys.jobs("other")), len(toys.jobs("other", "check"))) == (1, 1)
+
+
+@deep_only
+def test_equal_jobs_at_the_same_time_run_once(toys: Toys) -> None:
+    toys.start("first", [hold()])
+    toys.began("first")
+    toys.start("second", [hold()], workspace={"claimName": "first-workspace"})
+    waiting = toys.becomes("second", "it waits", lambda job: job.get("reason") == "EqualJobRuns")
+    assert waiting["attempts"] == 0
+    toys.let_go("first", "go")
+    (done,) = toys.succeeded("first")
+    (hit,) = toys.succeeded("second")
+    assert (hit["state"], hit["result"]["path"]) == ("Cached", done["result"]["path"])
+    assert not toys.jobs("second")
+
+
+@deep_only
 def test_a_result_that_was_changed_by_hand_is_made_again_for_its_reader(toys: Toys) -> None:
-    jobs = [toy("write", "first", text="as it was"), hold(), toy("look", job=_reads("first.first"))]
+    jobs = [toy("write", "first", text="as it was"), hold(), toy("look", job=reads("first"))]
     toys.start("tampered", jobs)
     toys.began("tampered", "hold")
     before = toys.job("tampered", "first")
@@ -139,7 +177,7 @@ def test_a_result_that_was_changed_by_hand_is_made_again_for_its_reader(toys: To
 
 
 def test_a_result_without_a_message_is_read_from_the_volume(toys: Toys) -> None:
-    toys.start("mute", [toy("whisper"), toy("look", job=_reads("whisper.first"))], timeouts={"result": "1s"})
+    toys.start("mute", [toy("whisper"), toy("look", job=reads("whisper"))], timeouts={"result": "1s"})
     whisper, look = toys.succeeded("mute")
     assert (whisper["attempts"], whisper["state"]) == (1, "Succeeded")
     assert whisper["outputs"]["first"] == "said to nobody"
@@ -149,13 +187,26 @@ def test_a_result_without_a_message_is_read_from_the_volume(toys: Toys) -> None:
 
 
 @deep_only
+def test_apply_delete_apply_goes_on_where_it_was(toys: Toys) -> None:
+    """The claim is kept and found again by its name; what was done before is returned, not repeated."""
+    jobs = [toy("write", "first", text="by the first life"), hold()]
+    toys.start("twice", jobs)
+    toys.began("twice", "hold")
+    before = toys.job("twice", "first")
+    toys.node.ok("kubectl", "delete", "sbx", "twice", "-n", toys.namespace)
+    until("its pods are gone", lambda: not toys.node.get("pods", "-n", toys.namespace)["items"])
+    toys.start("twice", jobs)
+    toys.began("twice", "hold")
+    toys.let_go("twice", "go")
+    first, _ = toys.succeeded("twice")
+    assert (first["state"], first["reason"]) == ("Succeeded", "Recovered")
+    assert first["outputs"]["first"] == before["outputs"]["first"]
+
+
+@deep_only
 def test_a_result_that_nobody_wrote_is_lost_and_made_again(toys: Toys) -> None:
     toys.start("vanished", [toy("whisper", lose=True), toy("write", "later")], timeouts={"result": "1s"})
     job = toys.becomes("vanished", "it is tried again", lambda job: job["attempts"] == 2)
     assert job["failures"] == {"user": 0, "infra": 1, "preempted": 0}
     first, _ = toys.succeeded("vanished")
     assert (first["attempts"], first["outputs"]["first"]) == (2, "said to nobody")
-
-
-def _reads(reference: str) -> dict[str, Any]:
-    return {"input": {"extraConfigs.read": reference}}

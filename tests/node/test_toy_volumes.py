@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.node.kubernetes import CLUSTER, DEEP, Kubernetes, deep_only, until
-from tests.node.toys import Toys, hold, toy
+from tests.node.toys import Toys, hold, reads, toy
 
 MEBIBYTES = 6
 
@@ -83,7 +83,7 @@ def test_jobs_in_sequence_share_a_claim_of_one_node(toys: Toys) -> None:
     claim = {"claim": {"accessModes": ["ReadWriteOnce"], "size": "1Gi"}}
     jobs = [
         toy("write", text="made by the first"),
-        toy("look", job={"input": {"extraConfigs.read": "-1.first"}}),
+        toy("look", job=reads("write")),
     ]
     toys.start("once", jobs, workspace=claim)
     first, second = toys.succeeded("once")

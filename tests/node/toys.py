@@ -26,7 +26,7 @@ def toy_image(registry: Registry, operator_image: str, more: dict[str, bytes] | 
 
 def toy(do: str, name: str | None = None, *, job: Object | None = None, **extra: Any) -> Object:
     """A job that does one thing of `tests/toy/toy_hooks.py`; `job` are further fields of it."""
-    return {"hook": "ToyHook", "metaName": name or do, "extraConfigs": {"do": do, **extra}, **(job or {})}
+    return {"hook": "toy", "metaName": name or do, "extraConfigs": {"do": do, **extra}, **(job or {})}
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,23 @@ class Toys:
 
     node: Kubernetes
     namespace: str
-    image: str
+
+    @classmethod
+    def of(cls, node: Kubernetes, namespace: str, image: str) -> "Toys":
+        """Toys whose hook has this image."""
+        node.apply(
+            {
+                "apiVersion": "sandbox.datajuicer.io/v1alpha1",
+                "kind": "SandboxHook",
+                "metadata": {"name": "toy", "namespace": namespace},
+                "spec": {"image": image, "outputs": ["first"], "cacheable": True},
+            }
+        )
+        return cls(node, namespace)
 
     def start(self, name: str, jobs: Sequence[Object], **spec: Any) -> None:
         """Apply an experiment whose jobs run one after another; back-offs are a second."""
         spec = {
-            "images": {"toy": self.image},
             "pods": {"default": {"resources": SMALL}},
             "executionJobConfigs": list(jobs),
             **spec,
@@ -59,7 +70,9 @@ class Toys:
         return found
 
     def status(self, name: str) -> Object:
-        return self.item(name).get("status") or {}
+        status: Object = self.item(name).get("status") or {}
+        assert all(c["reason"] != "InvalidSpec" for c in status.get("conditions", ())), status["conditions"]
+        return status
 
     def job(self, name: str, meta_name: str | None = None) -> Object:
         """A job's status by its metaName, or the first one's; empty where it has none yet."""
@@ -110,7 +123,6 @@ class Toys:
 
     def _final(self, name: str) -> Object:
         status = self.status(name)
-        assert all(c["reason"] != "InvalidSpec" for c in status.get("conditions", ())), status["conditions"]
         return status if status.get("completionTime") else {}
 
     def volume(self, claim: str) -> Path:
@@ -162,6 +174,11 @@ class Toys:
 def hold(name: str = "hold", *, until: str = "go", job: Object | None = None) -> Object:
     """A job that works until the test lets it go."""
     return toy("hold", name, until=until, job=job)
+
+
+def reads(meta_name: str) -> Object:
+    """The input of a job that is told what another one has made."""
+    return {"input": {"extraConfigs.read": f"anonymous.{meta_name}.first"}}
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -77,6 +77,10 @@ class ToyHook:
             message="1 text written",
         )
 
+    def list(self, context: HookContext) -> HookResult:
+        """Make a list, for a forEach."""
+        return HookResult(outputs=[[*context.extra["items"]]])
+
     def look(self, context: HookContext) -> HookResult:
         """Say what it was told."""
         return HookResult(outputs=[dict(context.extra)])

@@ -43,9 +43,17 @@ def test_the_digest_is_part_of_the_contract() -> None:
     assert contract_digest(a_contract()) == "5ff2d953301144dfe9d0a75ff1e7036d5dfb3a0f64269be15e68a2bbeb777576"
 
 
-@pytest.mark.parametrize("change", [{"attempt": 7}, {"active_seconds_left": 5}, {"tracking": {"wandb": {}}}])
+@pytest.mark.parametrize(
+    "change", [{"version": 99}, {"attempt": 7}, {"active_seconds_left": 5}, {"tracking": {"wandb": {}}}]
+)
 def test_what_differs_from_attempt_to_attempt_is_not_in_the_digest(change: dict[str, Any]) -> None:
     assert contract_digest(a_contract(**change)) == contract_digest(a_contract())
+
+
+def test_a_reader_that_knows_fewer_fields_names_the_contract_as_its_writer_did() -> None:
+    told = a_contract(told_digest="d" * 64)
+    assert contract_digest(told) == "d" * 64
+    assert "d" * 64 not in canonical_json(told.model_dump(mode="json")), "what is told is no part of what is sent"
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from tests.unit.builders import (
     written,
 )
 
-from sandbox_api.contract import CONTRACT_ENV, decode_contract
+from sandbox_api.contract import CONTRACT_ENV, CONTRACT_VERSION, decode_contract
 from sandbox_api.status import FINISHED_STATES, ExperimentStatus, Reason
 from sandbox_operator.build.defaults import Defaults
 from sandbox_operator.plan.actions import CreateClaim, CreateJob, DeleteFinishedJobs, DeleteJob, PatchClaim
@@ -648,6 +648,23 @@ def test_what_an_image_meant_at_the_start_it_means_to_the_end() -> None:
 
     (job,) = created(step)
     assert job.manifest["spec"]["template"]["spec"]["containers"][0]["image"] == "registry.example.com/data:1"
+
+
+def test_an_experiment_keeps_the_contract_that_its_images_read() -> None:
+    play = Play(two_jobs())
+    play.step()
+    play.succeed()
+    snapshot = replace(play.snapshot, jobs=play.snapshot.jobs[:1], pods=())
+    assert snapshot.status.resolved is not None
+    assert snapshot.status.resolved.contract == CONTRACT_VERSION
+    older = snapshot.status.resolved.model_copy(update={"contract": CONTRACT_VERSION - 1})
+    step = plan(replace(snapshot, status=snapshot.status.model_copy(update={"resolved": older})), play.now)
+
+    (job,) = created(step)
+    environment = job.manifest["spec"]["template"]["spec"]["containers"][0]["env"]
+    (told,) = (entry["value"] for entry in environment if entry["name"] == CONTRACT_ENV)
+    assert decode_contract(told).version == CONTRACT_VERSION - 1
+    assert step.status.resolved == older
 
 
 def test_an_image_of_the_spec_wins_over_the_operators() -> None:

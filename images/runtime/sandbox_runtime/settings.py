@@ -56,4 +56,4 @@ def read_contract(environ: Mapping[str, str]) -> JobContract:
     if contract.version > wire.CONTRACT_VERSION:
         known = wire.CONTRACT_VERSION
         raise ConfigError(f"{name}: it has version {contract.version}, this image reads {known}; take a newer image")
-    return contract
+    return contract.model_copy(update={"told_digest": environ.get(wire.CONTRACT_DIGEST_ENV)})

@@ -35,6 +35,8 @@ class Asked:
     defaults: Defaults
     claim: str
     images: Mapping[str, str]
+    version: int
+    """Of the contract that the images read."""
     committed: Mapping[str, JobStatus]
     """Jobs whose results inputs name, by id."""
 
@@ -45,6 +47,7 @@ def job_contract(asked: Asked, job: PlannedJob, attempt: int) -> wire.JobContrac
     snapshot, spec = asked.snapshot, asked.spec
     configs = _configs(job)
     return wire.JobContract(
+        version=asked.version,
         experiment=wire.ExperimentRef(
             name=snapshot.name,
             namespace=snapshot.namespace,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
+from sandbox_api.contract import CONTRACT_VERSION
 from sandbox_api.experiment import ExperimentSpec
 from sandbox_api.status import FINISHED_STATES, EarlierResult, JobStatus, Reason
 
@@ -55,7 +56,8 @@ def plan_experiment(snapshot: Snapshot, compiled: Compiled, defaults: Defaults, 
     claim = decide_claim(compiled.spec.workspace, snapshot, defaults)
 
     # 4. Results, failures and the next attempts, job by job; perhaps the next iteration.
-    this = _begin(snapshot, compiled.spec, compiled, defaults, images, claim, now)
+    version = _contract_version(snapshot, renew=rerun)
+    this = _begin(snapshot, compiled.spec, compiled, defaults, images, version, claim, now)
     if rerun:
         _run_again(this)
     iteration = snapshot.status.iteration or 1
@@ -86,6 +88,7 @@ def _begin(
     compiled: Compiled,
     defaults: Defaults,
     images: Mapping[str, str],
+    contract_version: int,
     claim: ClaimDecision,
     now: datetime,
 ) -> Round:
@@ -94,6 +97,7 @@ def _begin(
         spec=spec,
         defaults=defaults,
         images=images,
+        contract_version=contract_version,
         claim=claim.name,
         access_mode=claim.access_mode,
         may_start=claim.ready and not spec.suspend,
@@ -263,6 +267,13 @@ def _images(snapshot: Snapshot, compiled: Compiled, defaults: Defaults, *, renew
     own = {job.hook.image: job.hook.image_reference for job in compiled.jobs if job.hook.image_reference}
     resolved = snapshot.status.resolved.images if snapshot.status.resolved and not renew else {}
     return {**defaults.images, **own, **(spec.images if spec else {}), **resolved}
+
+
+def _contract_version(snapshot: Snapshot, *, renew: bool) -> int:
+    """The contract that the images read: an experiment keeps the images it began with, whatever is upgraded, and so it
+    keeps their language."""
+    resolved = snapshot.status.resolved
+    return resolved.contract if resolved is not None and not renew else CONTRACT_VERSION
 
 
 def _image_problems(compiled: Compiled, images: Mapping[str, str]) -> Iterator[str]:

@@ -25,6 +25,8 @@ class Round:
     spec: ExperimentSpec
     defaults: Defaults
     images: Mapping[str, str]
+    contract_version: int
+    """That the images read: they may be older than the operator."""
     claim: str
     access_mode: str | None
     may_start: bool
@@ -53,7 +55,7 @@ class Round:
     def asked(self) -> Asked:
         """What contracts are made of."""
         committed = {**self.earlier, **self.jobs}
-        return Asked(self.snapshot, self.spec, self.defaults, self.claim, self.images, committed)
+        return Asked(self.snapshot, self.spec, self.defaults, self.claim, self.images, self.contract_version, committed)
 
     @property
     def node_may_be_lost(self) -> bool:

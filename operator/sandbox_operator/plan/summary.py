@@ -63,6 +63,7 @@ def conclude(this: Round, compiled: Compiled, claim: ClaimDecision, iteration: i
         resolved=Resolved(
             images={name: this.images[name] for name in sorted(used)},
             hooks={job.hook.name: job.hook.image for job in planned},
+            contract=this.contract_version,
         )
         if started
         else None,
