@@ -15,10 +15,11 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 from uuid import uuid4
 
 from tests.api.conftest import kubeconfig
-from tests.api.fakeapi import FakeAPI
+from tests.api.fakeapi import FakeAPI, OnCall
 from tests.api.fakestore import Manifest
 from tests.api.fates import RESET, Call, Fate, Moment
 from tests.api.lab import Lab, outcome_of, probes, road
@@ -41,6 +42,12 @@ class Storm:
     witness: Witness
     operators: list[WarmOperator]
     fed: list[Journey] = field(default_factory=list)
+    deciders: list[OnCall] = field(default_factory=list)
+    """Asked in turn for the fate of each call."""
+
+    def decide(self, call: Call, moment: Moment) -> Fate | None:
+        fates = [decider(call, moment) for decider in self.deciders]
+        return next((fate for fate in fates if fate is not None), None)
 
     @property
     def operator(self) -> WarmOperator:
@@ -58,6 +65,15 @@ class Storm:
     async def finished(self, limit: float = LIMIT) -> None:
         await self.lab.finished(*(journey.name for journey in self.fed), limit=limit)
 
+    def has_said_the_end(self, journey: Journey) -> bool:
+        """Whether the Event about its end has been sent, the last thing that an operator does for an experiment."""
+        events = self.api.kind_of("", "events").values()
+        ready = self.lab.condition(journey.name, "Ready").get("message")
+        over = self.lab.status(journey.name).get("completionTime")
+        return over and any(
+            event["involvedObject"]["name"] == journey.name and event["message"] == ready for event in events
+        )
+
     def ends(self) -> dict[str, Manifest]:
         return {journey.name: outcome_of(self.lab.status(journey.name)) for journey in self.fed}
 
@@ -72,6 +88,7 @@ async def storm(nursery: Nursery, folder: Path) -> AsyncIterator[Storm]:
     """When it is over, all operators are dead, their logs tell of no mistake, and no rule was broken."""
     async with FakeAPI() as api:
         api.spared.add(PLAYER)
+        api.collects_orphans = True
         config = kubeconfig(api, folder)
         operators = [WarmOperator(nursery, config, folder / f"{uuid4().hex}.log") for _ in range(2)]
         with contextlib.ExitStack() as killed:
@@ -80,10 +97,11 @@ async def storm(nursery: Nursery, folder: Path) -> AsyncIterator[Storm]:
             async with Lab(Connection(api.url), "lab", fake=True) as lab:
                 await lab.make_claim(SHARED)
                 it = Storm(api, lab, Witness(api), operators)
+                api.on_call = it.decide
                 try:
                     yield it
                 except BaseException:
-                    print("\n".join(it.witness.violations[:20]))
+                    print("rules broken:", *it.witness.violations[:20], sep="\n")
                     print("\n".join(f"{operator.log[-4000:]}" for operator in operators))
                     raise
                 it.witness.check()
@@ -93,16 +111,21 @@ async def storm(nursery: Nursery, folder: Path) -> AsyncIterator[Storm]:
 
 
 class KillAtCall:
-    """Kills the operator at the n-th call from now: before the server hears of it, or after it did what was asked."""
+    """Kills the operator at the n-th call from now: before the server hears of it, or after it did what was asked.
 
-    def __init__(self, operator: WarmOperator, number: int, moment: Moment) -> None:
+    With `only` (a verb and a plural) the n-th of those: calls that are sent at once come in any order.
+    """
+
+    def __init__(
+        self, operator: WarmOperator, number: int, moment: Moment, only: tuple[str, str] | None = None
+    ) -> None:
         self.died_at: Call | None = None
         self.dead = asyncio.Event()
-        self._operator, self._left, self._moment = operator, number, moment
+        self._operator, self._left, self._moment, self._only = operator, number, moment, only
         self._chosen: Call | None = None
 
     def __call__(self, call: Call, moment: Moment) -> Fate | None:
-        if moment == "before":
+        if moment == "before" and self._only in (None, (call.verb, call.plural)):
             self._left -= 1
             if self._left == 0:
                 self._chosen = call
@@ -112,6 +135,56 @@ class KillAtCall:
         self.died_at = call
         self.dead.set()
         return RESET
+
+
+@dataclass
+class Weather:
+    """What an operator sees of the cluster gets worse and better, at random, while its block is open.
+
+    Watches of one kind or of all fall silent for a while, break off in the middle of a word, tell late; the server
+    forgets its history, so that what happened meanwhile is in no watch.
+    """
+
+    api: FakeAPI
+    chance: random.Random
+    counted: Counter[str] = field(default_factory=Counter)
+
+    async def __aenter__(self) -> Self:
+        self.api.longest_watch = 2.0
+        self._task = asyncio.create_task(self._blow())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        self._clear()
+
+    def _clear(self) -> None:
+        self.api.stall(False)
+        self.api.break_after(None)
+        self.api.echo_seconds.clear()
+
+    async def _blow(self) -> None:
+        kinds = [None, "sandboxexperiments", "jobs", "pods", "persistentvolumeclaims"]
+        while True:
+            what = self.chance.choice(["calm", "stall", "break", "late", "forget", "forget in the dark"])
+            self.counted[f"x {what}"] += 1
+            match what:
+                case "stall":
+                    self.api.stall(plural=self.chance.choice(kinds))
+                case "break":
+                    self.api.break_after(self.chance.randint(1, 5))
+                case "late":
+                    self.api.delay_echoes(self.chance.uniform(0.1, 3.0), plural=self.chance.choice(kinds))
+                case "forget":
+                    self.api.forget_history()
+                case "forget in the dark":
+                    self.api.stall()
+            await asyncio.sleep(self.chance.uniform(0.05, 0.6))
+            if what == "forget in the dark":
+                self.api.forget_history()
+            self._clear()
 
 
 # Journeys

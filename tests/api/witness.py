@@ -48,7 +48,8 @@ class Live:
 class Witness:
     """`Witness(store)` listens from then on; `violations` holds a sentence for each rule that was broken.
 
-    The rules: a Job is named in the status before it is made; never two Jobs for an attempt; none while a pod of another
+    The rules: a Job is named in the status before it is made; never two Jobs for an attempt, unless the first one vanished
+    by somebody else's doing; none while a pod of another
     attempt may write; none for a hook that has succeeded in this generation; it reads exactly what is committed; a
     status only moves forward; what is committed stays, or goes to the history when its generation rises.
     """
@@ -61,22 +62,30 @@ class Witness:
         """By the uid of the Job."""
         self.succeeded: dict[tuple[Hook, int], Message] = {}
         """What really has succeeded, by hook and generation."""
+        self.strangers: set[str] = set()
+        """Names of Jobs that a test has put there: nobody's business."""
         self._store = store
         self._over: set[str] = set()
+        self._vanished: set[str] = set()
         self._seen: dict[str, Manifest] = {}
         """The newest status by the uid of the experiment."""
+        self._there: set[str] = set()
+        """Uids of the experiments that are there."""
         store.witnesses.append(self)
 
     def __call__(self, change: Change) -> None:
         gone = change.type in ("DELETED", "VANISHED")
+        name = change.object["metadata"]["name"]
+        if name in self.strangers or name.rpartition("-")[0] in self.strangers:
+            return
         match change.kind:
             case (EXPERIMENTS.group, EXPERIMENTS.plural):
                 self._experiment(change.object, gone)
             case (JOBS.group, JOBS.plural) if LABEL_UID in (change.object["metadata"].get("labels") or {}):
-                if HOOK_JOB.fullmatch(change.object["metadata"]["name"]):
+                if HOOK_JOB.fullmatch(name):
                     self._job(change.object, change.type)
             case (PODS.group, PODS.plural) if LABEL_UID in (change.object["metadata"].get("labels") or {}):
-                self._pod(change.object, gone)
+                self._pod(change.object, gone, unseen=change.type == "VANISHED")
 
     def _broken(self, words: str) -> None:
         self.violations.append(words)
@@ -88,6 +97,7 @@ class Witness:
         if what == "ADDED":
             self._made(job)
         elif what in ("DELETED", "VANISHED") and meta["uid"] in self.live:
+            self._vanished |= {meta["uid"]} if what == "VANISHED" else set()
             self.live[meta["uid"]].job_is_there = False
             self._tidy(meta["uid"])
 
@@ -97,10 +107,15 @@ class Witness:
             return
         contract = self._contract(job)
         hook: Hook = (meta["labels"][LABEL_UID], meta["annotations"][ANNOTATION_JOB_ID])
+        if hook[0] not in self._there:
+            self.counts["Jobs of experiments that had gone"] += 1
+            return
         attempt = int(meta["labels"][LABEL_ATTEMPT])
         told = f"{meta['name']} ({contract.experiment.name} {hook[1]})"
         self.counts["Jobs"] += 1
-        if (*hook, attempt) in self.made:
+        if self.made.get((*hook, attempt)) in self._vanished:
+            self.counts["Jobs made again because they vanished"] += 1
+        elif (*hook, attempt) in self.made:
             self.counts["duplicates"] += 1
             self._broken(f"{told}: a second Job for attempt {attempt}")
         self.made[(*hook, attempt)] = meta["uid"]
@@ -135,7 +150,7 @@ class Witness:
 
     # Pods
 
-    def _pod(self, pod: Manifest, gone: bool) -> None:
+    def _pod(self, pod: Manifest, gone: bool, unseen: bool) -> None:
         meta, uid = pod["metadata"], pod["metadata"]["uid"]
         owner = meta["ownerReferences"][0]["uid"]
         live = self.live.get(owner)
@@ -148,6 +163,8 @@ class Witness:
         if uid not in self._over and (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
             self._over.add(uid)
             self._ended(pod, live)
+        if unseen:
+            self._gone_with_its_result(uid)
         if live is not None and (gone or uid in self._over):
             live.pods.discard(uid)
             self._tidy(owner)
@@ -162,6 +179,14 @@ class Witness:
         self.counts["results"] += 1
         self.succeeded[live.hook, live.generation] = message
 
+    def _gone_with_its_result(self, uid: str) -> None:
+        """A pod that nobody could look at any more took its words with it; only a committed result outlives it."""
+        for (hook, generation), message in list(self.succeeded.items()):
+            entries = {entry["id"]: entry for entry in self._status_of(hook[0]).get("jobs") or ()}
+            if message.pod_uid == uid and not entries.get(hook[1], {}).get("result"):
+                self.counts["results that nobody could see"] += 1
+                del self.succeeded[hook, generation]
+
     def _tidy(self, job_uid: str) -> None:
         if self.live[job_uid].is_over and not self.live[job_uid].job_is_there:
             del self.live[job_uid]
@@ -174,8 +199,10 @@ class Witness:
     def _experiment(self, item: Manifest, gone: bool) -> None:
         uid, name = item["metadata"]["uid"], item["metadata"]["name"]
         if gone:
+            self._there.discard(uid)
             self._seen.pop(uid, None)
             return
+        self._there.add(uid)
         old, new = self._status_of(uid), item.get("status") or {}
         if old == new:
             return
