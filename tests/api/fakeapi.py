@@ -263,7 +263,8 @@ class FakeAPI(FakeStore):
             uid = body.get("preconditions", {}).get("uid")
             if uid not in (None, stored[key]["metadata"]["uid"]):
                 raise Refused(409, "Conflict", f"the UID in the precondition ({uid}) does not match the UID in record")
-            return self.remove(group, plural, *key, propagation=body.get("propagationPolicy", "Background"))
+            policy, now = body.get("propagationPolicy", "Background"), body.get("gracePeriodSeconds") == 0
+            return self.remove(group, plural, *key, propagation=policy, now=now)
         return self._patch(group, plural, key, body, match["subresource"])
 
     def _create(self, group: str, plural: str, namespace: str, body: Manifest) -> Manifest:

@@ -2,8 +2,7 @@
 """A place where the operator's real process is killed and lied to for as long as one likes: a fake API server of its own,
 who plays the cluster, a witness, and operators that start in milliseconds.
 
-What is run there are journeys: experiments whose hooks do the same each time, so that one end is right and all others
-are wrong.
+What is run there are journeys (`journeys.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -22,14 +21,14 @@ from tests.api.conftest import kubeconfig
 from tests.api.fakeapi import FakeAPI, OnCall
 from tests.api.fakestore import Manifest
 from tests.api.fates import RESET, Call, Fate, Moment
-from tests.api.lab import Lab, outcome_of, probes, road
-from tests.api.played import PLAYER, Behaviour, Pod, Table, disrupted, fails, succeeds
+from tests.api.journeys import SHARED, Journey
+from tests.api.lab import Lab
+from tests.api.played import PLAYER
 from tests.api.warm import Nursery, WarmOperator
 from tests.api.witness import Witness
 
 from sandbox_operator.kube.config import Connection
 
-SHARED = "shared"
 LIMIT = 120.0
 
 
@@ -75,7 +74,8 @@ class Storm:
         )
 
     def ends(self) -> dict[str, Manifest]:
-        return {journey.name: outcome_of(self.lab.status(journey.name)) for journey in self.fed}
+        """What came of each journey."""
+        return {journey.name: journey.end_of(self.lab.status(journey.name)) for journey in self.fed}
 
     def counted(self) -> Counter[str]:
         """What the witness saw, with zeros."""
@@ -88,7 +88,7 @@ async def storm(nursery: Nursery, folder: Path) -> AsyncIterator[Storm]:
     """When it is over, all operators are dead, their logs tell of no mistake, and no rule was broken."""
     async with FakeAPI() as api:
         api.spared.add(PLAYER)
-        api.collects_orphans = True
+        api.collects_orphans = api.pods_end_gracefully = True
         config = kubeconfig(api, folder)
         operators = [WarmOperator(nursery, config, folder / f"{uuid4().hex}.log") for _ in range(2)]
         with contextlib.ExitStack() as killed:
@@ -185,90 +185,6 @@ class Weather:
             if what == "forget in the dark":
                 self.api.forget_history()
             self._clear()
-
-
-# Journeys
-
-
-@dataclass(frozen=True)
-class Journey:
-    """An experiment, and what its hooks do, by (metaName, attempt) or (metaName,)."""
-
-    name: str
-    spec: Manifest
-    table: Table = field(default_factory=dict)
-
-
-def slowly(pause: float, behaviour: Behaviour | None = None) -> Behaviour:
-    """A hook whose pod takes its time to come up, and to run."""
-
-    async def behave(pod: Pod) -> None:
-        await asyncio.sleep(pause)
-        await pod.runs()
-        await asyncio.sleep(pause)
-        await (behaviour or succeeds())(pod)
-
-    return behave
-
-
-HOOKS = ("before", "refine", "process", "after")
-
-
-def smooth(name: str, chance: random.Random) -> Journey:
-    """The road of four hooks, each done at its first attempt."""
-    return Journey(name, road(claim_name=SHARED), {(hook,): slowly(chance.uniform(0, 0.15)) for hook in HOOKS})
-
-
-def rough(name: str, chance: random.Random) -> Journey:
-    """The road of four hooks, two of which need more than one attempt."""
-    table: Table = {(hook,): slowly(chance.uniform(0, 0.1)) for hook in HOOKS}
-    first, second = chance.sample(HOOKS, 2)
-    table[first, 1] = slowly(0.02, fails("Infra", "OSError", "stale file handle"))
-    table[second, 1] = slowly(0.02, disrupted())
-    if chance.random() < 0.5:
-        table[second, 2] = slowly(0.02, fails("User", "ValueError", "flaky"))
-    return Journey(name, road(claim_name=SHARED, retry={"backoff": "1s", "user": 1}), table)
-
-
-def doomed(name: str, chance: random.Random) -> Journey:
-    """One whose third hook fails for good: the fourth is skipped."""
-    table: Table = {(hook,): slowly(chance.uniform(0, 0.1)) for hook in HOOKS}
-    table["process",] = fails("User", "ValueError", "row 17")
-    return Journey(name, road(claim_name=SHARED), table)
-
-
-def bulky(name: str, chance: random.Random) -> Journey:
-    """Contracts that are too long for an environment variable: a ConfigMap is made before each Job."""
-    spec = probes("a", "b", claim_name=SHARED)
-    noise = chance.randbytes(52_000).hex()
-    for job in spec["probeJobConfigs"]:
-        job["djConfigs"]["process"] = [{"flagged_words_filter": {"lang": noise}}]
-    return Journey(name, spec, {(hook,): slowly(chance.uniform(0, 0.2)) for hook in "ab"})
-
-
-def with_a_claim(name: str, chance: random.Random) -> Journey:
-    """One that has its claim made, and handed over to it."""
-    spec = probes("a", "b", workspace={"claim": {"size": "1Gi"}, "retention": "Delete"})
-    return Journey(name, spec, {(hook,): slowly(chance.uniform(0, 0.1)) for hook in "ab"})
-
-
-Kind = Callable[[str, random.Random], Journey]
-MENU: tuple[Kind, ...] = (smooth, smooth, rough, doomed, with_a_claim)
-EACH_BULKY = 10
-"""Each n-th journey is a bulky one: its objects are the largest."""
-
-
-class Journeys:
-    """An endless list: the n-th of a seed is always the same."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed, self._number = seed, 0
-
-    def next(self) -> Journey:
-        self._number += 1
-        chance = random.Random(f"{self._seed}/{self._number}")
-        kind = bulky if self._number % EACH_BULKY == 0 else chance.choice(MENU)
-        return kind(f"{kind.__name__.replace('_', '-')}-{self._number}", chance)
 
 
 async def undisturbed(nursery: Nursery, folder: Path, fed: list[Journey]) -> dict[str, Manifest]:

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from tests.api.conftest import DEEP, Say
 from tests.api.faults import Faults
+from tests.api.journeys import Journeys
 from tests.api.progress import in_pieces, summed, told
-from tests.api.storm import Journeys, Weather, storm, undisturbed
+from tests.api.storm import Weather, storm, undisturbed
 from tests.api.warm import Nursery
 
 @pytest.mark.timeout(7200 if DEEP else 300)

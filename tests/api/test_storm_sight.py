@@ -15,10 +15,9 @@ import pytest
 from tests.api.conftest import DEEP, Say
 from tests.api.fakestore import Manifest
 from tests.api.fates import Call, Moment
-from tests.api.lab import outcome_of, probes
-from tests.api.played import Gate, succeeds
+from tests.api.journeys import smooth
 from tests.api.progress import in_pieces, summed, told
-from tests.api.storm import SHARED, Journeys, Storm, smooth, storm, undisturbed
+from tests.api.storm import Storm, storm
 from tests.api.warm import Nursery
 
 from sandbox_operator.build.names import ANNOTATION_CONTRACT, ANNOTATION_JOB_ID, LABEL_ATTEMPT
@@ -37,7 +36,17 @@ class Vanisher:
         self.counted[f"{what} gone"] += found
 
     def _pod_gone(self, _: str) -> bool:
-        return self._vanish("", "pods", lambda pod: True)
+        """Its Job's controller notices, sooner or later; the one that is played here can't, so it is done for it."""
+        before = {name: pod for (_, name), pod in self._it.api.kind_of("", "pods").items()}
+        if not self._vanish("", "pods", lambda pod: True):
+            return False
+        (name,) = before.keys() - {name for _, name in self._it.api.kind_of("", "pods")}
+        owner = before[name]["metadata"]["ownerReferences"][0]
+        job = self._it.api.kind_of("batch", "jobs").get(("lab", owner["name"]))
+        if job is not None and job["metadata"]["uid"] == owner["uid"] and not (job.get("status") or {}).get("conditions"):
+            condition = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}
+            self._it.api.put("batch", "jobs", {**job, "status": {"conditions": [condition]}})
+        return True
 
     def _job_gone(self, _: str) -> bool:
         names = {pod["metadata"]["ownerReferences"][0]["name"] for pod in self._it.api.kind_of("", "pods").values()}
