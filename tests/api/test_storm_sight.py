@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.api.conftest import DEEP, Say
 from tests.api.fakestore import Manifest
-from tests.api.fates import Call, Moment
+from tests.api.fates import RESET, Call, Fate, Moment
 from tests.api.journeys import smooth
 from tests.api.progress import in_pieces, summed, told
 from tests.api.storm import Storm, storm
@@ -135,34 +135,45 @@ STRANGERS: dict[str, Callable[[Manifest], None]] = {
 }
 
 
+@pytest.mark.parametrize("killed", [False, True], ids=["", "killed"])
 async def test_a_job_of_somebody_else_in_our_name_is_never_taken_for_ours(
-    nursery: Nursery, tmp_path: Path, counts: Say
+    nursery: Nursery, tmp_path: Path, counts: Say, killed: bool
 ) -> None:
     """All but one thing is as we would have made it, and it is there a moment before ours. Its experiment says so and
-    ends, the stranger is left as it was, and the other experiments go on."""
+    ends, the stranger is left as it was, and the other experiments go on; also when the operator dies at that moment,
+    and knows nothing of it when it comes back."""
+    kinds = {name: change for name, change in STRANGERS.items() if not (killed and name == "contract")}
     async with storm(nursery, tmp_path) as it:
+        it.api.collects_orphans = False
         planted: dict[str, Manifest] = {}
 
-        def plant(call: Call, moment: Moment) -> None:
-            if (call.verb, call.plural, moment) == ("create", "jobs", "before"):
-                name = call.body["metadata"]["ownerReferences"][0]["name"]
-                if name in STRANGERS and name not in planted:
-                    stranger = copy.deepcopy(call.body)
-                    STRANGERS[name](stranger)
-                    it.witness.strangers.add(stranger["metadata"]["name"])
-                    planted[name] = it.api.put("batch", "jobs", stranger)
+        def plant(call: Call, moment: Moment) -> Fate | None:
+            if (call.verb, call.plural, moment) != ("create", "jobs", "before"):
+                return None
+            name = call.body["metadata"]["ownerReferences"][0]["name"]
+            if name not in kinds or name in planted:
+                return None
+            stranger = copy.deepcopy(call.body)
+            kinds[name](stranger)
+            it.witness.strangers.add(stranger["metadata"]["name"])
+            planted[name] = it.api.put("batch", "jobs", stranger)
+            if not killed:
+                return None
+            it.operator.kill()
+            it.operator.start()
+            return RESET
 
         it.deciders.append(plant)
-        names = ["unharmed", *STRANGERS]
+        names = ["unharmed", *kinds]
         it.operator.start()
         for name in names:
             await it.feed(smooth(name, random.Random(name)))
         await it.finished()
         ends = {name: (it.lab.status(name)["outcome"], it.lab.job(name, "before")["reason"]) for name in names}
-        strangers = {name: ("Failed", "NameTaken") for name in STRANGERS}
-        assert ends == {"unharmed": ("Succeeded", "Completed"), **strangers}, it.lab.told()
+        told = {name: ("Failed", "NameTaken") for name in kinds}
+        assert ends == {"unharmed": ("Succeeded", "Completed"), **told}, it.lab.told()
         for name, job in planted.items():
             left = it.api.kind_of("batch", "jobs")["lab", job["metadata"]["name"]]
             assert left["spec"] == job["spec"], f"{name} was touched"
             assert left["metadata"] | {"resourceVersion": ""} == job["metadata"] | {"resourceVersion": ""}, name
-        counts(f"Jobs of others in our name: {len(planted)} kinds, {len(strangers)} told and left alone")
+    counts(f"Jobs of others in our name: {len(planted)} kinds, all told and left alone{', killed each time' * killed}")
