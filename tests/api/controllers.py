@@ -102,21 +102,22 @@ class JobController(Follower):
                 self._made.add(new["metadata"]["uid"])
                 await self.client.create(PODS, self._pod(new), namespace)
             return
-        job_name = either["metadata"]["labels"]["batch.kubernetes.io/job-name"]
+        owner = either["metadata"]["ownerReferences"][0]
         if new is None:
-            await self._conclude(namespace, job_name, "Failed", "BackoffLimitExceeded")
+            await self._conclude(namespace, owner, "Failed", "BackoffLimitExceeded")
             return
         status = new.get("status") or {}
         if status.get("phase") == "Succeeded":
-            await self._conclude(namespace, job_name, "Complete", "CompletionsReached")
+            await self._conclude(namespace, owner, "Complete", "CompletionsReached")
         elif status.get("phase") == "Failed":
             disruption = any(c["type"] == "DisruptionTarget" for c in status.get("conditions") or ())
             reason = "PodFailurePolicy" if disruption else "BackoffLimitExceeded"
-            await self._conclude(namespace, job_name, "Failed", reason)
+            await self._conclude(namespace, owner, "Failed", reason)
 
-    async def _conclude(self, namespace: str, name: str, kind: str, reason: str) -> None:
+    async def _conclude(self, namespace: str, owner: Manifest, kind: str, reason: str) -> None:
+        name = owner["name"]
         job = await self.client.get(JOBS, name, namespace)
-        if (job.get("status") or {}).get("conditions"):
+        if job["metadata"]["uid"] != owner["uid"] or (job.get("status") or {}).get("conditions"):
             return
         condition = {"type": kind, "status": "True", "reason": reason, "lastTransitionTime": now()}
         body = {"status": {"conditions": [condition]}}

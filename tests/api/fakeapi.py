@@ -84,6 +84,7 @@ class FakeAPI(FakeStore):
         self._tls = tls
         self.token = token
         self.bookmark_seconds = bookmark_seconds
+        self.longest_watch = 300.0  # seconds, whatever is asked for
         self.url = ""
         self.requests: list[tuple[str, str, str | None, str | None]] = []
         self.logs: dict[Name, str] = {}
@@ -196,6 +197,7 @@ class FakeAPI(FakeStore):
             group, plural = match["group"] or "", match["plural"]
             verb = self._verb(request, match["name"])
             told = f"{plural}/{match['subresource']}" if match["subresource"] else plural
+            body = json.loads(await request.read() or "{}")
             if spared := request.headers.get("User-Agent") in self.spared:
                 fault = on_call = None
             else:
@@ -205,7 +207,7 @@ class FakeAPI(FakeStore):
                     None,
                 )
                 on_call = self.on_call
-            call = Call(len(self.requests), verb, told, match["namespace"], match["name"])
+            call = Call(len(self.requests), verb, told, match["namespace"], match["name"], body)
             if fault is not None:
                 fault.times -= 1
                 if fault.code:
@@ -217,7 +219,7 @@ class FakeAPI(FakeStore):
             on_write = None if spared or verb in ("get", "list") else self.on_write
             if on_write is not None and await on_write(verb, told, "before"):
                 return reset(request)
-            answer = await self._answer(request, verb, match)
+            answer = self._answer(request, verb, match, body)
             if on_call is not None and (fate := on_call(call, "after")) is not None:
                 return await fate.strike(request, answer)
             if fault is not None or (on_write is not None and await on_write(verb, told, "after")):
@@ -236,11 +238,10 @@ class FakeAPI(FakeStore):
             return "deletecollection"
         return {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete"}[request.method]
 
-    async def _answer(self, request: web.Request, verb: str, match: re.Match[str]) -> Manifest | str:
+    def _answer(self, request: web.Request, verb: str, match: re.Match[str], body: Manifest) -> Manifest | str:
         group, plural, version = match["group"] or "", match["plural"], match["version"]
         stored = self.kind_of(group, plural)
         key = (match["namespace"] or "", match["name"] or "")
-        body: Manifest = json.loads(await request.read() or "{}")
         if verb == "create":
             return self._create(group, plural, match["namespace"] or "", body)
         if verb == "list":
@@ -262,7 +263,8 @@ class FakeAPI(FakeStore):
             uid = body.get("preconditions", {}).get("uid")
             if uid not in (None, stored[key]["metadata"]["uid"]):
                 raise Refused(409, "Conflict", f"the UID in the precondition ({uid}) does not match the UID in record")
-            return self.remove(group, plural, *key, propagation=body.get("propagationPolicy", "Background"))
+            policy, now = body.get("propagationPolicy", "Background"), body.get("gracePeriodSeconds") == 0
+            return self.remove(group, plural, *key, propagation=policy, now=now)
         return self._patch(group, plural, key, body, match["subresource"])
 
     def _create(self, group: str, plural: str, namespace: str, body: Manifest) -> Manifest:
@@ -330,11 +332,12 @@ class FakeAPI(FakeStore):
                 return response
             return reset(request)
         loop = asyncio.get_running_loop()
-        ends = loop.time() + float(request.query.get("timeoutSeconds", 300))
+        longest = float(request.query.get("timeoutSeconds", 300))
+        ends = loop.time() + (longest if call is None else min(longest, self.longest_watch))
         stream: Stream = (call.number if call is not None else 0, kind[1])
         self.streams |= {stream} if call is not None else set()
         try:
-            while not self._closing and loop.time() < ends:
+            while not self._closing and (loop.time() < ends or stream in self.deaf):
                 news, now = self.news, loop.time()
                 if call is not None and (self.stalled(kind[1]) or stream in self.deaf):
                     await news.wait()

@@ -43,6 +43,8 @@ class FakeStore:
         self.history: list[Change] = []
         self.echo_seconds: dict[str | None, float] = {}  # by plural; None is for all others
         self.witnesses: list[Callable[[Change], None]] = []  # are told of each change, whatever watches hear and when
+        self.pods_end_gracefully = False  # a deleted pod that runs stays until its kubelet has ended it
+        self.collects_orphans = False  # what is made for an owner that has gone already goes too, a moment later
         self.news = asyncio.Event()  # replaced each time it is set, so that each waiter sees each change
 
     def put(self, group: str, plural: str, body: Manifest) -> Manifest:
@@ -61,16 +63,20 @@ class FakeStore:
         metadata["resourceVersion"] = str(self.version)
         self.kind_of(group, plural)[key] = body
         self._record((group, plural), "ADDED" if before is None else "MODIFIED", body, before)
-        if "deletionTimestamp" in metadata and not metadata.get("finalizers"):
+        if self.collects_orphans and before is None and metadata.get("ownerReferences"):
+            asyncio.get_running_loop().call_later(0.05, self._collect, (group, plural), key, metadata["uid"])
+        if "deletionTimestamp" in metadata and not metadata.get("finalizers") and not self._is_kubelets(plural):
             return self.remove(group, plural, *key)
         return copy.deepcopy(body)
 
     def remove(
-        self, group: str, plural: str, namespace: str, name: str, *, propagation: str = "Background"
+        self, group: str, plural: str, namespace: str, name: str, *, propagation: str = "Background", now: bool = False
     ) -> Manifest:
-        """Delete an object, and what it owns unless `propagation` is Orphan; finalizers only mark it."""
+        """Delete an object, and what it owns unless `propagation` is Orphan; finalizers only mark it, and so does the
+        grace of a running pod, unless it is to go `now`."""
         body = self.kind_of(group, plural)[(namespace, name)]
-        if body["metadata"].get("finalizers"):
+        runs = (body.get("status") or {}).get("phase") == "Running"
+        if body["metadata"].get("finalizers") or (runs and self._is_kubelets(plural) and not now):
             stamp = {"deletionTimestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
             marked = {**body, "metadata": stamp | body["metadata"]}
             return body if marked == body else self.put(group, plural, marked)
@@ -85,6 +91,19 @@ class FakeStore:
                 if key in stored and any(owner["uid"] == body["metadata"]["uid"] for owner in owners):
                     self.remove(*kind, *key)
         return last
+
+    def _collect(self, kind: Kind, key: Name, uid: str) -> None:
+        """Remove an object none of whose owners is there."""
+        body = self.kind_of(*kind).get(key)
+        if body is None or body["metadata"]["uid"] != uid:
+            return
+        owners = {owner["uid"] for owner in body["metadata"].get("ownerReferences", [])}
+        if not any(o["metadata"]["uid"] in owners for stored in self.objects.values() for o in stored.values()):
+            self.remove(*kind, *key)
+
+    def _is_kubelets(self, plural: str) -> bool:
+        """Whether only a kubelet ends objects of this kind for good."""
+        return plural == "pods" and self.pods_end_gracefully
 
     def kind_of(self, group: str, plural: str) -> dict[Name, Manifest]:
         return self.objects.setdefault((group, plural), {})

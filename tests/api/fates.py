@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from aiohttp import web
@@ -51,6 +51,7 @@ class Call:
     plural: str
     namespace: str | None
     name: str | None
+    body: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)

@@ -263,6 +263,8 @@ class Kubelet:
         self.pods: list[tuple[str, str, int, str]] = []
         self.deaf = False
         """Whether it ends no pods, as on a node that has gone silent."""
+        self.dying_seconds = 0.0
+        """How long a hook takes to end after SIGTERM."""
         self._client = client
         self._needs_node = needs_node
         self._informer: Informer[Manifest] = Informer(
@@ -327,6 +329,7 @@ class Kubelet:
         """SIGTERM, and the pod's end: the runtime tells a preemption, then the kubelet lets the object go."""
         namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
         with contextlib.suppress(NotFound):
+            await asyncio.sleep(self.dying_seconds)
             containers = (manifest.get("status") or {}).get("containerStatuses") or [{"state": {}}]
             if "running" in containers[0]["state"]:
                 pod = Pod(self._client, manifest, await self._contract(manifest))

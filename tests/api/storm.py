@@ -2,8 +2,7 @@
 """A place where the operator's real process is killed and lied to for as long as one likes: a fake API server of its own,
 who plays the cluster, a witness, and operators that start in milliseconds.
 
-What is run there are journeys: experiments whose hooks do the same each time, so that one end is right and all others
-are wrong.
+What is run there are journeys (`journeys.py`).
 """
 
 from __future__ import annotations
@@ -12,23 +11,24 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 from uuid import uuid4
 
 from tests.api.conftest import kubeconfig
-from tests.api.fakeapi import FakeAPI
+from tests.api.fakeapi import FakeAPI, OnCall
 from tests.api.fakestore import Manifest
 from tests.api.fates import RESET, Call, Fate, Moment
-from tests.api.lab import Lab, outcome_of, probes, road
-from tests.api.played import PLAYER, Behaviour, Pod, Table, disrupted, fails, succeeds
+from tests.api.journeys import SHARED, Journey
+from tests.api.lab import Lab
+from tests.api.played import PLAYER
 from tests.api.warm import Nursery, WarmOperator
 from tests.api.witness import Witness
 
 from sandbox_operator.kube.config import Connection
 
-SHARED = "shared"
 LIMIT = 120.0
 
 
@@ -41,6 +41,12 @@ class Storm:
     witness: Witness
     operators: list[WarmOperator]
     fed: list[Journey] = field(default_factory=list)
+    deciders: list[OnCall] = field(default_factory=list)
+    """Asked in turn for the fate of each call."""
+
+    def decide(self, call: Call, moment: Moment) -> Fate | None:
+        fates = [decider(call, moment) for decider in self.deciders]
+        return next((fate for fate in fates if fate is not None), None)
 
     @property
     def operator(self) -> WarmOperator:
@@ -58,8 +64,18 @@ class Storm:
     async def finished(self, limit: float = LIMIT) -> None:
         await self.lab.finished(*(journey.name for journey in self.fed), limit=limit)
 
+    def has_said_the_end(self, journey: Journey) -> bool:
+        """Whether the Event about its end has been sent, the last thing that an operator does for an experiment."""
+        events = self.api.kind_of("", "events").values()
+        ready = self.lab.condition(journey.name, "Ready").get("message")
+        over = self.lab.status(journey.name).get("completionTime")
+        return over and any(
+            event["involvedObject"]["name"] == journey.name and event["message"] == ready for event in events
+        )
+
     def ends(self) -> dict[str, Manifest]:
-        return {journey.name: outcome_of(self.lab.status(journey.name)) for journey in self.fed}
+        """What came of each journey."""
+        return {journey.name: journey.end_of(self.lab.status(journey.name)) for journey in self.fed}
 
     def counted(self) -> Counter[str]:
         """What the witness saw, with zeros."""
@@ -72,6 +88,7 @@ async def storm(nursery: Nursery, folder: Path) -> AsyncIterator[Storm]:
     """When it is over, all operators are dead, their logs tell of no mistake, and no rule was broken."""
     async with FakeAPI() as api:
         api.spared.add(PLAYER)
+        api.collects_orphans = api.pods_end_gracefully = True
         config = kubeconfig(api, folder)
         operators = [WarmOperator(nursery, config, folder / f"{uuid4().hex}.log") for _ in range(2)]
         with contextlib.ExitStack() as killed:
@@ -80,10 +97,11 @@ async def storm(nursery: Nursery, folder: Path) -> AsyncIterator[Storm]:
             async with Lab(Connection(api.url), "lab", fake=True) as lab:
                 await lab.make_claim(SHARED)
                 it = Storm(api, lab, Witness(api), operators)
+                api.on_call = it.decide
                 try:
                     yield it
                 except BaseException:
-                    print("\n".join(it.witness.violations[:20]))
+                    print("rules broken:", *it.witness.violations[:20], sep="\n")
                     print("\n".join(f"{operator.log[-4000:]}" for operator in operators))
                     raise
                 it.witness.check()
@@ -93,16 +111,21 @@ async def storm(nursery: Nursery, folder: Path) -> AsyncIterator[Storm]:
 
 
 class KillAtCall:
-    """Kills the operator at the n-th call from now: before the server hears of it, or after it did what was asked."""
+    """Kills the operator at the n-th call from now: before the server hears of it, or after it did what was asked.
 
-    def __init__(self, operator: WarmOperator, number: int, moment: Moment) -> None:
+    With `only` (a verb and a plural) the n-th of those: calls that are sent at once come in any order.
+    """
+
+    def __init__(
+        self, operator: WarmOperator, number: int, moment: Moment, only: tuple[str, str] | None = None
+    ) -> None:
         self.died_at: Call | None = None
         self.dead = asyncio.Event()
-        self._operator, self._left, self._moment = operator, number, moment
+        self._operator, self._left, self._moment, self._only = operator, number, moment, only
         self._chosen: Call | None = None
 
     def __call__(self, call: Call, moment: Moment) -> Fate | None:
-        if moment == "before":
+        if moment == "before" and self._only in (None, (call.verb, call.plural)):
             self._left -= 1
             if self._left == 0:
                 self._chosen = call
@@ -114,88 +137,54 @@ class KillAtCall:
         return RESET
 
 
-# Journeys
+@dataclass
+class Weather:
+    """What an operator sees of the cluster gets worse and better, at random, while its block is open.
 
+    Watches of one kind or of all fall silent for a while, break off in the middle of a word, tell late; the server
+    forgets its history, so that what happened meanwhile is in no watch.
+    """
 
-@dataclass(frozen=True)
-class Journey:
-    """An experiment, and what its hooks do, by (metaName, attempt) or (metaName,)."""
+    api: FakeAPI
+    chance: random.Random
+    counted: Counter[str] = field(default_factory=Counter)
 
-    name: str
-    spec: Manifest
-    table: Table = field(default_factory=dict)
+    async def __aenter__(self) -> Self:
+        self.api.longest_watch = 2.0
+        self._task = asyncio.create_task(self._blow())
+        return self
 
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        self._clear()
 
-def slowly(pause: float, behaviour: Behaviour | None = None) -> Behaviour:
-    """A hook whose pod takes its time to come up, and to run."""
+    def _clear(self) -> None:
+        self.api.stall(False)
+        self.api.break_after(None)
+        self.api.echo_seconds.clear()
 
-    async def behave(pod: Pod) -> None:
-        await asyncio.sleep(pause)
-        await pod.runs()
-        await asyncio.sleep(pause)
-        await (behaviour or succeeds())(pod)
-
-    return behave
-
-
-HOOKS = ("before", "refine", "process", "after")
-
-
-def smooth(name: str, chance: random.Random) -> Journey:
-    """The road of four hooks, each done at its first attempt."""
-    return Journey(name, road(claim_name=SHARED), {(hook,): slowly(chance.uniform(0, 0.15)) for hook in HOOKS})
-
-
-def rough(name: str, chance: random.Random) -> Journey:
-    """The road of four hooks, two of which need more than one attempt."""
-    table: Table = {(hook,): slowly(chance.uniform(0, 0.1)) for hook in HOOKS}
-    first, second = chance.sample(HOOKS, 2)
-    table[first, 1] = slowly(0.02, fails("Infra", "OSError", "stale file handle"))
-    table[second, 1] = slowly(0.02, disrupted())
-    if chance.random() < 0.5:
-        table[second, 2] = slowly(0.02, fails("User", "ValueError", "flaky"))
-    return Journey(name, road(claim_name=SHARED, retry={"backoff": "1s", "user": 1}), table)
-
-
-def doomed(name: str, chance: random.Random) -> Journey:
-    """One whose third hook fails for good: the fourth is skipped."""
-    table: Table = {(hook,): slowly(chance.uniform(0, 0.1)) for hook in HOOKS}
-    table["process",] = fails("User", "ValueError", "row 17")
-    return Journey(name, road(claim_name=SHARED), table)
-
-
-def bulky(name: str, chance: random.Random) -> Journey:
-    """Contracts that are too long for an environment variable: a ConfigMap is made before each Job."""
-    spec = probes("a", "b", claim_name=SHARED)
-    noise = chance.randbytes(52_000).hex()
-    for job in spec["probeJobConfigs"]:
-        job["djConfigs"]["process"] = [{"flagged_words_filter": {"lang": noise}}]
-    return Journey(name, spec, {(hook,): slowly(chance.uniform(0, 0.2)) for hook in "ab"})
-
-
-def with_a_claim(name: str, chance: random.Random) -> Journey:
-    """One that has its claim made, and handed over to it."""
-    spec = probes("a", "b", workspace={"claim": {"size": "1Gi"}, "retention": "Delete"})
-    return Journey(name, spec, {(hook,): slowly(chance.uniform(0, 0.1)) for hook in "ab"})
-
-
-Kind = Callable[[str, random.Random], Journey]
-MENU: tuple[Kind, ...] = (smooth, smooth, rough, doomed, with_a_claim)
-EACH_BULKY = 10
-"""Each n-th journey is a bulky one: its objects are the largest."""
-
-
-class Journeys:
-    """An endless list: the n-th of a seed is always the same."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed, self._number = seed, 0
-
-    def next(self) -> Journey:
-        self._number += 1
-        chance = random.Random(f"{self._seed}/{self._number}")
-        kind = bulky if self._number % EACH_BULKY == 0 else chance.choice(MENU)
-        return kind(f"{kind.__name__.replace('_', '-')}-{self._number}", chance)
+    async def _blow(self) -> None:
+        kinds = [None, "sandboxexperiments", "jobs", "pods", "persistentvolumeclaims"]
+        while True:
+            what = self.chance.choice(["calm", "stall", "break", "late", "forget", "forget in the dark"])
+            self.counted[f"x {what}"] += 1
+            match what:
+                case "stall":
+                    self.api.stall(plural=self.chance.choice(kinds))
+                case "break":
+                    self.api.break_after(self.chance.randint(1, 5))
+                case "late":
+                    self.api.delay_echoes(self.chance.uniform(0.1, 3.0), plural=self.chance.choice(kinds))
+                case "forget":
+                    self.api.forget_history()
+                case "forget in the dark":
+                    self.api.stall()
+            await asyncio.sleep(self.chance.uniform(0.05, 0.6))
+            if what == "forget in the dark":
+                self.api.forget_history()
+            self._clear()
 
 
 async def undisturbed(nursery: Nursery, folder: Path, fed: list[Journey]) -> dict[str, Manifest]:

@@ -15,56 +15,57 @@ from pathlib import Path
 
 import pytest
 from tests.api.conftest import DEEP, Say
+from tests.api.fakestore import Manifest
 from tests.api.fates import Moment
+from tests.api.faults import Faults
+from tests.api.journeys import Journey, Journeys, Kind, bulky, fanned, parallel, rough, smooth, with_a_claim
 from tests.api.progress import in_pieces, summed, told
-from tests.api.storm import (
-    Journey,
-    Journeys,
-    KillAtCall,
-    Kind,
-    Storm,
-    bulky,
-    rough,
-    smooth,
-    storm,
-    undisturbed,
-    with_a_claim,
-)
+from tests.api.storm import KillAtCall, Storm, Weather, storm, undisturbed
 from tests.api.warm import Nursery
 
-KINDS = (smooth, rough, with_a_claim, bulky)
+KINDS = (smooth, rough, with_a_claim, bulky, parallel, fanned)
 MOMENTS: tuple[Moment, ...] = ("before", "after")
 
 
-async def calls_of(nursery: Nursery, folder: Path, journey: Journey) -> list[tuple[str, str]]:
-    """(verb, plural) of every call that the operator makes for one experiment, its own start included."""
+@dataclass(frozen=True)
+class Point:
+    """Where a life ends: at the n-th call of a kind, before or after it is carried out."""
+
+    call: tuple[str, str]
+    number: int
+    moment: Moment
+
+
+async def points_of(nursery: Nursery, folder: Path, journey: Journey) -> list[Point]:
+    """Every call that the operator makes for one experiment, its own start, reads and watches included."""
     async with storm(nursery, folder) as it:
         await it.feed(journey)
         it.operator.start()
-        await it.finished()
-        await it.lab.until(lambda: ("create", "events") in [call[:2] for call in it.api.requests], "the last Event")
-        return [call[:2] for call in it.api.requests]
+        await it.lab.until(lambda: it.has_said_the_end(journey), "the last Event is sent")
+        calls = Counter(request[:2] for request in it.api.requests)
+    return [
+        Point(call, number, moment)
+        for call, times in calls.items()
+        for number in range(1, times + 1)
+        for moment in MOMENTS
+    ]
 
 
 async def killed_at(
-    nursery: Nursery, folder: Path, journey: Journey, number: int, moment: Moment, expected: object
+    nursery: Nursery, folder: Path, journey: Journey, point: Point, expected: Manifest
 ) -> Counter[str]:
-    """One life that ends at its n-th call, and a second one that brings the experiment to the right end."""
+    """One life that ends at a point, and a second one that brings the experiment to the right end."""
     async with storm(nursery, folder) as it:
         await it.feed(journey)
-        death = it.api.on_call = KillAtCall(it.operator, number, moment)
+        death = KillAtCall(it.operator, point.number, point.moment, point.call)
+        it.deciders.append(death)
         it.operator.start()
-        over = asyncio.create_task(it.finished())
-        dead = asyncio.create_task(death.dead.wait())
-        await asyncio.wait([over, dead], return_when=asyncio.FIRST_COMPLETED)
-        it.api.on_call = None
+        await it.lab.until(lambda: death.died_at or it.has_said_the_end(journey), "it is killed, or over")
         if death.died_at is not None:
             it.operator.start()
-        dead.cancel()
-        await over
+        await it.finished()
         assert it.ends() == {journey.name: expected}, it.lab.told()
-        points = Counter({"points": 1, f"{death.died_at.verb} {death.died_at.plural}": 1} if death.died_at else {})
-        return summed([it.counted(), points])
+        return summed([it.counted(), Counter(struck=death.died_at is not None)])
 
 
 @pytest.mark.timeout(3600 if DEEP else 300)
@@ -72,30 +73,30 @@ async def killed_at(
 async def test_killed_at_each_call_before_the_server_hears_of_it_and_after_it_did_it(
     nursery: Nursery, tmp_path: Path, say: Say, counts: Say, kind: Kind
 ) -> None:
-    """Reads and watches are calls like any other. The calls of a killed run are numbered anew in each, and two that
-    are sent at once may change places: so each kind of call must have been struck, and as many as there are."""
+    """Reads and watches are calls like any other. In the sample each point of the smooth road, some of the others."""
     journey = kind("demo", random.Random(1))
-    calls = await calls_of(nursery, tmp_path, journey)
+    points = await points_of(nursery, tmp_path, journey)
+    chosen = range(0, len(points), 1 if DEEP or kind is smooth else 5)
     expected = (await undisturbed(nursery, tmp_path, [journey]))["demo"]
-    points = [(number, moment) for number in range(1, len(calls) + 1) for moment in MOMENTS]
+    missed: list[Point] = []
 
     async def piece(seed: int) -> Counter[str]:
-        number, moment = points[seed]
-        for _ in range(5):  # a late word of the cluster can save a call
-            found = await killed_at(nursery, tmp_path, journey, number, moment, expected)
-            if found["points"]:
+        for _ in range(3):
+            found = await killed_at(nursery, tmp_path, journey, points[seed], expected)
+            if found["struck"]:
                 return found
+        missed.append(points[seed])
         return found
 
     name = f"kills at calls of {kind.__name__}"
-    found = await in_pieces(name, range(len(points)), piece, say=say, deep=DEEP, at_once=6)
+    found = await in_pieces(name, chosen, piece, say=say, deep=DEEP, at_once=6)
     counts(
-        f"kills at calls ({kind.__name__}): {len(calls)} calls x {len(MOMENTS)} moments, {found['points']} points struck,"
+        f"kills at calls ({kind.__name__}): {len(points) // 2} points x 2, {found['struck']} of {len(chosen)} struck,"
         f" {found['Jobs']} Jobs, duplicates {found['duplicates']}, lost {found['lost']}, run again {found['run again']}"
     )
-    assert found["points"] == len(points)
-    struck = {call: found[" ".join(call)] for call in set(calls)}
-    assert all(struck.values()), struck
+    # How often the status is written while nothing is decided hangs on the clock, nothing else does.
+    assert {point.call for point in missed} <= {("patch", "sandboxexperiments/status")}
+    assert found["struck"] >= 0.9 * len(chosen)
     assert found["duplicates"] == found["lost"] == found["run again"] == 0
 
 
@@ -112,14 +113,14 @@ class Kills:
         """Let the operator live for a while, and kill it."""
         while self.it.unfinished < 3:
             await self.it.feed(self.food.next())
-        if self.chance.random() < 0.5:
-            await asyncio.sleep(self.chance.expovariate(6))
+        if self.chance.random() < 0.4:
+            await asyncio.sleep(self.chance.expovariate(3))
         else:
-            moment: Moment = self.chance.choice(MOMENTS)
-            death = self.it.api.on_call = KillAtCall(self.it.operator, self.chance.randint(1, 40), moment)
+            death = KillAtCall(self.it.operator, self.chance.randint(1, 40), self.chance.choice(MOMENTS))
+            self.it.deciders.append(death)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(death.dead.wait(), 2)
-            self.it.api.on_call = None
+            self.it.deciders.remove(death)
             if death.died_at is not None:
                 self.counted["at a call"] += 1
         overlapping = self.it.operator.code is None and self.chance.random() < 0.1
@@ -138,16 +139,22 @@ class Kills:
 
 @pytest.mark.timeout(7200 if DEEP else 300)
 async def test_killed_at_random(nursery: Nursery, tmp_path: Path, say: Say, counts: Say) -> None:
-    """Several experiments at once, successors that come before the old one has gone, experiments that fail and retry."""
+    """Several experiments at once, some that fail and retry; successors that come before the old one has gone; every
+    second time with faults besides, every second time in bad weather."""
 
     async def piece(seed: int) -> Counter[str]:
-        async with storm(nursery, tmp_path) as it:
-            kills = Kills(it, random.Random(seed), Journeys(seed))
+        chance = random.Random(seed)
+        async with storm(nursery, tmp_path) as it, contextlib.AsyncExitStack() as troubles:
+            kills, faults = Kills(it, chance, Journeys(seed)), Faults(chance, 1000, rate=0.1)
+            if seed % 4 in (1, 3):
+                it.deciders.append(faults)
+            if seed % 4 in (2, 3):
+                await troubles.enter_async_context(Weather(it.api, chance))
             it.operator.start()
             for _ in range(25):
                 await kills.once()
             await it.finished()
-            ends, found = it.ends(), summed([it.counted(), kills.counted])
+            ends, found = it.ends(), summed([it.counted(), kills.counted, Counter(faults=faults.counted["faults"])])
         expected = await undisturbed(nursery, tmp_path, it.fed)
         assert {name: end for name, end in ends.items() if end != expected[name]} == {}
         return found

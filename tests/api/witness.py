@@ -7,7 +7,6 @@ messages, with the one decoder of the contract; who lives and who has ended it k
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -23,9 +22,6 @@ Hook = tuple[str, str]
 """(experiment's uid, job id)"""
 Attempt = tuple[str, str, int]
 """(experiment's uid, job id, attempt)"""
-
-HOOK_JOB = re.compile(r".*-a[0-9]+")
-"""The name of an attempt's Job; Jobs that read or check results have a word more and are no attempts."""
 
 
 @dataclass
@@ -48,9 +44,12 @@ class Live:
 class Witness:
     """`Witness(store)` listens from then on; `violations` holds a sentence for each rule that was broken.
 
-    The rules: a Job is named in the status before it is made; never two Jobs for an attempt; none while a pod of another
-    attempt may write; none for a hook that has succeeded in this generation; it reads exactly what is committed; a
-    status only moves forward; what is committed stays, or goes to the history when its generation rises.
+    * A Job is named in the status before it is made, and reads exactly what is committed. There are never two for an
+      attempt (unless the first one vanished by somebody else's doing), none while a pod of another attempt may write,
+      and none for a hook that has succeeded in this generation.
+    * A status only moves forward. What is committed was really given by a pod that succeeded; it stays, or goes to the
+      history when a newer generation or iteration takes its place.
+    * No Job is deleted with a result that is not committed, unless a person wanted an end at once.
     """
 
     def __init__(self, store: FakeStore) -> None:
@@ -61,22 +60,32 @@ class Witness:
         """By the uid of the Job."""
         self.succeeded: dict[tuple[Hook, int], Message] = {}
         """What really has succeeded, by hook and generation."""
+        self.strangers: set[str] = set()
+        """Names of Jobs that a test has put there: nobody's business."""
         self._store = store
         self._over: set[str] = set()
+        self._vanished: set[str] = set()
         self._seen: dict[str, Manifest] = {}
         """The newest status by the uid of the experiment."""
+        self._there: set[str] = set()
+        """Uids of the experiments that are there."""
+        self._specs: dict[str, Manifest] = {}
+        self._given: set[str] = set()
+        """Digests of all results that pods really gave."""
         store.witnesses.append(self)
 
     def __call__(self, change: Change) -> None:
         gone = change.type in ("DELETED", "VANISHED")
+        name = change.object["metadata"]["name"]
+        if name in self.strangers or name.rpartition("-")[0] in self.strangers:
+            return
         match change.kind:
             case (EXPERIMENTS.group, EXPERIMENTS.plural):
                 self._experiment(change.object, gone)
-            case (JOBS.group, JOBS.plural) if LABEL_UID in (change.object["metadata"].get("labels") or {}):
-                if HOOK_JOB.fullmatch(change.object["metadata"]["name"]):
-                    self._job(change.object, change.type)
-            case (PODS.group, PODS.plural) if LABEL_UID in (change.object["metadata"].get("labels") or {}):
-                self._pod(change.object, gone)
+            case (JOBS.group, JOBS.plural) if _is_hooks(change.object):
+                self._job(change.object, change.type)
+            case (PODS.group, PODS.plural) if _is_hooks(change.object):
+                self._pod(change.object, gone, unseen=change.type == "VANISHED")
 
     def _broken(self, words: str) -> None:
         self.violations.append(words)
@@ -88,8 +97,27 @@ class Witness:
         if what == "ADDED":
             self._made(job)
         elif what in ("DELETED", "VANISHED") and meta["uid"] in self.live:
+            if what == "VANISHED":
+                self._vanished.add(meta["uid"])
+            else:
+                self._deleted(self.live[meta["uid"]], meta["name"])
             self.live[meta["uid"]].job_is_there = False
             self._tidy(meta["uid"])
+
+    def _deleted(self, live: Live, name: str) -> None:
+        """A Job goes, and its pods' words with it."""
+        message = self.succeeded.get((live.hook, live.generation))
+        entry = self._entries(live.hook[0]).get(live.hook[1], {})
+        spec = self._specs.get(live.hook[0])
+        if message is None or message.attempt != live.attempt or spec is None or self._is_kept(live.hook[0], message):
+            return
+        at_once = spec.get("suspend") and spec.get("suspendPolicy") == "Now"
+        if at_once or spec.get("stop") == "Now" or (entry.get("generation") or 1) > live.generation:
+            self.counts["results at the moment of an end at once"] += 1
+        else:
+            self.counts["lost"] += 1
+            self._broken(f"{name}: deleted before its result was committed: {entry}")
+        del self.succeeded[live.hook, live.generation]
 
     def _made(self, job: Manifest) -> None:
         meta = job["metadata"]
@@ -97,10 +125,15 @@ class Witness:
             return
         contract = self._contract(job)
         hook: Hook = (meta["labels"][LABEL_UID], meta["annotations"][ANNOTATION_JOB_ID])
+        if hook[0] not in self._there:
+            self.counts["Jobs of experiments that had gone"] += 1
+            return
         attempt = int(meta["labels"][LABEL_ATTEMPT])
         told = f"{meta['name']} ({contract.experiment.name} {hook[1]})"
         self.counts["Jobs"] += 1
-        if (*hook, attempt) in self.made:
+        if self.made.get((*hook, attempt)) in self._vanished:
+            self.counts["Jobs made again because they vanished"] += 1
+        elif (*hook, attempt) in self.made:
             self.counts["duplicates"] += 1
             self._broken(f"{told}: a second Job for attempt {attempt}")
         self.made[(*hook, attempt)] = meta["uid"]
@@ -111,19 +144,21 @@ class Witness:
         if (hook, contract.generation) in self.succeeded:
             self.counts["run again"] += 1
             self._broken(f"{told}: the hook has succeeded already in generation {contract.generation}")
-        entries = {entry["id"]: entry for entry in self._status_of(meta["labels"][LABEL_UID]).get("jobs") or ()}
+        entries = self._entries(hook[0])
         if entries.get(hook[1], {}).get("jobName") != meta["name"]:
             self._broken(f"{told}: no status named this Job before it was made: {entries.get(hook[1])}")
         for target, given in contract.inputs.items():
             for ref in given if isinstance(given, list) else [given]:
-                self._input(f"{told}: its input {target}", ref, entries.get(ref.job, {}))
+                self._input(f"{told}: its input {target}", ref, hook[0])
 
-    def _input(self, told: str, ref: InputRef, entry: Manifest) -> None:
-        result = entry.get("result") or {}
-        if entry.get("state") not in DONE_STATES or (result.get("path"), result.get("sha256")) != (
-            ref.result_path, ref.sha256,
-        ):  # fmt: skip
-            self._broken(f"{told} is not the committed result of {ref.job}: {entry.get('state')} {result}")
+    def _input(self, told: str, ref: InputRef, uid: str) -> None:
+        entry = self._entries(uid).get(ref.job)
+        if entry is None:  # of the iteration before
+            results = [e["result"] for e in self._status_of(uid).get("history") or () if e["id"] == ref.job][-1:]
+        else:
+            results = [entry["result"]] if entry["state"] in DONE_STATES else []
+        if [(result["path"], result["sha256"]) for result in results] != [(ref.result_path, ref.sha256)]:
+            self._broken(f"{told} is not the committed result of {ref.job}: {entry} {results}")
 
     def _contract(self, job: Manifest) -> JobContract:
         (hook,) = [c for c in job["spec"]["template"]["spec"]["containers"] if c["name"] == CONTAINER]
@@ -135,7 +170,7 @@ class Witness:
 
     # Pods
 
-    def _pod(self, pod: Manifest, gone: bool) -> None:
+    def _pod(self, pod: Manifest, gone: bool, unseen: bool) -> None:
         meta, uid = pod["metadata"], pod["metadata"]["uid"]
         owner = meta["ownerReferences"][0]["uid"]
         live = self.live.get(owner)
@@ -148,6 +183,8 @@ class Witness:
         if uid not in self._over and (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
             self._over.add(uid)
             self._ended(pod, live)
+        if unseen:
+            self._gone_with_its_result(uid)
         if live is not None and (gone or uid in self._over):
             live.pods.discard(uid)
             self._tidy(owner)
@@ -161,6 +198,14 @@ class Witness:
             return
         self.counts["results"] += 1
         self.succeeded[live.hook, live.generation] = message
+        self._given.add(message.sha256)
+
+    def _gone_with_its_result(self, uid: str) -> None:
+        """A pod that nobody could look at any more took its words with it; only a committed result outlives it."""
+        for (hook, generation), message in list(self.succeeded.items()):
+            if message.pod_uid == uid and not self._is_kept(hook[0], message):
+                self.counts["results that nobody could see"] += 1
+                del self.succeeded[hook, generation]
 
     def _tidy(self, job_uid: str) -> None:
         if self.live[job_uid].is_over and not self.live[job_uid].job_is_there:
@@ -171,11 +216,23 @@ class Witness:
     def _status_of(self, uid: str) -> Manifest:
         return self._seen.get(uid, {})
 
+    def _entries(self, uid: str) -> dict[str, Manifest]:
+        return {entry["id"]: entry for entry in self._status_of(uid).get("jobs") or ()}
+
+    def _is_kept(self, uid: str, message: Message) -> bool:
+        """Whether a result stands in the status, as the newest or in the history."""
+        status = self._status_of(uid)
+        every = [*(status.get("jobs") or ()), *(status.get("history") or ())]
+        return any((entry.get("result") or {}).get("sha256") == message.sha256 for entry in every)
+
     def _experiment(self, item: Manifest, gone: bool) -> None:
         uid, name = item["metadata"]["uid"], item["metadata"]["name"]
         if gone:
+            self._there.discard(uid)
             self._seen.pop(uid, None)
             return
+        self._there.add(uid)
+        self._specs[uid] = item["spec"]
         old, new = self._status_of(uid), item.get("status") or {}
         if old == new:
             return
@@ -183,33 +240,32 @@ class Witness:
         self.counts["status writes"] += 1
         if (old.get("observedGeneration") or 0) > (new.get("observedGeneration") or 0):
             self._broken(f"{name}: observedGeneration fell from {old['observedGeneration']}")
-        if old.get("startTime") not in (None, new.get("startTime")) and old.get("rerunToken") == new.get("rerunToken"):
+        if old.get("startTime") not in (None, new.get("startTime")):
             self._broken(f"{name}: startTime changed from {old['startTime']} to {new.get('startTime')}")
         entries = {entry["id"]: entry for entry in new.get("jobs") or ()}
+        for entry in entries.values():
+            sha256 = (entry.get("result") or {}).get("sha256")
+            if sha256 is not None and sha256 not in self._given:
+                self._broken(f"{name} {entry['id']}: a result that no pod has given: {entry}")
+        kept = {result["result"]["sha256"] for result in new.get("history") or ()}
         for before in old.get("jobs") or ():
-            self._entry(name, before, entries.get(before["id"]), new)
+            self._entry(f"{name} {before['id']}", before, entries.get(before["id"]), kept)
 
-    def _entry(self, name: str, before: Manifest, after: Manifest | None, status: Manifest) -> None:
-        told = f"{name} {before['id']}"
-        kept = {result["result"].get("sha256") for result in status.get("history") or ()}
-        sha256 = (before.get("result") or {}).get("sha256")
-        if after is None:
-            if sha256 is not None and sha256 not in kept:
+    def _entry(self, told: str, before: Manifest, after: Manifest | None, kept: set[str]) -> None:
+        """`kept`: digests of the results in the history."""
+        result = before.get("result") or {}
+        newer = (after or {}).get("result") or {}
+        if result and newer.get("sha256") != result["sha256"]:
+            again = not newer or newer["generation"] > result["generation"]
+            if not again or result["sha256"] not in kept:
                 self.counts["lost"] += 1
-                self._broken(f"{told}: its committed result is gone with the job")
+                self._broken(f"{told}: its committed result is lost: {before} became {after}")
+        if after is None:
             return
-        if after.get("attempts", 0) < before.get("attempts", 0):
-            self._broken(f"{told}: attempts fell from {before['attempts']} to {after.get('attempts')}")
-        if (after.get("generation") or 1) < (before.get("generation") or 1):
-            self._broken(f"{told}: its generation fell")
-        again = (after.get("generation") or 1) > (before.get("generation") or 1)
-        if (
-            sha256 is not None
-            and (after.get("result") or {}).get("sha256") != sha256
-            and not (again and sha256 in kept)
-        ):
-            self.counts["lost"] += 1
-            self._broken(f"{told}: its committed result is lost: {before} became {after}")
+        for number in ("attempts", "generation"):
+            if (after.get(number) or 0) < (before.get(number) or 0):
+                self._broken(f"{told}: {number} fell from {before[number]} to {after.get(number)}")
+        again = (after.get("generation") or 1) > (before.get("generation") or 1) or after.get("reason") == "Removed"
         if before["state"] in FINISHED_STATES and not again:
             fixed = ("state", "reason", "outputs", "metrics", "result", "completionTime", "jobName")
             changed = [key for key in fixed if before.get(key) != after.get(key)]
@@ -219,13 +275,16 @@ class Witness:
     # The end
 
     def check(self) -> None:
-        """Nothing was broken, and every hook that really has succeeded stands in a status (of the same generation)."""
+        """No rule was broken, and every hook that really has succeeded stands in the status of its experiment."""
         for (hook, generation), message in self.succeeded.items():
-            status = self._seen.get(hook[0])
-            entry = next((e for e in (status or {}).get("jobs") or () if e["id"] == hook[1]), None)
-            if entry is None or (entry.get("generation") or 1) != generation:
-                continue
-            if (entry.get("result") or {}).get("sha256") != message.sha256:
+            if hook[0] in self._there and not self._is_kept(hook[0], message):
                 self.counts["lost"] += 1
-                self._broken(f"{hook[1]} of {hook[0]}: its result never came into the status: {entry}")
+                entry = self._entries(hook[0]).get(hook[1])
+                self._broken(f"{hook[1]} of {hook[0]}: its result of generation {generation} is nowhere: {entry}")
         assert not self.violations, f"{len(self.violations)} rules broken:\n" + "\n".join(self.violations[:20])
+
+
+def _is_hooks(item: Manifest) -> bool:
+    """Whether a Job or a pod is of a hook's attempt: those that read or check results are no attempts."""
+    labels = item["metadata"].get("labels") or {}
+    return LABEL_UID in labels and labels.get(LABEL_TASK) == "run"

@@ -60,6 +60,8 @@ class PodFact:
     deleting: bool = False
     deleting_since: str | None = None
     """When it should have been gone, its grace period included."""
+    job_uid: str = ""
+    """Of the Job that made it: another one may have had its name."""
 
     @property
     def is_over(self) -> bool:

@@ -7,13 +7,13 @@ Each change of an object becomes the key of its experiment; what the change was 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from sandbox_api.hooks import Hook
-from sandbox_api.status import ExperimentStatus
+from sandbox_api.status import ExperimentStatus, Reason
 
-from ..build.names import LABEL_MANAGED, LABEL_UID, MANAGED_BY, claim_name
+from ..build.names import LABEL_MANAGED, LABEL_UID, MANAGED_BY, claim_name, job_name
 from ..kube.client import Client
 from ..kube.informer import Informer, Key
 from ..plan.facts import ClaimFact, JobFact, PodFact, Refusal, Snapshot, WarningFact
@@ -96,11 +96,16 @@ class Scope:
         return self.experiments, self.hooks, self.jobs, self.pods, self.claims, self.warnings
 
     def children(
-        self, fact: ExperimentFact
+        self, fact: ExperimentFact, taken: Collection[str]
     ) -> tuple[tuple[JobFact, ...], tuple[PodFact, ...], tuple[WarningFact, ...]]:
-        """Jobs, pods and warnings of an experiment."""
-        jobs = tuple(owned.fact for owned in self.jobs.group(fact.uid))
-        pods = tuple(owned.fact for owned in self.pods.group(fact.uid))
+        """Jobs, pods and warnings of an experiment, but not those of Jobs in our name that we have not made.
+
+        `taken`: names that we were refused because another Job has them.
+        """
+        every = [owned.fact for owned in self.jobs.group(fact.uid)]
+        strangers = {job.uid for job in every if job.name in taken or not _is_made_for(fact, job)}
+        jobs = tuple(job for job in every if job.uid not in strangers)
+        pods = tuple(owned.fact for owned in self.pods.group(fact.uid) if owned.fact.job_uid not in strangers)
         names = [("Job", job.name) for job in jobs] + [("Pod", pod.name) for pod in pods]
         warnings = [warning for name in names for warning in self.warnings.group(name)]
         return jobs, pods, tuple(sorted(warnings, key=lambda warning: warning.time))
@@ -157,6 +162,12 @@ class Scope:
             self.wake(key)
 
 
+def _is_made_for(fact: ExperimentFact, job: JobFact) -> bool:
+    """Whether a Job with our label is what its name says: an attempt of ours, or what reads or checks for it."""
+    attempt = job_name(fact.name, fact.uid, job.job_id, job.attempt)
+    return job.owner_uid == fact.uid and (job.name == attempt or job.name.startswith(f"{attempt}-"))
+
+
 def claim_key(fact: ExperimentFact) -> Key:
     """Namespace and name of the claim that an experiment works on."""
     workspace = fact.spec.get("workspace")
@@ -203,7 +214,9 @@ class Cache:
         fact = scope.experiments.store.get(key)
         if fact is None:
             return None
-        jobs, pods, warnings = scope.children(fact)
+        refusals = self._refused(key, (fact.uid, fact.generation))
+        taken = {name for name, refusal in refusals.items() if refusal.reason == Reason.NAME_TAKEN}
+        jobs, pods, warnings = scope.children(fact, taken)
         return Snapshot(
             name=fact.name,
             namespace=fact.namespace,
@@ -220,7 +233,7 @@ class Cache:
             cached=scope.steps.done(claim_key(fact)),
             running_keys=scope.steps.running_elsewhere(key, claim_key(fact)),
             claim_is_shared=scope.steps.is_shared(key, claim_key(fact)),
-            refusals=self._refused(key, (fact.uid, fact.generation)),
+            refusals=refusals,
         )
 
     def planned(self, snapshot: Snapshot, status: ExperimentStatus) -> None:

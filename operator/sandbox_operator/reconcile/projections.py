@@ -74,11 +74,10 @@ def job_fact(item: Manifest) -> Owned[JobFact]:
     labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
     conditions = _true_conditions(item)
     failed = conditions.get("Failed") or conditions.get("FailureTarget")  # the latter stands while its pods end
-    owner = next((o["uid"] for o in meta.get("ownerReferences") or () if o.get("controller")), None)
     fact = JobFact(
         name=meta["name"],
         uid=meta["uid"],
-        owner_uid=owner,
+        owner_uid=_controller(meta),
         job_id=annotations.get(ANNOTATION_JOB_ID, ""),
         attempt=int(labels.get(LABEL_ATTEMPT) or 0),
         contract=annotations.get(ANNOTATION_CONTRACT, ""),
@@ -88,6 +87,11 @@ def job_fact(item: Manifest) -> Owned[JobFact]:
         deleting="deletionTimestamp" in meta,
     )
     return Owned(labels.get(LABEL_UID, ""), fact)
+
+
+def _controller(meta: Manifest) -> str | None:
+    """Uid of the object that an object was made by and for."""
+    return next((o["uid"] for o in meta.get("ownerReferences") or () if o.get("controller")), None)
 
 
 def pod_fact(item: Manifest) -> Owned[PodFact]:
@@ -116,6 +120,7 @@ def pod_fact(item: Manifest) -> Owned[PodFact]:
         message=status.get("message", ""),
         deleting="deletionTimestamp" in meta,
         deleting_since=meta.get("deletionTimestamp"),
+        job_uid=_controller(meta) or "",
     )
     return Owned(labels.get(LABEL_UID, ""), fact)
 

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Experiments for storms. Their hooks do the same each time, so that one end is right and all others are wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.api.fakestore import Manifest
+from tests.api.lab import FILTER, outcome_of, probes, road
+from tests.api.played import Behaviour, Pod, Table, disrupted, fails, succeeds
+
+from sandbox_api.result import Output
+
+SHARED = "shared"
+"""The claim that all of them use, but those that have one made."""
+HOOKS = ("before", "refine", "process", "after")
+
+
+@dataclass(frozen=True)
+class Journey:
+    """An experiment, and what its hooks do, by (metaName, attempt) or (metaName,)."""
+
+    name: str
+    spec: Manifest
+    table: Table = field(default_factory=dict)
+    hangs_on_others: bool = False
+    """Whether another experiment may have done its work already: only how it ends is certain, not by what."""
+
+    def end_of(self, status: Manifest) -> Manifest:
+        """What must be the same however it went."""
+        end = outcome_of(status)
+        return {"outcome": end["outcome"], "progress": end["progress"]} if self.hangs_on_others else end
+
+
+Kind = Callable[[str, random.Random], Journey]
+
+
+def slowly(pause: float, behaviour: Behaviour | None = None) -> Behaviour:
+    """A hook whose pod takes its time to come up, and to run."""
+
+    async def behave(pod: Pod) -> None:
+        await asyncio.sleep(pause)
+        await pod.runs()
+        await asyncio.sleep(pause)
+        await (behaviour or succeeds())(pod)
+
+    return behave
+
+
+def gives(outputs: Callable[[Pod], dict[str, Any]], figures: Callable[[Pod], dict[str, float]]) -> Behaviour:
+    """A success with outputs that are values or lists, and figures that the pod's contract decides."""
+
+    async def behave(pod: Pod) -> None:
+        await pod.runs()
+        given = {
+            name: Output(kind="list" if isinstance(value, list) else "value", value=value)
+            for name, value in outputs(pod).items()
+        }
+        paths = {name: Output(kind="path", path=f"{pod.folder}/out/{name}") for name in pod.contract.outputs}
+        told = {f"{pod.contract.job.meta_name}.{name}": value for name, value in figures(pod).items()}
+        await pod.ends(0, pod.message(outcome="Succeeded", message="done", outputs={**paths, **given}, metrics=told))
+
+    return behave
+
+
+def smooth(name: str, chance: random.Random) -> Journey:
+    """The road of four hooks, each done at its first attempt."""
+    return Journey(name, road(claim_name=SHARED), {(hook,): slowly(chance.uniform(0, 0.15)) for hook in HOOKS})
+
+
+def rough(name: str, chance: random.Random) -> Journey:
+    """The road of four hooks, two of which need more than one attempt."""
+    table: Table = {(hook,): slowly(chance.uniform(0, 0.1)) for hook in HOOKS}
+    first, second = chance.sample(HOOKS, 2)
+    table[first, 1] = slowly(0.02, fails("Infra", "OSError", "stale file handle"))
+    table[second, 1] = slowly(0.02, disrupted())
+    if chance.random() < 0.5:
+        table[second, 2] = slowly(0.02, fails("User", "ValueError", "flaky"))
+    return Journey(name, road(claim_name=SHARED, retry={"backoff": "1s", "user": 1}), table)
+
+
+def doomed(name: str, chance: random.Random) -> Journey:
+    """One whose third hook fails for good: the fourth is skipped."""
+    table: Table = {(hook,): slowly(chance.uniform(0, 0.1)) for hook in HOOKS}
+    table["process",] = fails("User", "ValueError", "row 17")
+    return Journey(name, road(claim_name=SHARED), table)
+
+
+def tolerant(name: str, chance: random.Random) -> Journey:
+    """One of three failures of whose evaluation others are not hurt by."""
+    spec = probes("a", claim_name=SHARED, onFailure={"evaluation": "Continue"})
+    job = spec["probeJobConfigs"][0]
+    spec["evaluationJobConfigs"] = [{**job, "metaName": other} for other in ("b", "c", "d")]
+    table: Table = {(hook,): slowly(chance.uniform(0, 0.1)) for hook in "abcd"}
+    table[chance.choice("bcd"),] = fails("User", "ValueError", "row 17")
+    return Journey(name, spec, table)
+
+
+def bulky(name: str, chance: random.Random) -> Journey:
+    """Contracts that are too long for an environment variable: a ConfigMap is made before each Job."""
+    spec = probes("a", "b", claim_name=SHARED)
+    noise = chance.randbytes(52_000).hex()
+    for job in spec["probeJobConfigs"]:
+        job["djConfigs"]["process"] = [{"flagged_words_filter": {"lang": noise}}]
+    return Journey(name, spec, {(hook,): slowly(chance.uniform(0, 0.2)) for hook in "ab"})
+
+
+def with_a_claim(name: str, chance: random.Random) -> Journey:
+    """One that has its claim made, and handed over to it."""
+    spec = probes("a", "b", workspace={"claim": {"size": "1Gi"}, "retention": "Delete"})
+    return Journey(name, spec, {(hook,): slowly(chance.uniform(0, 0.1)) for hook in "ab"})
+
+
+def parallel(name: str, chance: random.Random) -> Journey:
+    """Five jobs of one list that run side by side, one that comes after two of them, and one after all."""
+    spec = road(claim_name=SHARED)
+    names = [f"p{number}" for number in range(5)]
+    job = {"hook": "ProcessDataHook", "djConfigs": {"dataset_path": "data/demo.jsonl", "process": FILTER}}
+    lone = [{**job, "metaName": each, "dependsOn": []} for each in names]
+    two = {**job, "metaName": "two", "dependsOn": ["p0", "p3"]}
+    spec["executionJobConfigs"] = [*lone, two]
+    spec["evaluationJobConfigs"][0]["input"] = {"djConfigs.dataset_path": "anonymous.two.dataset"}
+    table: Table = {(each,): slowly(chance.uniform(0, 0.3)) for each in (*names, "two", *HOOKS)}
+    table["p1", 1] = fails("Infra", "OSError", "stale file handle")
+    return Journey(name, spec, table)
+
+
+def fanned(name: str, chance: random.Random) -> Journey:
+    """A list that a job makes, a pipeline for each of its items, and a job that reads what all of them gave."""
+    items = chance.randint(1, 4)
+    job = {"hook": "ProcessDataHook", "djConfigs": {"process": FILTER}}
+    each = {
+        "name": "exps",
+        "forEach": {"item": "pool", "in": "split.pools.paths", "maxParallel": 2},
+        "executionJobConfigs": [
+            {**job, "metaName": "one", "input": {"djConfigs.dataset_path": "item.pool"}, "output": ["made"]},
+            {**job, "metaName": "other", "input": {"djConfigs.dataset_path": "exps.one.made"}},
+        ],
+    }
+    first = {**job, "metaName": "pools", "output": ["paths"], "djConfigs": {"dataset_path": "a.jsonl", "process": []}}
+    last = {**job, "metaName": "all", "input": {"djConfigs.dataset.configs": "exps.one.made"}}
+    spec = {
+        **{key: value for key, value in probes(claim_name=SHARED).items() if key != "probeJobConfigs"},
+        "pipelines": [
+            {"name": "split", "executionJobConfigs": [first]},
+            each,
+            {"name": "end", "executionJobConfigs": [last]},
+        ],
+    }
+    lists = gives(lambda pod: {"paths": [f"{pod.folder}/out/{n}.jsonl" for n in range(items)]}, lambda _: {"rows_in": 1.0})
+    table: Table = {(hook,): slowly(chance.uniform(0, 0.1)) for hook in ("one", "other", "all")}
+    return Journey(name, spec, {**table, ("pools",): slowly(chance.uniform(0, 0.1), lists)})
+
+
+def iterated(name: str, chance: random.Random) -> Journey:
+    """The road, again and again until a figure is high enough, each time with the recipe of the time before."""
+    spec = road(
+        claim_name=SHARED,
+        maxIterNum=4,
+        iterTargets=["anonymous.after.rows >= 250"],
+        iterUpdater={"anonymous.refine.refined_recipe": "anonymous.before.djConfigs"},
+    )
+    figures = gives(lambda _: {}, lambda pod: {"rows": 100.0 * pod.contract.job.iteration, "text_len.mean": 2.5})
+    return Journey(name, spec, {(hook,): slowly(chance.uniform(0, 0.1), figures) for hook in HOOKS})
+
+
+def twin(name: str, chance: random.Random) -> Journey:
+    """One of several that ask for the same: what one of them has done the others take."""
+    spec = road(claim_name=SHARED, cache="Auto", projectName=f"twins-{chance.randrange(3)}")
+    return Journey(name, spec, {(hook,): slowly(0.05) for hook in HOOKS}, hangs_on_others=True)
+
+
+EVERY: tuple[Kind, ...] = (
+    smooth, rough, doomed, tolerant, bulky, with_a_claim, parallel, fanned, iterated, twin,
+)  # fmt: skip
+
+
+class Journeys:
+    """An endless list: the n-th of a seed is always the same."""
+
+    def __init__(self, seed: int, kinds: tuple[Kind, ...] = EVERY) -> None:
+        self._seed, self._kinds, self._number = seed, kinds, 0
+
+    def next(self) -> Journey:
+        self._number += 1
+        chance = random.Random(f"{self._seed}/{self._number}")
+        kind = chance.choice(self._kinds)
+        return kind(f"{kind.__name__.replace('_', '-')}-{self._number}", chance)
