@@ -151,7 +151,9 @@ def fanned(name: str, chance: random.Random) -> Journey:
             {"name": "end", "executionJobConfigs": [last]},
         ],
     }
-    lists = gives(lambda pod: {"paths": [f"{pod.folder}/out/{n}.jsonl" for n in range(items)]}, lambda _: {"rows_in": 1.0})
+    lists = gives(
+        lambda pod: {"paths": [f"{pod.folder}/out/{n}.jsonl" for n in range(items)]}, lambda _: {"rows_in": 1.0}
+    )
     table: Table = {(hook,): slowly(chance.uniform(0, 0.1)) for hook in ("one", "other", "all")}
     return Journey(name, spec, {**table, ("pools",): slowly(chance.uniform(0, 0.1), lists)})
 

@@ -20,6 +20,7 @@ from tests.api.progress import in_pieces, summed, told
 from tests.api.storm import Weather, storm, undisturbed
 from tests.api.warm import Nursery
 
+
 @pytest.mark.timeout(7200 if DEEP else 300)
 async def test_faults_on_any_call(nursery: Nursery, tmp_path: Path, say: Say, counts: Say) -> None:
     """The process lives through all of them, and each experiment comes to the end that it has without them."""

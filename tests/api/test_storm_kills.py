@@ -51,9 +51,7 @@ async def points_of(nursery: Nursery, folder: Path, journey: Journey) -> list[Po
     ]
 
 
-async def killed_at(
-    nursery: Nursery, folder: Path, journey: Journey, point: Point, expected: Manifest
-) -> Counter[str]:
+async def killed_at(nursery: Nursery, folder: Path, journey: Journey, point: Point, expected: Manifest) -> Counter[str]:
     """One life that ends at a point, and a second one that brings the experiment to the right end."""
     async with storm(nursery, folder) as it:
         await it.feed(journey)

@@ -43,7 +43,11 @@ class Vanisher:
         (name,) = before.keys() - {name for _, name in self._it.api.kind_of("", "pods")}
         owner = before[name]["metadata"]["ownerReferences"][0]
         job = self._it.api.kind_of("batch", "jobs").get(("lab", owner["name"]))
-        if job is not None and job["metadata"]["uid"] == owner["uid"] and not (job.get("status") or {}).get("conditions"):
+        if (
+            job is not None
+            and job["metadata"]["uid"] == owner["uid"]
+            and not (job.get("status") or {}).get("conditions")
+        ):
             condition = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}
             self._it.api.put("batch", "jobs", {**job, "status": {"conditions": [condition]}})
         return True
@@ -170,7 +174,7 @@ async def test_a_job_of_somebody_else_in_our_name_is_never_taken_for_ours(
             await it.feed(smooth(name, random.Random(name)))
         await it.finished()
         ends = {name: (it.lab.status(name)["outcome"], it.lab.job(name, "before")["reason"]) for name in names}
-        told = {name: ("Failed", "NameTaken") for name in kinds}
+        told = dict.fromkeys(kinds, ("Failed", "NameTaken"))
         assert ends == {"unharmed": ("Succeeded", "Completed"), **told}, it.lab.told()
         for name, job in planted.items():
             left = it.api.kind_of("batch", "jobs")["lab", job["metadata"]["name"]]
