@@ -38,7 +38,7 @@ class Vanisher:
     def _pod_gone(self, _: str) -> bool:
         """Its Job's controller notices, sooner or later; the one that is played here can't, so it is done for it."""
         before = {name: pod for (_, name), pod in self._it.api.kind_of("", "pods").items()}
-        if not self._vanish("", "pods", lambda pod: True):
+        if not self._vanish("", "pods", lambda _: True):
             return False
         (name,) = before.keys() - {name for _, name in self._it.api.kind_of("", "pods")}
         owner = before[name]["metadata"]["ownerReferences"][0]
@@ -90,7 +90,7 @@ class Vanisher:
         return True
 
     def _event_gone(self, _: str) -> bool:
-        return self._vanish("", "events", lambda event: True)
+        return self._vanish("", "events", lambda _: True)
 
     def _vanish(self, group: str, plural: str, which: Callable[[Manifest], bool]) -> bool:
         names = [name for (_, name), item in self._it.api.kind_of(group, plural).items() if which(item)]
