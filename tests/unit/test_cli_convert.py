@@ -275,3 +275,14 @@ def test_the_upload_pod_mounts_the_claim_that_the_experiment_reads(tmp_path: Pat
     assert pod["spec"]["volumes"] == [{"name": "inputs", "persistentVolumeClaim": {"claimName": "n-data"}}]
     (pod,) = yaml.safe_load_all(own.stdout)
     assert pod["spec"]["volumes"] == [{"name": "inputs", "persistentVolumeClaim": {"claimName": "datasets"}}]
+
+
+def test_the_examples_of_the_how_to_page_are_the_guides_case() -> None:
+    page = (GOLDEN.parents[2] / "docs/how-to/convert.md").read_text()
+    blocks = re.findall(r"(?ms)^```yaml\n(.*?)^```", page)[:4]
+    guide = GOLDEN / "guide"
+    before = (guide / "in/configs/demo/sandbox/sandbox.yaml").read_text()
+    after = (guide / "expected.yaml").read_text()
+
+    assert [block in text for block, text in zip(blocks, (before, before, after, after), strict=True)] == [True] * 4
+    assert "kubectl create configmap demo-sandbox-run0-data --from-file=demos/data/demo-dataset.jsonl" in page

@@ -135,7 +135,7 @@ def name_outputs(job: Job) -> None:
     """`output` by our positions; what upstream returns is not everywhere what stands first with us."""
     entry = job.out.entries.pop("output", None)
     given = plain(entry.value) if entry else None
-    if entry is None or given is None:
+    if entry is None or not given:
         return
     given = given if isinstance(given, list) else [given]
     known = HOOKS.get(job.hook)

@@ -65,7 +65,7 @@ class Map:
         first, *rest = (self.entries[key] for key in present)
         first.is_gone = True
         for entry in rest:
-            first.above += entry.above
+            first.above += [*entry.above, *([entry.beside] if entry.beside else [])]
         for key in present[1:]:
             del self.entries[key]
         verb = "is" if len(present) == 1 else "are"

@@ -60,7 +60,7 @@ class _Writer:
         lines: list[_Line] = []
         for key, entry in value.entries.items():
             added = self._entry(f"{scalar(key)}:", entry, indent)
-            lines += added if lines or added[0].text else added[1:]
+            lines += added if lines or not added or added[0].text else added[1:]
         return lines
 
     def seq(self, value: Seq, indent: int) -> list[_Line]:
