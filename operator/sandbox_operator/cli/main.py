@@ -17,6 +17,7 @@ from sandbox_api.status import ExperimentStatus
 from ..kube.client import Client
 from . import control
 from .command import Name, Namespace, cluster_options, console, fail, say, with_cluster
+from .convert import convert_command
 from .experiments import EXPERIMENTS, Ended
 from .local import Options, interpreters_of, run_documents
 from .local_pod import Programs
@@ -29,6 +30,7 @@ from .watch import follow, statuses
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 app.callback()(cluster_options)
+app.command("convert")(convert_command)
 
 Files = Annotated[
     list[Path],

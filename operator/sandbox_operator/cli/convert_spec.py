@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts the resources together: the experiment's settings, its job lists or pipelines, and a home for each side file."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sandbox_api.base import API_VERSION
+from sandbox_api.crd import MAX_NAME
+
+from .convert_job import Job, jobs_of, respelt
+from .convert_load import load
+from .convert_mend import mend
+from .convert_names import name_jobs, name_of, name_pipelines, object_name, producer, translated, unique
+from .convert_paths import Paths
+from .convert_tree import Entry, Map, Seq, copied_entry, plain, tree
+from .convert_upload import Uploads
+from .convert_upstream import LISTS, Files, NotConverted, Upstream, UpstreamPipeline
+from .convert_write import Document, write
+
+INLINE_BYTES = 8192
+"""A side file up to this size stands inline; one that several jobs read, up to a quarter of it."""
+MAX_CONFIG_MAP = 1_000_000
+_TARGET = re.compile(r"\s*(?P<reference>[^<>=]+?)\s*(?P<operator>==|>=|<=|>|<)\s*(?P<number>.+?)\s*")
+_SWEEP = (
+    "a search is a SandboxSweep, which this version does not have yet (upstream's sandbox never ran one either); the"
+    " experiment runs one round with the recipe's own values"
+)
+
+
+@dataclass
+class Converted:
+    documents: list[Document]
+    spec: dict[str, Any]
+    """The experiment's spec as plain data, for the planner."""
+    uploads: Uploads
+    left_out: list[str] = field(default_factory=list)
+    """What can't run on a cluster, as sentences with the way out."""
+
+
+def convert(
+    upstream: Upstream, files: Files, file: Path, name: str | None, command: str, claim: str | None
+) -> Converted:
+    """The resources that upstream's configuration means. Raises NotConverted."""
+    jobs = jobs_of(upstream)
+    name_pipelines(upstream, jobs)
+    name_jobs(jobs)
+    written = load(jobs, files)
+    left_out = mend(jobs)
+    experiment, origin = _name(name, upstream, file)
+    uploads = Uploads(files, experiment, command, claim)
+    readers = [path for job in jobs for path in job.files.values()]
+    shared = {(job.index, root): readers.count(path) > 1 for job in jobs for root, path in job.files.items()}
+    paths = Paths(files, uploads, written, shared)
+    for job in jobs:
+        paths.settle(job)
+    left_out += paths.left_out
+    volume = unique("configs", {source.name for source in uploads.sources.values()}, "-")
+    side_files = _house_side_files(jobs, volume, f"{experiment}-{volume}")
+    spec = Map()
+    _settings(upstream.settings, spec, left_out)
+    _volumes(spec, uploads, {"name": volume, "configMapName": f"{experiment}-{volume}"} if side_files else None)
+    _iterations(upstream.settings, spec, jobs)
+    _job_lists(upstream, spec, jobs)
+    metadata = Map({"name": Entry(experiment)})
+    if origin:
+        metadata.entries["name"].remark(f"from {origin}; --name gives another")
+    body = Map({"apiVersion": Entry(API_VERSION), "kind": Entry("SandboxExperiment"), "metadata": Entry(metadata)})
+    body.entries["spec"] = Entry(spec)
+    documents = [Document(_config_map(f"{experiment}-{volume}", side_files))] if side_files else []
+    documents.append(Document(body, below=upstream.below))
+    documents[0].above = [*_head(file, uploads)]
+    return Converted(documents, plain(spec), uploads, left_out)
+
+
+def _name(name: str | None, upstream: Upstream, file: Path) -> tuple[str, str]:
+    """The experiment's name, and where it is from if nobody gave it."""
+    if name:
+        return name, ""
+    given = upstream.settings.get("experiment_name")
+    if given is not None and (found := object_name(str(plain(given)), MAX_NAME)):
+        return found, "experiment_name"
+    return object_name(file.stem, MAX_NAME) or "sandbox", "the name of the file"
+
+
+def _settings(settings: Map, spec: Map, left_out: list[str]) -> None:
+    for key, ours in (("project_name", "projectName"), ("experiment_name", "experimentName")):
+        if settings.get(key) is not None:
+            spec.entries[ours] = copied_entry(settings.entries[key])
+            spec.entries[ours].value = str(plain(settings.get(key)))
+    reasons = {
+        "work_dir": "every experiment has a folder of its own on the workspace's volume",
+        "resume": "the operator always goes on where it was",
+        "debug": "what a hook says stands in its pod's log",
+        "hpo_config": _SWEEP,
+    }
+    for key, why in reasons.items():
+        if settings.get(key) not in (None, False):
+            entry = spec.entries[f"# {key}"] = copied_entry(settings.entries[key])
+            entry.is_gone = True
+            entry.remark(f"{key} ({plain(entry.value)}) is left out: {why}")
+            if key == "hpo_config":
+                left_out.append(f"hpo_config ({plain(entry.value)}): {_SWEEP}")
+
+
+def _volumes(spec: Map, uploads: Uploads, side_files: dict[str, str] | None) -> None:
+    words = "made for this experiment, and kept; `claimName: <name>` takes one of yours"
+    spec.put("workspace", tree({"claim": tree({"size": "50Gi"}, True)}), words)
+    inputs = [Entry(tree(volume, True)) for volume in (*uploads.inputs(), *([side_files] if side_files else []))]
+    if inputs:
+        spec.put("inputs", Seq(inputs))
+
+
+def _iterations(settings: Map, spec: Map, jobs: list[Job]) -> None:
+    """`max_iter_num` and its companions, their references in our names."""
+    _copy(settings, spec, "max_iter_num", "maxIterNum")
+    entry = _copy(settings, spec, "iter_targets", "iterTargets")
+    if entry is not None:
+        if not isinstance(entry.value, Seq):
+            entry.value = Seq([Entry(entry.value)])
+        for target in entry.value.entries:
+            _translate_target(target, jobs)
+    _copy(settings, spec, "iter_targets_mode", "iterTargetsMode")
+    entry = _copy(settings, spec, "iter_updater", "iterUpdater")
+    if entry is not None:
+        if not isinstance(entry.value, Map):
+            raise NotConverted("iter_updater: write `<pipeline>.<meta_name>.<output>: <pipeline>.<meta_name>.<key>`")
+        entry.value = Map({_translated(key, jobs): value for key, value in entry.value.entries.items()})
+        for value in entry.value.entries.values():
+            value.value = _translated_target(str(plain(value.value)), jobs)
+
+
+def _copy(settings: Map, spec: Map, key: str, ours: str) -> Entry | None:
+    if plain(settings.get(key)) in (None, "", [], {}):
+        return None
+    entry = spec.entries[ours] = copied_entry(settings.entries[key])
+    return entry
+
+
+def _translate_target(target: Entry, jobs: list[Job]) -> None:
+    found = _TARGET.fullmatch(str(plain(target.value)))
+    if found:
+        reference = _translated(found["reference"], jobs)
+        target.value = f"{reference} {found['operator']} {found['number']}"
+
+
+def _translated(reference: str, jobs: list[Job]) -> str:
+    return translated(reference, jobs, 0)
+
+
+def _translated_target(target: str, jobs: list[Job]) -> str:
+    """`<pipeline>.<meta_name>.dj_configs.<key>` in our names."""
+    found = producer(target, jobs, 0)
+    if found is None:
+        return target
+    job, key = found
+    return f"{job.pipeline}.{job.meta_name}.{respelt(key)}"
+
+
+def _job_lists(upstream: Upstream, spec: Map, jobs: list[Job]) -> None:
+    of = {id(job.up): job for job in jobs}
+    if upstream.is_single:
+        for key, entry in _lists(upstream.pipelines[0], of):
+            spec.entries[key] = entry
+        return
+    pipelines = []
+    for pipeline in upstream.pipelines:
+        members = [of[id(up)] for _, ups in pipeline.lists.values() for up in ups]
+        name = members[0].pipeline if members else name_of(pipeline.name)
+        entry = Entry(name, [], pipeline.entry.beside, pipeline.entry.remarks)
+        body = Map({"name": entry, **dict(_lists(pipeline, of))})
+        pipelines.append(Entry(body, pipeline.entry.above))
+    spec.put("pipelines", Seq(pipelines))
+
+
+def _lists(pipeline: UpstreamPipeline, of: dict[int, Job]) -> Iterator[tuple[str, Entry]]:
+    """The lists that hold jobs; comments of empty ones stay with the next."""
+    waiting: list[str] = []
+    for key, (place, ups) in pipeline.lists.items():
+        above = [*waiting, *place.above]
+        if ups:
+            yield LISTS[key], Entry(Seq([of[id(up)].finished() for up in ups]), above, place.beside)
+            waiting = []
+        else:
+            waiting = [*above, *([place.beside] if place.beside else [])]
+
+
+def _house_side_files(jobs: list[Job], volume: str, config_map: str) -> dict[str, str]:
+    """Inline, once for all readers, or in a ConfigMap where a file is long; the ConfigMap's content."""
+    homes: dict[str, str] = {}
+    there: dict[tuple[str, str], Map] = {}
+    places: dict[tuple[str, str], str] = {}
+    readers: dict[tuple[str, str], int] = {}
+    contents: list[tuple[Job, str, tuple[str, str]]] = []
+    for job in jobs:
+        for root, path in job.files.items():
+            config = job.out.get(root)
+            if isinstance(config, Map):
+                key = (path, write([Document(config)]) if config.entries else "{}\n")
+                readers[key] = readers.get(key, 0) + 1
+                contents.append((job, root, key))
+    for job, root, key in contents:
+        path, text = key
+        entry = job.out.entries[root]
+        many = readers[key]
+        if len(text.encode()) > (INLINE_BYTES if many == 1 else INLINE_BYTES // 4):
+            if key not in places:
+                stem = posixpath.splitext(posixpath.basename(path))[0]
+                stem = re.sub(r"[^-._a-zA-Z0-9]+", "-", stem)
+                places[key] = f"{unique(stem, {posixpath.splitext(home)[0] for home in homes})}.yaml"
+                homes[places[key]] = text
+            entry.value = f"inputs/{volume}/{places[key]}"
+            entry.remark(f"{path}, in the ConfigMap {config_map}: it is long")
+        elif key in there:
+            entry.value = there[key]
+            there[key].anchor = there[key].anchor or unique(_stem(path), {m.anchor or "" for m in there.values()})
+            entry.remark(f"{path}, as above")
+        else:
+            assert isinstance(entry.value, Map)
+            there[key] = entry.value
+            entry.remark(f"{path}, inline")
+    if sum(len(text.encode()) for text in homes.values()) > MAX_CONFIG_MAP:
+        raise NotConverted(f"the side files {', '.join(homes)} are more than a ConfigMap holds (1 MiB); shorten them")
+    return homes
+
+
+def _stem(path: str) -> str:
+    return name_of(posixpath.splitext(posixpath.basename(path))[0]) or "config"
+
+
+def _config_map(name: str, content: dict[str, str]) -> Map:
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": content}
+    result = tree(body)
+    assert isinstance(result, Map)
+    return result
+
+
+def _head(file: Path, uploads: Uploads) -> Iterator[str]:
+    """What the file begins with: where it is from, and what to upload before it is applied."""
+    yield f'# From {file.name} by `sandboxctl convert`; what was changed is told at its place, after "convert:".'
+    told = [*uploads.told()]
+    if not told:
+        return
+    yield "#"
+    yield "# Upload what the jobs read before you apply this:"
+    before, after = uploads.before_and_after() if uploads.needs_pod() else ([], [])
+    yield from (f"#   {command}" for command in before)
+    for sentence, commands in told:
+        yield f"#   # {sentence}"
+        yield from (f"#   {command}" for command in commands)
+    yield from (f"#   {command}" for command in after)
