@@ -105,6 +105,7 @@ class _served:  # reads as a phrase
         ({"SANDBOX_IMAGES": "data=x"}, "SANDBOX_IMAGES is not JSON"),
         ({"SANDBOX_IMAGES": '{"data": 1}'}, "SANDBOX_IMAGES must be a JSON object of name: image"),
         ({"SANDBOX_LOG_LEVEL": "loud"}, "SANDBOX_LOG_LEVEL must be one of info, debug, warning, error, not 'loud'"),
+        ({"SANDBOX_LEASE": "operator"}, "SANDBOX_LEASE must be NAMESPACE/NAME of a Lease, not 'operator'"),
         ({"SANDBOX_LIVENESS_PORT": "http"}, "SANDBOX_LIVENESS_PORT must be a whole number"),
         ({"KUBECONFIG": "/nowhere/config"}, "there is no kubeconfig at /nowhere/config"),
     ],

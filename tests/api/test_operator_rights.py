@@ -134,3 +134,18 @@ async def test_without_a_right_it_says_which_one_and_goes_on_when_it_has_it(
     finally:
         operator.kill()
         plane.kubectl("delete", *binding)
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"replicas": 2, "watchNamespaces": ["NAMESPACE"], "networkPolicy__enabled": True}]
+)
+def test_the_api_server_takes_every_object_of_the_chart(plane: Plane, lab: Lab, values: dict[str, object]) -> None:
+    """Strictly: a misspelt field in a template is refused."""
+    if "watchNamespaces" in values:
+        values = {**values, "watchNamespaces": [lab.namespace]}
+    where = ("template", ACCOUNT, str(OPERATOR), "-n", lab.namespace, KUBE_VERSION, "--skip-tests")
+    answer = helm(*where, *settings(image=IMAGE, **values))
+    assert answer.returncode == 0, answer.stderr
+    told = plane.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=answer.stdout).stdout
+    assert told.count("created (server dry run)") == answer.stdout.count("\nkind: ") == len(told.splitlines())
+    assert ("poddisruptionbudget" in told) is (values.get("replicas") == 2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -40,6 +40,8 @@ FIELD_MANAGER = "sandbox-operator"
 GRACE_SECONDS = 3.0
 """For so long a stop waits for what is under way. What is cut off then is no harm: an experiment is left between two
 writes, where a crash would leave it."""
+EVENTS_SECONDS = 1.0
+"""The same for Events that have not been sent yet; one that is lost is only a sentence less."""
 
 
 class Operator:
@@ -162,7 +164,8 @@ class Operator:
                 ]
                 await asyncio.wait(workers)
                 hook_queue.shutdown()
-                await events.drained()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(events.drained(), EVENTS_SECONDS)
                 sender.cancel()
         finally:
             self._queue = self._hook_queue = None
