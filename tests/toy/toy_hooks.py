@@ -143,7 +143,15 @@ class ToyHook:
         return HookResult(outputs=[sorted(path.name for path in context.state.glob("attempt-*"))])
 
     def hungry(self, context: HookContext) -> HookResult:
-        """Take memory until the kernel ends this process, or with `child` one that it started."""
+        """Take memory until the kernel ends this process, or with `child` one that it started.
+
+        With `slowly`: no more than half of the limit before the runtime has told what it saw.
+        """
+        taken = []
+        while context.extra.get("slowly") and not Path("/dev/termination-log").read_text():
+            if len(taken) * 2**23 < context.contract.limits.memory_bytes:
+                taken.append(bytearray(b"x" * 2**22))
+            time.sleep(0.05)
         if context.extra.get("child"):
             subprocess.run([sys.executable, "-c", GREEDY], check=True)
         exec(GREEDY)
