@@ -20,19 +20,25 @@ PAUSE = 0.3
 
 
 class Course:
-    """One chain of Jobs as it happens: when its Jobs and pods were made, and when its pods were seen to have ended."""
+    """One chain of Jobs as it happens: when its Jobs and pods were made, and when its pods were seen to have ended.
 
-    def __init__(self, length: int) -> None:
+    What an earlier chain's Jobs and pods still tell is not its own: names begin with the chain's.
+    """
+
+    def __init__(self, name: str, length: int) -> None:
+        self.name = name
         self.begin = time.monotonic()
         self.jobs, self.pods, self.ends, self.over = Count(length), Count(length), Count(length), Count(1)
 
     def job(self, kind: str, item: Manifest) -> None:
-        if kind == "ADDED":
+        if kind == "ADDED" and self._is_mine(item):
             self.jobs.tell(item["metadata"]["name"])
 
     def pod(self, kind: str, item: Manifest) -> str | None:
         """The name of the Job whose pod has ended, the first time that is seen."""
         meta = item["metadata"]
+        if not self._is_mine(item):
+            return None
         if kind == "ADDED":
             self.pods.tell(meta["name"])
         states = (item.get("status") or {}).get("containerStatuses") or ()
@@ -40,8 +46,11 @@ class Course:
         return meta["labels"][LABEL_POD_JOB] if is_over and self.ends.tell(meta["name"]) else None
 
     def experiment(self, _: str, item: Manifest) -> None:
-        if (item.get("status") or {}).get("outcome") == "Succeeded":
-            self.over.tell(item["metadata"]["name"])
+        if item["metadata"]["name"] == self.name and (item.get("status") or {}).get("outcome") == "Succeeded":
+            self.over.tell(self.name)
+
+    def _is_mine(self, item: Manifest) -> bool:
+        return str(item["metadata"]["name"]).startswith(f"{self.name}-")
 
     def milliseconds(self) -> dict[str, list[float]]:
         jobs, pods, ends, over = (
@@ -62,7 +71,7 @@ async def bare_chains(on: Loader, count: int, length: int) -> Figures:
     """The floor: a loop that makes the next Job when it sees the pod of the last one end."""
     bare = BareJobs()
     figures: Figures = {"jobs": count * length, "chains": count}
-    courses = [Course(length)]
+    courses = [Course("none", length)]
     async with asyncio.TaskGroup() as following:
 
         def pod(kind: str, item: Manifest) -> None:
@@ -77,7 +86,7 @@ async def bare_chains(on: Loader, count: int, length: int) -> Figures:
             on.metered(None, figures),
         ):
             for number in range(count):
-                courses.append(Course(length))
+                courses.append(Course(f"bare-{number}", length))
                 await on.job(bare(f"bare-{number}-1"))
                 await courses[-1].ends.full("pods have ended")
                 await asyncio.sleep(PAUSE)
@@ -88,7 +97,7 @@ async def experiments_one_by_one(
     on: Loader, operator: OperatorProcess, count: int, length: int, spec: Spec, name: str = "load"
 ) -> Figures:
     figures: Figures = {"jobs": count * length, "chains": count}
-    courses = [Course(length)]
+    courses = [Course("none", length)]
     async with (
         watching(on.client, JOBS, lambda kind, item: courses[-1].job(kind, item)),
         watching(on.client, PODS, lambda kind, item: courses[-1].pod(kind, item)),
@@ -96,8 +105,8 @@ async def experiments_one_by_one(
         on.metered(operator, figures),
     ):
         for number in range(count):
-            courses.append(Course(length))
-            await on.apply(f"{name}-{number}", spec(number))
+            courses.append(Course(f"{name}-{number}", length))
+            await on.apply(courses[-1].name, spec(number))
             await courses[-1].over.full("experiments are done")
             await asyncio.sleep(PAUSE)
     return told(figures, courses[1:])
