@@ -3,7 +3,7 @@
 # whoever finds $CACHE/bin/TOOL-VERSION may use it, and a build that was killed leaves nothing that looks like one.
 
 GPU_PLUGIN_BIN=$CACHE/bin/gpu-plugin-$(cat "$HERE"/kubernetes/go.sum "$HERE"/kubernetes/gpu-plugin/main.go | sha256sum | cut -c1-12)
-GO_TOOLS=("$K8S_BIN" "$HELM_BIN" "$COREDNS_BIN" "$REGISTRY_BIN" "$GPU_PLUGIN_BIN")
+GO_TOOLS=("$K8S_BIN" "$HELM_BIN" "$COREDNS_BIN" "$REGISTRY_BIN" "$GPU_PLUGIN_BIN" "$KWOK_BIN")
 DEBIAN_TOOLS=("$CONTAINERD_BIN" "$ETCD_BIN")
 
 all_exist() { local path; for path; do [ -e "$path" ] || return 1; done; }
@@ -22,6 +22,7 @@ tools() {
     provide "$COREDNS_BIN" "building CoreDNS $COREDNS_VERSION (about 1.5 min, once)" go_install coredns github.com/coredns/coredns@v$COREDNS_VERSION
     provide "$HELM_BIN" "building Helm $HELM_VERSION (about 1 min, once)" \
       go_install helm helm.sh/helm/v3/cmd/helm@v$HELM_VERSION -X helm.sh/helm/v3/internal/version.version=v$HELM_VERSION
+    provide_kwok
     provide "$CONTAINERD_BIN" "downloading containerd $CONTAINERD_SERIES" debian_13 containerd containerd containerd-shim-runc-v2 ctr
     provide_etcd
     provide "$PAUSE_BIN" "building the pause image" build_pause
@@ -29,13 +30,15 @@ tools() {
   [ $? = 0 ] || exit 1
 }
 
-# What a control plane without a node needs; no root needed for it.
+# What a control plane without a node needs, and kwok where it shall have fake nodes; no root needed for it.
+# plane_tools [kwok]
 plane_tools() {
-  all_exist "$K8S_BIN" "$ETCD_BIN" && return
+  all_exist "$K8S_BIN" "$ETCD_BIN" ${1:+"$KWOK_BIN"} && return
   (
     hold_build_lock
     provide_kubernetes
     provide_etcd
+    if [ -n "${1:-}" ]; then provide_kwok; fi
   )
   [ $? = 0 ] || exit 1
 }
@@ -49,6 +52,10 @@ hold_build_lock() {
 }
 
 provide_kubernetes() { provide "$K8S_BIN" "building Kubernetes $KUBERNETES_VERSION (4 to 5 min on two cores, once)" build_kubernetes; }
+provide_kwok() {
+  provide "$KWOK_BIN" "building kwok $KWOK_VERSION (about 2.5 min, once)" \
+    go_install kwok sigs.k8s.io/kwok/cmd/kwok@v$KWOK_VERSION -X sigs.k8s.io/kwok/pkg/consts.Version=v$KWOK_VERSION
+}
 provide_etcd() { provide "$ETCD_BIN" "downloading etcd $ETCD_SERIES" debian_13 etcd-server etcd; }
 
 # provide FOLDER WHAT FUNCTION [ARGUMENT...]: calls FUNCTION with a new folder before the other arguments, and renames it.

@@ -105,7 +105,12 @@ def _kept(schema: Schema) -> Schema:
 
 
 def frozen_rule() -> dict[str, str]:
-    """Once started, only the always mutable fields of spec may change; with a new rerun token, jobs may too."""
+    """Once started, only the always mutable fields of spec may change; with a new rerun token, jobs may too.
+
+    The API server evaluates the rule at every write of the status too, where spec can't change, and comparing it is the
+    dearest part of such a write. What tells the two apart is that a write of spec can't touch the status: `revision`
+    rises with each status, and stands still otherwise.
+    """
     spec = [
         _unchanged("spec", field.alias or name)
         for name, field in ExperimentSpec.model_fields.items()
@@ -114,9 +119,11 @@ def frozen_rule() -> dict[str, str]:
     volume = " && ".join(_unchanged("spec.workspace", name) for name in ("claimName", "claim"))
     started = "has(oldSelf.status) && has(oldSelf.status.startTime)"
     new_token = f"has(self.spec.rerun) && !({_unchanged('spec', 'rerun')})"
+    old, new = "oldSelf.status.revision", "self.status.revision"
+    of_status = f"has({new}) && (!has({old}) || {new} != {old})"
     over = "has(oldSelf.status.completionTime) || oldSelf.spec.suspend"
     return {
-        "rule": f"!({started}) || (({' && '.join(spec)}) || ({new_token} && ({over}))) && ({volume})",
+        "rule": f"!({started}) || ({of_status}) || (({' && '.join(spec)}) || ({new_token} && ({over}))) && ({volume})",
         "message": "the experiment has started: only suspend, suspendPolicy, stop, rerun, ttlSecondsAfterFinished and"
         " workspace.retention may change; apply a changed experiment under a new name",
         "fieldPath": ".spec",

@@ -267,6 +267,8 @@ class ComparisonRow(ContractModel):
 class ExperimentStatus(ContractModel):
     """What the operator says about the experiment."""
 
+    revision: int | None = None
+    """Rises with each status that is written; a change of spec leaves it as it is."""
     observed_generation: int | None = None
     """Newest generation of spec that was seen."""
     outcome: Outcome | None = None
@@ -296,10 +298,7 @@ class ExperimentStatus(ContractModel):
     """Current iteration."""
     rerun_token: str | None = None
     """The rerun token that was seen last."""
-    jobs: Annotated[
-        list[JobStatus],
-        Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["id"]}),
-    ] = []
+    jobs: list[JobStatus] = []
     """Each job in the order in which it runs."""
     history: list[EarlierResult] | None = None
     """Results of earlier generations."""

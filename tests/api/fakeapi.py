@@ -5,7 +5,7 @@ It is no model of Kubernetes: no schemas, defaults, quotas or access control, no
 collector. What real objects look like is tested against the real server. It serves every group and plural:
 
 * get, list (pages, label and field selectors), watch (bookmarks, history, 410), create (generateName), merge
-  patch, apply (a merge that creates), the `status` subresource of everything, delete (propagation, uid
+  patch, apply (a merge that creates), the `status` subresource of everything (update too), delete (propagation, uid
   precondition, finalizers), deletecollection, pod logs, `/version`.
 * resourceVersions are integers of one counter; `generation` counts changes of spec; a patch that changes
   nothing writes nothing; a stale `metadata.resourceVersion` in a patch is a Conflict.
@@ -135,7 +135,7 @@ class FakeAPI(FakeStore):
     ) -> None:
         """Answer the next `times` requests of this verb with `code`.
 
-        Verbs: get, list, watch, create, patch, delete, deletecollection.
+        Verbs: get, list, watch, create, update, patch, delete, deletecollection.
         """
         self.faults.append(Fault(verb, plural, times, code=code, retry_after=retry_after))
 
@@ -236,7 +236,7 @@ class FakeAPI(FakeStore):
             return "watch" if request.query.get("watch") == "true" else "list"
         if request.method == "DELETE" and name is None:
             return "deletecollection"
-        return {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete"}[request.method]
+        return {"GET": "get", "POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}[request.method]
 
     def _answer(self, request: web.Request, verb: str, match: re.Match[str], body: Manifest) -> Manifest | str:
         group, plural, version = match["group"] or "", match["plural"], match["version"]
@@ -265,6 +265,8 @@ class FakeAPI(FakeStore):
                 raise Refused(409, "Conflict", f"the UID in the precondition ({uid}) does not match the UID in record")
             policy, now = body.get("propagationPolicy", "Background"), body.get("gracePeriodSeconds") == 0
             return self.remove(group, plural, *key, propagation=policy, now=now)
+        if verb == "update":
+            return self._update_status(group, plural, key, body, match["subresource"])
         return self._patch(group, plural, key, body, match["subresource"])
 
     def _create(self, group: str, plural: str, namespace: str, body: Manifest) -> Manifest:
@@ -278,15 +280,7 @@ class FakeAPI(FakeStore):
 
     def _patch(self, group: str, plural: str, key: Name, body: Manifest, subresource: str | None) -> Manifest:
         current = self.kind_of(group, plural)[key]
-        if body.get("metadata", {}).get("resourceVersion") not in (
-            None,
-            current["metadata"]["resourceVersion"],
-        ):
-            raise Refused(
-                409,
-                "Conflict",
-                f'Operation cannot be fulfilled on {plural} "{key[1]}": the object has been modified',
-            )
+        self._check_version(plural, key, current, body)
         whole = merged(current, body)
         whole["metadata"]["resourceVersion"] = current["metadata"]["resourceVersion"]
         if subresource == "status":
@@ -296,6 +290,22 @@ class FakeAPI(FakeStore):
         else:
             whole.pop("status", None)
         return copy.deepcopy(current) if whole == current else self.put(group, plural, whole)
+
+    def _update_status(self, group: str, plural: str, key: Name, body: Manifest, subresource: str | None) -> Manifest:
+        current = self.kind_of(group, plural)[key]
+        if subresource != "status":
+            raise Refused(405, "MethodNotAllowed", "this server updates nothing but a status")
+        if (body["metadata"]["name"], body["metadata"].get("namespace", "")) != (key[1], key[0]):
+            raise Refused(400, "BadRequest", "the name of the object does not match the name on the URL")
+        self._check_version(plural, key, current, body)
+        whole = {**current, "status": body.get("status", {})}
+        return copy.deepcopy(current) if whole == current else self.put(group, plural, whole)
+
+    @staticmethod
+    def _check_version(plural: str, key: Name, current: Manifest, body: Manifest) -> None:
+        if body.get("metadata", {}).get("resourceVersion") not in (None, current["metadata"]["resourceVersion"]):
+            words = f'Operation cannot be fulfilled on {plural} "{key[1]}": the object has been modified'
+            raise Refused(409, "Conflict", words)
 
     def _list(self, request: web.Request, group: str, version: str, plural: str, namespace: str | None) -> Manifest:
         found = [o for _, o in sorted(self.kind_of(group, plural).items()) if self._selected(request, namespace, o)]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import time
@@ -32,8 +33,11 @@ from sandbox_api.status import ExperimentStatus
 from sandbox_operator.build.defaults import Defaults
 from sandbox_operator.build.job import JobRequest, contract_config_map, hook_job
 from sandbox_operator.build.volume import workspace_claim
+from sandbox_operator.kube.client import Client
+from sandbox_operator.kube.config import connect
 from sandbox_operator.reconcile.projections import experiment_fact
-from sandbox_operator.reconcile.reconciler import status_patch
+from sandbox_operator.reconcile.reconciler import status_update
+from sandbox_operator.reconcile.resources import EXPERIMENTS
 
 Spec = dict[str, Any]
 NAMESPACE = "schema"
@@ -74,8 +78,21 @@ def set_status(plane: Plane, name: str, status: Spec) -> None:
     )
 
 
+def update_status(plane: Plane, name: str, status: ExperimentStatus) -> None:
+    """As the operator writes it."""
+
+    async def update() -> None:
+        async with Client(connect(kubeconfig=str(plane.admin)), field_manager="sandbox-operator") as client:
+            fact = experiment_fact(await client.get(EXPERIMENTS, name, NAMESPACE))
+            await client.update_status(EXPERIMENTS, status_update(fact, status), NAMESPACE)
+
+    asyncio.run(update())
+
+
 def stored(plane: Plane, name: str) -> Spec:
-    return dict(json.loads(plane.kubectl("get", "sbx", name, "-n", NAMESPACE, "-o", "json").stdout))
+    return dict(
+        json.loads(plane.kubectl("get", "sbx", name, "-n", NAMESPACE, "-o", "json", "--show-managed-fields").stdout)
+    )
 
 
 def test_the_definition_is_one_that_client_side_apply_can_carry(cluster: Plane) -> None:
@@ -235,7 +252,7 @@ def patched(plane: Plane, name: str, change: Spec) -> str:
 @pytest.fixture(scope="module")
 def started(cluster: Plane) -> str:
     apply(cluster, experiment("started", probes("a")))
-    set_status(cluster, "started", {"outcome": "Running", "startTime": "2026-01-01T00:00:00Z"})
+    set_status(cluster, "started", {"outcome": "Running", "startTime": "2026-01-01T00:00:00Z", "revision": 1})
     return "started"
 
 
@@ -244,6 +261,15 @@ def test_a_started_experiment_is_frozen(cluster: Plane, started: str, change: Sp
     words = patched(cluster, started, change)
     assert "the experiment has started: only suspend" in words
     assert "apply a changed experiment under a new name" in words
+
+
+def test_a_status_in_a_write_of_spec_does_not_thaw_it(cluster: Plane, started: str) -> None:
+    """The rule lets writes of the status pass by their revision, which a write of spec can't change."""
+    item = stored(cluster, started)
+    item["spec"]["runAsUser"] = 2000
+    item["status"] |= {"revision": 99, "startTime": None}
+    answer = cluster.kubectl("replace", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(item), check=False)
+    assert "the experiment has started: only suspend" in answer.stderr
 
 
 @pytest.mark.parametrize("change", MUTABLE, ids=lambda change: "-".join(change))
@@ -262,7 +288,7 @@ def test_a_new_rerun_token_thaws_the_jobs_of_what_is_over_or_suspended_but_never
     jobs = {"probeJobConfigs": probes("a", "b")["probeJobConfigs"]}
     again = {**jobs, "rerun": {"token": "2"}}
     apply(cluster, experiment("again", probes("a")))
-    set_status(cluster, "again", {"outcome": "Running", "startTime": "2026-01-01T00:00:00Z"})
+    set_status(cluster, "again", {"outcome": "Running", "startTime": "2026-01-01T00:00:00Z", "revision": 1})
     assert "has started" in patched(cluster, "again", again), "while it runs"
     cluster.kubectl("patch", "sbx", "again", "-n", NAMESPACE, "--type=merge", "-p", '{"spec": {"suspend": true}}')
     assert patched(cluster, "again", again) == "", "suspended"
@@ -310,15 +336,23 @@ def test_a_full_status_comes_back_as_it_was_written(cluster: Plane) -> None:
     status = filled(ExperimentStatus)
     assert not [name for name, value in status if value in (None, [], {})]
     apply(cluster, experiment("full", probes("a")))
-    set_status(cluster, "full", status_patch(status))
+    update_status(cluster, "full", status)
     assert experiment_fact(stored(cluster, "full")).status.model_dump() == status.model_dump()
 
 
-def test_a_status_patch_takes_away_what_the_new_status_lacks(cluster: Plane) -> None:
+def owners_of_spec(item: Spec) -> list[Spec]:
+    """Who has written which fields of spec: server-side apply and GitOps tools go by it."""
+    return [entry["fieldsV1"] for entry in item["metadata"]["managedFields"] if "f:spec" in entry["fieldsV1"]]
+
+
+def test_a_new_status_takes_away_what_it_lacks_and_touches_nothing_else(cluster: Plane) -> None:
     apply(cluster, experiment("less", probes("a")))
-    set_status(cluster, "less", status_patch(filled(ExperimentStatus)))
-    less = ExperimentStatus(outcome="Pending")
-    set_status(cluster, "less", status_patch(less))
+    update_status(cluster, "less", filled(ExperimentStatus))
+    less, before = ExperimentStatus(outcome="Pending"), stored(cluster, "less")
+    update_status(cluster, "less", less)
+    after = stored(cluster, "less")
+    assert after["spec"] == before["spec"]
+    assert owners_of_spec(after) == owners_of_spec(before) != []
     assert experiment_fact(stored(cluster, "less")).status == less
 
 

@@ -24,14 +24,14 @@ HOOKS = ("before", "refine", "process", "after")
 
 
 FAULTS: dict[str, Callable[[FakeAPI], None]] = {
-    "turned away": lambda api: [api.fail(verb, 429, times=3, retry_after=0.05) for verb in ("create", "patch")],
+    "turned away": lambda api: [api.fail(verb, 429, times=3, retry_after=0.05) for verb in ("create", "update")],
     "create fails a little": lambda api: api.fail("create", 500, plural="jobs", times=3),
     "create fails for long": lambda api: api.fail("create", 503, plural="jobs", times=12),
-    "status fails for long": lambda api: api.fail("patch", 500, plural="sandboxexperiments", times=12),
-    "conflicts": lambda api: api.fail("patch", 409, plural="sandboxexperiments", times=4),
+    "status fails for long": lambda api: api.fail("update", 500, plural="sandboxexperiments", times=12),
+    "conflicts": lambda api: api.fail("update", 409, plural="sandboxexperiments", times=4),
     "answers to creates are lost": lambda api: api.cut("create", times=4),
-    "answers to commits are lost": lambda api: api.cut("patch", plural="sandboxexperiments", times=5),
-    "everything is lost once": lambda api: [api.cut(verb, times=2) for verb in ("list", "get", "create", "patch")],
+    "answers to commits are lost": lambda api: api.cut("update", plural="sandboxexperiments", times=5),
+    "everything is lost once": lambda api: [api.cut(verb, times=2) for verb in ("list", "get", "create", "update")],
     "lists fail": lambda api: api.fail("list", 500, times=7),
     "watches fail": lambda api: api.fail("watch", 500, times=12),
     "watches break off": lambda api: api.break_after(2),
@@ -122,7 +122,7 @@ async def test_what_was_computed_from_an_old_status_is_not_written(api: FakeAPI,
         done = {**fake_lab.job("demo", "a"), "state": "Succeeded", "reason": "Completed"}
         body = {"status": {"jobs": [done]}}
         await fake_lab.client.patch(fake_lab.experiments.resource, "demo", body, "lab", subresource="status")
-        write = ("patch", "sandboxexperiments/status", "lab", "demo")
+        write = ("update", "sandboxexperiments/status", "lab", "demo")
         writes = api.requests.count(write)
         gate.opened.set()
         await eventually(lambda: api.requests.count(write) > writes)

@@ -92,7 +92,7 @@ async def test_two_quick_restarts_make_no_second_job(lab: Lab, plane: Plane, ope
         operator.start()
         await lab.until(lambda: operator.log.rstrip().endswith("experiments to look at"), "it has looked at everything")
     writes = [entry for entry in plane.requests(lab.namespace)[before:] if entry[0] not in ("list", "watch", "get")]
-    assert set(writes) <= {("patch", "sandboxexperiments/status")}, "a restart writes nothing but that the hook runs"
+    assert set(writes) <= {("update", "sandboxexperiments/status")}, "a restart writes nothing but that the hook runs"
     gate.opened.set()
     await lab.finished("demo")
     assert [job["attempts"] for job in lab.status("demo")["jobs"]] == [1, 1]

@@ -125,7 +125,8 @@ def test_the_operator_can_never_delete_user_data() -> None:
 def test_the_operator_can_do_its_work_and_nothing_else() -> None:
     (role,) = rules(operator_chart())
     assert verbs(role, "sandboxhooks") == {"get", "list", "watch"}
-    assert verbs(role, "sandboxexperiments/status") == verbs(role, "sandboxhooks/status") == {"patch"}
+    assert verbs(role, "sandboxexperiments/status") == {"update"}
+    assert verbs(role, "sandboxhooks/status") == {"patch"}
     assert verbs(role, "jobs") == {"get", "list", "watch", "create", "delete", "deletecollection"}
     assert verbs(role, "pods") == {"get", "list", "watch"}
     assert verbs(role, "configmaps") == {"get", "create"}

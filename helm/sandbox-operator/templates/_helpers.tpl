@@ -60,7 +60,10 @@ capabilities:
   resources: [sandboxexperiments, sandboxhooks]
   verbs: [get, list, watch]
 - apiGroups: [sandbox.datajuicer.io]
-  resources: [sandboxexperiments/status, sandboxhooks/status]
+  resources: [sandboxexperiments/status]
+  verbs: [update]
+- apiGroups: [sandbox.datajuicer.io]
+  resources: [sandboxhooks/status]
   verbs: [patch]
 # Owner references that block deletion need this where OwnerReferencesPermissionEnforcement is on (OpenShift).
 - apiGroups: [sandbox.datajuicer.io]

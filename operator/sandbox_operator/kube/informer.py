@@ -188,7 +188,7 @@ class Informer(Generic[T]):
             self._forgotten.pop(key, None)
             if version >= self._versions.get(key, 0):
                 self._change(key, None, version)
-        elif version >= self._versions.get(key, 0) and version > self._forgotten.get(key, -1):
+        elif version > self._versions.get(key, 0) and version > self._forgotten.get(key, -1):
             self._change(key, self._projected(key, event.object), version)
 
     def _projected(self, key: Key, item: Manifest) -> T | None:

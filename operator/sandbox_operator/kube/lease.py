@@ -245,6 +245,7 @@ class FencedClient(Client):
         query: Query | None = None,
         data: bytes | None = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
         limits: aiohttp.ClientTimeout = REQUEST_LIMITS,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """As its base; raises NotHeld for a write out of time."""
@@ -254,7 +255,7 @@ class FencedClient(Client):
                 raise NotHeld("the lease is not ours", reason="NotHeld", request=f"{method} {path}")
             limits = aiohttp.ClientTimeout(total=min(limits.total or left, left), sock_connect=limits.sock_connect)
         async with super().answer(
-            method, path, what=what, query=query, data=data, content_type=content_type, limits=limits
+            method, path, what=what, query=query, data=data, content_type=content_type, accept=accept, limits=limits
         ) as response:
             yield response
 

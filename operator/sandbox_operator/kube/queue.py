@@ -59,8 +59,14 @@ class KeyedQueue(Generic[K]):
             self._news.set()
 
     def add_after(self, key: K, seconds: float) -> None:
-        """Hand this key out in `seconds`, or when an earlier entry says so. Ignored after `shutdown`."""
-        if self._closed:
+        """Hand this key out in `seconds` (0: as soon as possible), or when an earlier entry says so.
+
+        Ignored after `shutdown`.
+        """
+        if seconds <= 0:
+            self.add(key)
+            return
+        if self._closed or key in self._waiting:
             return
         loop = asyncio.get_running_loop()
         when = loop.time() + seconds

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everything that is known, kept up to date by informers, and a snapshot of one experiment on demand.
 
-Each change of an object becomes the key of its experiment; what the change was does not matter.
+Each change of an object becomes the key of its experiment; what the change was only matters for how soon it is looked
+at.
 """
 
 from __future__ import annotations
@@ -24,6 +25,12 @@ from .step_cache import StepCache
 
 OURS = f"{LABEL_MANAGED}={MANAGED_BY},{LABEL_UID}"
 
+Wake = Callable[[Key, float], None]
+"""An experiment is to be looked at, in so many seconds."""
+SOON = 1.0
+"""Seconds after which a change is looked at that decides nothing: a pod got a place, its hook runs, its Job is counted
+as complete. Most such changes are followed by the next before that, and a status tells them once a second at most."""
+
 PodChanged = Callable[[Owned[PodFact] | None, Owned[PodFact] | None], None]
 
 EVENTS_IDLE_SECONDS = 330.0
@@ -37,7 +44,7 @@ class Scope:
         self,
         client: Client,
         namespace: str | None,
-        wake: Callable[[Key], None],
+        wake: Wake,
         on_pod: PodChanged,
         wake_hook: Callable[[Key], None],
     ) -> None:
@@ -61,7 +68,7 @@ class Scope:
             namespace=namespace,
             label_selector=OURS,
             project=project.job_fact,
-            on_change=self._owned_changed,
+            on_change=self._job_changed,
             group_by=lambda owned: owned.experiment,
         )
         self.pods: Informer[Owned[PodFact]] = Informer(
@@ -126,7 +133,7 @@ class Scope:
             if old is not None:
                 self._key_of.pop(old.uid, None)
         for other in (key, *waiting):
-            self.wake(other)
+            self.wake(other, 0)
 
     def hooks_of(self, namespace: str) -> dict[str, Hook]:
         """The namespace's own hooks that can be used, by name."""
@@ -137,29 +144,34 @@ class Scope:
         if (old and old.hook) != (new and new.hook):
             for (namespace, name), fact in self.experiments.store.items():
                 if namespace == key[0] and not fact.is_settled:
-                    self.wake((namespace, name))
+                    self.wake((namespace, name), 0)
 
-    def _owned_changed(self, _: Key, old: Owned[Any] | None, new: Owned[Any] | None) -> None:
-        self._wake_uid((new or old).experiment)  # type: ignore[union-attr]  # one of the two is there
+    def _job_changed(self, _: Key, old: Owned[JobFact] | None, new: Owned[JobFact] | None) -> None:
+        failed = new is not None and new.fact.failed and not (old is not None and old.fact.failed)
+        self._child_changed(old, new, decides=new is None or bool(failed))
 
-    def _pod_changed(self, key: Key, old: Owned[PodFact] | None, new: Owned[PodFact] | None) -> None:
+    def _pod_changed(self, _: Key, old: Owned[PodFact] | None, new: Owned[PodFact] | None) -> None:
         self._on_pod(old, new)
-        self._owned_changed(key, old, new)
+        ended = new is not None and new.fact.is_over and not (old is not None and old.fact.is_over)
+        self._child_changed(old, new, decides=new is None or ended)
+
+    def _child_changed(self, old: Owned[Any] | None, new: Owned[Any] | None, *, decides: bool) -> None:
+        self._wake_uid((new or old).experiment, 0 if decides else SOON)  # type: ignore[union-attr]  # one is there
 
     def _claim_changed(self, key: Key, *_: ClaimFact | None) -> None:
         for user in self._users.pop(key, ()):
-            self.wake(user)
+            self.wake(user, 0)
 
     def _warning_changed(self, key: Key, _: WarningFact | None, new: WarningFact | None) -> None:
         if new is None:
             return
         store: Mapping[Key, Owned[Any]] = (self.jobs if new.kind == "Job" else self.pods).store
         if (about := store.get((key[0], new.name))) is not None:
-            self._wake_uid(about.experiment)
+            self._wake_uid(about.experiment, SOON)
 
-    def _wake_uid(self, uid: str) -> None:
+    def _wake_uid(self, uid: str, seconds: float) -> None:
         if (key := self._key_of.get(uid)) is not None:
-            self.wake(key)
+            self.wake(key, seconds)
 
 
 def _is_made_for(fact: ExperimentFact, job: JobFact) -> bool:
@@ -182,7 +194,7 @@ class Cache:
         self,
         client: Client,
         namespaces: Iterable[str],
-        wake: Callable[[Key], None],
+        wake: Wake,
         on_pod: PodChanged,
         wake_hook: Callable[[Key], None],
     ) -> None:
@@ -242,7 +254,7 @@ class Cache:
         scope = self.scope(key)
         if (fact := scope.experiments.store.get(key)) is not None:
             for other in scope.steps.update(key, claim_key(fact), status):
-                scope.wake(other)
+                scope.wake(other, 0)
 
     def _refused(self, key: Key, what: tuple[str, int]) -> dict[str, Refusal]:
         known, refusals = self._refusals.get(key, (None, {}))

@@ -175,10 +175,10 @@ class Operator:
         if self._hook_queue is not None:
             self._hook_queue.add(key)
 
-    def _wake(self, key: Key) -> None:
+    def _wake(self, key: Key, seconds: float) -> None:
         """Something about an experiment has changed. When it is not our turn the cache knows, and that is all."""
         if self._queue is not None:
-            self._queue.add(key)
+            self._queue.add_after(key, seconds)
 
     def _keys_of(self, resource: Resource) -> list[Key]:
         informers: list[Informer[Any]] = [i for i in self._cache.informers if i.resource == resource]

@@ -14,7 +14,7 @@ from sandbox_api.hooks import Hook
 from sandbox_api.status import ExperimentStatus
 
 from ..build.names import ANNOTATION_CONTRACT, ANNOTATION_JOB_ID, LABEL_ATTEMPT, LABEL_EXPERIMENT, LABEL_UID
-from ..plan.facts import ClaimFact, ContainerFact, JobFact, PodFact, WarningFact
+from ..plan.facts import ClaimFact, ContainerFact, JobFact, PodFact, Snapshot, WarningFact
 
 Manifest = dict[str, Any]
 LABEL_POD_JOB = "batch.kubernetes.io/job-name"
@@ -52,7 +52,8 @@ class ExperimentFact:
         return self.status.completion_time is not None and self.status.observed_generation == self.generation
 
 
-def experiment_fact(item: Manifest) -> ExperimentFact:
+def experiment_fact(item: Manifest, status: ExperimentStatus | None = None) -> ExperimentFact:
+    """`status` saves reading it again where it is known."""
     meta = item["metadata"]
     fact = ExperimentFact(
         name=meta["name"],
@@ -61,12 +62,17 @@ def experiment_fact(item: Manifest) -> ExperimentFact:
         generation=meta["generation"],
         resource_version=meta["resourceVersion"],
         spec=item.get("spec") or {},
-        status=ExperimentStatus.model_validate(item.get("status") or {}),
+        status=status or ExperimentStatus.model_validate(item.get("status") or {}),
         deleting="deletionTimestamp" in meta,
     )
     if fact.is_settled:
         return replace(fact, spec={name: fact.spec[name] for name in _LASTING if name in fact.spec})
     return fact
+
+
+def written(snapshot: Snapshot, status: ExperimentStatus, stored: Manifest) -> ExperimentFact:
+    """An experiment after its status was replaced; `stored` is the metadata that the API server gave for it."""
+    return experiment_fact({"metadata": stored["metadata"], "spec": snapshot.spec}, status)
 
 
 def job_fact(item: Manifest) -> Owned[JobFact]:

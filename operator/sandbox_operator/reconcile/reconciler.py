@@ -28,7 +28,8 @@ from .cache import Cache
 from .events import EventSender
 from .logs import about
 from .observer import Observer
-from .projections import LABEL_POD_JOB
+from .pace import Pace
+from .projections import LABEL_POD_JOB, ExperimentFact
 from .resources import EXPERIMENTS, JOBS, PODS
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Reconciler:
         self._defaults = defaults
         self._clock = clock
         self._actor = Actor(client, cache)
+        self._pace = Pace(queue.add)
         self._compiled: dict[Key, tuple[tuple[str, int, dict[str, Hook]], Compiled]] = {}
         """With the uid, the generation and the namespace's own hooks that it was compiled from."""
         self._written: dict[Key, float] = {}
@@ -145,6 +147,7 @@ class Reconciler:
     def _forget(self, key: Key) -> None:
         self._compiled.pop(key, None)
         self._written.pop(key, None)
+        self._pace.forget(key)
 
     def _compile(self, key: Key, snapshot: Snapshot) -> Compiled:
         hooks = self._cache.scope(key).hooks_of(snapshot.namespace)
@@ -168,24 +171,35 @@ class Reconciler:
 
     async def _write(self, key: Key, snapshot: Snapshot, plan: Plan) -> bool:
         """Write the planned status, unless it stands already or can wait; whether it was written."""
-        if plan.status == snapshot.status:
+        revision = snapshot.status.revision
+        if plan.status.model_copy(update={"revision": revision}) == snapshot.status:
             return False
         now = asyncio.get_running_loop().time()
         left = self._written.get(key, 0.0) + COALESCE_SECONDS - now
         if not plan.urgent and left > 0:
             self._queue.add_after(key, left)
             return False
-        body = {"metadata": {"resourceVersion": snapshot.resource_version}, "status": status_patch(plan.status)}
-        stored = await self._client.patch(EXPERIMENTS, snapshot.name, body, snapshot.namespace, subresource="status")
+        if not plan.urgent and not self._pace.may_write(key):
+            return False
+        self._pace.forget(key)
+        status = plan.status.model_copy(update={"revision": (revision or 0) + 1})
+        stored = await self._client.update_status(EXPERIMENTS, status_update(snapshot, status), snapshot.namespace)
         self._written[key] = now
         self._observer.written(snapshot, plan, self._compile(key, snapshot), self._clock())
-        fact = project.experiment_fact(stored)
+        fact = project.written(snapshot, status, stored)
         self._cache.scope(key).experiments.expect(key, fact, fact.resource_version)
         return True
 
 
-def status_patch(status: ExperimentStatus) -> dict[str, object]:
-    """A merge patch that leaves exactly this status: fields it does not have are removed."""
-    body = status.model_dump(mode="json", exclude_none=True)
-    absent = {field.alias or name for name, field in type(status).model_fields.items()} - set(body)
-    return {**body, **dict.fromkeys(absent)}
+def status_update(seen: Snapshot | ExperimentFact, status: ExperimentStatus) -> dict[str, object]:
+    """The body that replaces the status, if nobody has changed the experiment since."""
+    return {
+        "apiVersion": EXPERIMENTS.api_version,
+        "kind": EXPERIMENTS.kind,
+        "metadata": {
+            "name": seen.name,
+            "namespace": seen.namespace,
+            "resourceVersion": seen.resource_version,
+        },
+        "status": status.model_dump(mode="json", exclude_none=True),
+    }

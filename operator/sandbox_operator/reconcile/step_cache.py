@@ -84,7 +84,7 @@ class StepCache:
     def is_shared(self, key: Key, claim: Key) -> bool:
         """Whether another experiment is at work on the claim."""
         index = self._claims.get(claim)
-        return index is not None and bool(index.at_work - {key})
+        return index is not None and len(index.at_work) > (key in index.at_work)
 
     def _take_out(self, key: Key) -> list[str]:
         share = self._shares.pop(key, None)

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compares a run with what earlier runs of this repository gave, so that a change that costs something is seen.
+
+A range is what five runs showed, widened by `MARGIN`: figures that are ratios within one run hold on another machine
+of the same kind, times and rates hardly do, and so only the former and the counts are checked.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .report import Row, rows
+
+RANGES = Path(__file__).parents[1] / "ranges.yaml"
+MARGIN = 0.2
+CHECKED = ("share of the floor", "writes", "reads", "beside 4 hooks", "memory", "a 1000 hooks")
+"""What the name or the unit of a figure that is checked holds."""
+
+
+def is_checked(row: Row) -> bool:
+    return any(word in f"{row.name} {row.unit}" for word in CHECKED)
+
+
+def figures(path: Path) -> dict[str, float]:
+    if not path.is_file():
+        sys.exit(f"{path} is not there; run `make bench-scale` first")
+    return {row.name.strip(): row.value for row in rows(json.loads(path.read_text())["loads"]) if is_checked(row)}
+
+
+def check(paths: list[Path]) -> int:
+    """Print every figure that has a range, with its range; 1 when one lies outside or was not measured."""
+    ranges: dict[str, dict[str, float]] = yaml.safe_load(RANGES.read_text())["ranges"]
+    wrong = 0
+    for path in paths:
+        found = figures(path)
+        for name, between in ranges.items():
+            value = found.get(name)
+            inside = value is not None and between["least"] <= value <= between["most"]
+            wrong += not inside
+            said = "not measured" if value is None else f"{value:.3g}"
+            print(
+                f"{'' if inside else 'OUTSIDE':<8}{name:<46}{said:>12}  {between['least']:.3g} to {between['most']:.3g}"
+            )
+    print(f"{wrong} outside their range" if wrong else "all within their ranges")
+    return 1 if wrong else 0
+
+
+def calibrate(paths: list[Path]) -> None:
+    """Write the ranges that these runs show."""
+    runs = [figures(path) for path in paths]
+    if len(runs) < 5:
+        sys.exit(f"a range comes from at least five runs; {len(runs)} were named")
+    names = [name for name in runs[0] if all(name in run for run in runs)]
+    ranges: dict[str, Any] = {}
+    for name in names:
+        low, high = min(run[name] for run in runs), max(run[name] for run in runs)
+        ranges[name] = {"least": round(low * (1 - MARGIN), 4), "most": round(high * (1 + MARGIN), 4)}
+    head = (
+        "# SPDX-License-Identifier: Apache-2.0\n"
+        "# What `make bench-scale` gave in five runs on two cores, widened by a fifth; `make bench-check` compares.\n"
+        "# Written by `python -m tests.bench.scale calibrate RESULT...`.\n"
+    )
+    RANGES.write_text(head + yaml.safe_dump({"runs": len(runs), "ranges": ranges}, sort_keys=False))
