@@ -166,7 +166,8 @@ def _options(command: Any) -> Iterator[str]:
             words = " / ".join(choices) if all(isinstance(c, str) for c in choices) and choices else "VALUE"
             value = "" if option.is_flag else f" {option.metavar or words}"
             default = "" if option.is_flag or option.default is None else f" Default: `{option.default}`."
-            yield f"| {names}{value} | {option.help or ''}{default} |"
+            help_text = (option.help or "").replace("<", "&lt;")
+            yield f"| {names}{value} | {help_text}{default} |"
 
 
 def _camel(name: str) -> str:
