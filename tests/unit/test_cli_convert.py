@@ -21,7 +21,8 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from sandbox_operator.cli.main import app
-from sandbox_operator.cli.offline import planned_jobs, read_experiments
+from sandbox_operator.cli.offline import read_documents
+from sandbox_operator.cli.preview import previewed
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden/convert"
 NOT_YET = (r"is not in this version yet$", r": this version can't do it yet; ")
@@ -107,12 +108,11 @@ def test_the_yaml_says_to_sandboxctl_plan_what_it_said_to_the_planner(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = case.convert(monkeypatch)
-    (experiment,) = read_experiments(result.stdout)
-    _, problems, warnings = planned_jobs(experiment)
+    (experiment,) = read_documents(result.stdout).experiments
+    plan, _ = previewed(experiment, {}, {})
 
-    assert [f"problem: {p}" for p in problems] + [f"warning: {w}" for w in warnings] == lines(
-        result, of_the_planner=True
-    )
+    told = [f"problem: {problem}" for problem in plan.problems] + [f"warning: {words}" for words in plan.warnings]
+    assert told == lines(result, of_the_planner=True)
 
 
 @pytest.mark.parametrize("case", CONVERTED, ids=named)
@@ -231,8 +231,8 @@ def test_the_result_can_be_written_to_a_file_but_not_over_what_it_is_made_from(t
     nowhere = converted(tmp_path, ONE_JOB, "-o", str(tmp_path / "no/such/folder.yaml"))
 
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
-    (experiment,) = read_experiments(target.read_text())
-    assert experiment["metadata"] == {"name": "mine"}
+    (experiment,) = read_documents(target.read_text()).experiments
+    assert experiment.name == "mine"
     assert (over.exit_code, "is the file to convert" in over.stderr) == (2, True)
     assert (tmp_path / "sandbox.yaml").read_text() == ONE_JOB
     assert (nowhere.exit_code, "can't be written: No such file" in nowhere.stderr) == (2, True)

@@ -16,7 +16,8 @@ from sandbox_api.hooks import HOOKS
 from sandbox_operator.cli.convert_hooks import TYPES
 from sandbox_operator.cli.convert_upstream import JOB_KEYS, LISTS, SETTINGS
 from sandbox_operator.cli.main import app
-from sandbox_operator.cli.offline import planned_jobs, read_experiments
+from sandbox_operator.cli.offline import read_documents
+from sandbox_operator.cli.preview import previewed
 
 PATHS = ["a.jsonl", "./outputs/a.jsonl", "outputs/iter_1/a.jsonl", "../../../outputs/m", "outputs/m/checkpoint-2.pt", "/abs/x", "~/y/z.json", "<x>", "<home>/a/b", "/path/to/z", ".", "..", "/", "", "s3://b/k", "0.5 a.jsonl 0.5 b.jsonl", "side.yaml", "side.json", "recipe.yaml", "no.yaml", "好/行.jsonl", "a b/c.csv"]  # fmt: skip
 NAMES = ["a", "b", "probe", "process", "dots.in.it", "two words", "名字", "-", "x" * 70, "1"]
@@ -102,13 +103,13 @@ def test_whatever_stands_in_a_file_it_becomes_resources_or_sentences(
         assert all(line.startswith(f"{file}: ") for line in result.stderr.splitlines())
         assert len(set(result.stderr.splitlines())) == len(result.stderr.splitlines())
         return
-    (experiment,) = read_experiments(result.stdout)
-    _, problems, _ = planned_jobs(experiment)
-    assert [f"problem: {problem}" for problem in problems] == [
+    (experiment,) = read_documents(result.stdout).experiments
+    plan, _ = previewed(experiment, {}, {})
+    assert [f"problem: {problem}" for problem in plan.problems] == [
         line for line in result.stderr.splitlines() if line.startswith("problem: ")
     ]
     written = [job for part in (content, *_pipelines(content)) for name in LISTS for job in part.get(name) or ()]
-    spec = experiment["spec"]
+    spec = experiment.spec
     ours = [job for part in (spec, *spec.get("pipelines", ())) for jobs in part.values() if _is_list_of_jobs(jobs) for job in jobs]  # fmt: skip
     assert len(ours) == len(written)
 
