@@ -111,9 +111,8 @@ def test_the_yaml_says_to_sandboxctl_plan_what_it_said_to_the_planner(
     (experiment,) = read_documents(result.stdout).experiments
     plan, _ = previewed(experiment, {}, {})
 
-    assert [f"problem: {p}" for p in plan.problems] + [f"warning: {w}" for w in plan.warnings] == lines(
-        result, of_the_planner=True
-    )
+    told = [f"problem: {problem}" for problem in plan.problems] + [f"warning: {words}" for words in plan.warnings]
+    assert told == lines(result, of_the_planner=True)
 
 
 @pytest.mark.parametrize("case", CONVERTED, ids=named)

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
 from sandbox_api.crd import MAX_NAME
 
 from ..plan.compile import compile_spec
+from .command import say
 from .convert_names import object_name
 from .convert_spec import Converted, convert
 from .convert_upstream import Files, NotConverted, read_upstream
@@ -69,16 +69,16 @@ def _tell(converted: Converted) -> bool:
     """What is left to do and what would not run, a line each; whether nothing of the latter is there."""
     uploads = converted.uploads
     if uploads.needs_pod():
-        _say(f"upload: through a pod: {' && '.join(uploads.before_and_after()[0])}")
+        say(f"upload: through a pod: {' && '.join(uploads.before_and_after()[0])}", error=True)
     for sentence, commands in uploads.told():
-        _say(f"upload: {sentence}: {' && '.join(commands)}")
+        say(f"upload: {sentence}: {' && '.join(commands)}", error=True)
     for sentence in converted.left_out:
-        _say(f"can't run: {sentence}", "red")
+        say(f"can't run: {sentence}", style="red", error=True)
     compiled = compile_spec(converted.spec)
     for problem in compiled.problems:
-        _say(f"problem: {problem}", "red")
+        say(f"problem: {problem}", style="red", error=True)
     for warning in compiled.warnings:
-        _say(f"warning: {warning}", "yellow")
+        say(f"warning: {warning}", style="yellow", error=True)
     return not converted.left_out and not compiled.problems
 
 
@@ -89,11 +89,7 @@ def _command(file: Path, name: str | None, root: Path | None, data_claim: str | 
     return shlex.join(["sandboxctl", "convert", str(file), *given])
 
 
-def _say(message: str, style: str = "") -> None:
-    Console(stderr=True).print(message, style=style, soft_wrap=True, highlight=False, markup=False)
-
-
 def _end(*sentences: str) -> NoReturn:
     for sentence in sentences:
-        _say(sentence, "red")
+        say(sentence, style="red", error=True)
     raise typer.Exit(NOT_CONVERTED)

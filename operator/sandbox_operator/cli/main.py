@@ -30,7 +30,6 @@ from .watch import follow, statuses
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 app.callback()(cluster_options)
-app.command("convert")(convert_command)
 
 Files = Annotated[
     list[Path],
@@ -154,6 +153,7 @@ def run(
     raise typer.Exit(code)
 
 
+app.command("convert")(convert_command)
 for command in (control.suspend, control.resume, control.stop, control.rerun):
     app.command()(command)
 
