@@ -19,7 +19,7 @@ from sandbox_operator.cli.main import app
 from sandbox_operator.cli.offline import read_documents
 from sandbox_operator.cli.preview import previewed
 
-PATHS = ["a.jsonl", "./outputs/a.jsonl", "outputs/iter_1/a.jsonl", "../../../outputs/m", "outputs/m/checkpoint-2.pt", "/abs/x", "~/y/z.json", "<x>", "<home>/a/b", "/path/to/z", ".", "..", "/", "", "s3://b/k", "0.5 a.jsonl 0.5 b.jsonl", "side.yaml", "side.json", "recipe.yaml", "no.yaml", "好/行.jsonl", "a b/c.csv"]  # fmt: skip
+PATHS = ["a.jsonl", "./outputs/a.jsonl", "outputs/iter_1/a.jsonl", "../../../outputs/m", "outputs/m/checkpoint-2.pt", "/abs/x", "~/y/z.json", "<x>", "<home>/a/b", "/path/to/z", ".", "..", "/", "", "s3://b/k", "0.5 a.jsonl 0.5 b.jsonl", "side.yaml", "side.json", "recipe.yaml", "no.yaml", "好/行.jsonl", "a b/c.csv", "~nobody/x.jsonl", "x" * 300 + ".jsonl", "x" * 300 + ".yaml"]  # fmt: skip
 NAMES = ["a", "b", "probe", "process", "dots.in.it", "two words", "名字", "-", "x" * 70, "1"]
 KINDS = sorted({kind for kinds in TYPES.values() for kind in kinds})
 REFERENCES = ["-1.0", "-1.x", "-1.", "-1", "anonymous.a.x", "anonymous.anonymous_meta_name.0", "p.a.x", "a.b", "two words.dots.in.it.x", "..", ""]  # fmt: skip

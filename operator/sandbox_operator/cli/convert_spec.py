@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts the resources together: the experiment's settings, its job lists or pipelines, and a home for each side file."""
+"""Puts the resources together: the experiment's settings, its job lists or pipelines, and what they mount."""
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any
 from sandbox_api.base import API_VERSION
 from sandbox_api.crd import MAX_NAME
 
+from .convert_homes import house
 from .convert_job import Job, jobs_of, respelt
 from .convert_load import load
 from .convert_mend import mend
@@ -21,11 +21,8 @@ from .convert_paths import Paths
 from .convert_tree import Entry, Map, Seq, copied_entry, plain, tree
 from .convert_upload import Uploads
 from .convert_upstream import LISTS, Files, NotConverted, Upstream, UpstreamPipeline
-from .convert_write import Document, write
+from .convert_write import Document
 
-INLINE_BYTES = 8192
-"""A side file up to this size stands inline; one that several jobs read, up to a quarter of it."""
-MAX_CONFIG_MAP = 1_000_000
 _TARGET = re.compile(r"\s*(?P<reference>[^<>=]+?)\s*(?P<operator>==|>=|<=|>|<)\s*(?P<number>.+?)\s*")
 _SWEEP = (
     "a search is a SandboxSweep, which this version does not have yet (upstream's sandbox never ran one either); the"
@@ -61,10 +58,11 @@ def convert(
         paths.settle(job)
     left_out += paths.left_out
     volume = unique("configs", {source.name for source in uploads.sources.values()}, "-")
-    side_files = _house_side_files(jobs, volume, f"{experiment}-{volume}")
+    config_map = f"{experiment}-{volume}"
+    content = house(jobs, volume, config_map)
     spec = Map()
     _settings(upstream.settings, spec, left_out)
-    _volumes(spec, uploads, {"name": volume, "configMapName": f"{experiment}-{volume}"} if side_files else None)
+    _volumes(spec, [*uploads.inputs(), *([{"name": volume, "configMapName": config_map}] if content else [])])
     _iterations(upstream.settings, spec, jobs)
     _job_lists(upstream, spec, jobs)
     metadata = Map({"name": Entry(experiment)})
@@ -72,7 +70,7 @@ def convert(
         metadata.entries["name"].remark(f"from {origin}; --name gives another")
     body = Map({"apiVersion": Entry(API_VERSION), "kind": Entry("SandboxExperiment"), "metadata": Entry(metadata)})
     body.entries["spec"] = Entry(spec)
-    documents = [Document(_config_map(f"{experiment}-{volume}", side_files))] if side_files else []
+    documents = [Document(_config_map(config_map, content))] if content else []
     documents.append(Document(body, below=upstream.below))
     documents[0].above = [*_head(file, uploads)]
     return Converted(documents, plain(spec), uploads, left_out)
@@ -108,12 +106,11 @@ def _settings(settings: Map, spec: Map, left_out: list[str]) -> None:
                 left_out.append(f"hpo_config ({plain(entry.value)}): {_SWEEP}")
 
 
-def _volumes(spec: Map, uploads: Uploads, side_files: dict[str, str] | None) -> None:
+def _volumes(spec: Map, inputs: list[dict[str, str]]) -> None:
     words = "made for this experiment, and kept; `claimName: <name>` takes one of yours"
     spec.put("workspace", tree({"claim": tree({"size": "50Gi"}, True)}), words)
-    inputs = [Entry(tree(volume, True)) for volume in (*uploads.inputs(), *([side_files] if side_files else []))]
     if inputs:
-        spec.put("inputs", Seq(inputs))
+        spec.put("inputs", Seq([Entry(tree(volume, True)) for volume in inputs]))
 
 
 def _iterations(settings: Map, spec: Map, jobs: list[Job]) -> None:
@@ -188,49 +185,6 @@ def _lists(pipeline: UpstreamPipeline, of: dict[int, Job]) -> Iterator[tuple[str
             waiting = []
         else:
             waiting = [*above, *([place.beside] if place.beside else [])]
-
-
-def _house_side_files(jobs: list[Job], volume: str, config_map: str) -> dict[str, str]:
-    """Inline, once for all readers, or in a ConfigMap where a file is long; the ConfigMap's content."""
-    homes: dict[str, str] = {}
-    there: dict[tuple[str, str], Map] = {}
-    places: dict[tuple[str, str], str] = {}
-    readers: dict[tuple[str, str], int] = {}
-    contents: list[tuple[Job, str, tuple[str, str]]] = []
-    for job in jobs:
-        for root, path in job.files.items():
-            config = job.out.get(root)
-            if isinstance(config, Map):
-                key = (path, write([Document(config)]) if config.entries else "{}\n")
-                readers[key] = readers.get(key, 0) + 1
-                contents.append((job, root, key))
-    for job, root, key in contents:
-        path, text = key
-        entry = job.out.entries[root]
-        many = readers[key]
-        if len(text.encode()) > (INLINE_BYTES if many == 1 else INLINE_BYTES // 4):
-            if key not in places:
-                stem = posixpath.splitext(posixpath.basename(path))[0]
-                stem = re.sub(r"[^-._a-zA-Z0-9]+", "-", stem)
-                places[key] = f"{unique(stem, {posixpath.splitext(home)[0] for home in homes})}.yaml"
-                homes[places[key]] = text
-            entry.value = f"inputs/{volume}/{places[key]}"
-            entry.remark(f"{path}, in the ConfigMap {config_map}: it is long")
-        elif key in there:
-            entry.value = there[key]
-            there[key].anchor = there[key].anchor or unique(_stem(path), {m.anchor or "" for m in there.values()})
-            entry.remark(f"{path}, as above")
-        else:
-            assert isinstance(entry.value, Map)
-            there[key] = entry.value
-            entry.remark(f"{path}, inline")
-    if sum(len(text.encode()) for text in homes.values()) > MAX_CONFIG_MAP:
-        raise NotConverted(f"the side files {', '.join(homes)} are more than a ConfigMap holds (1 MiB); shorten them")
-    return homes
-
-
-def _stem(path: str) -> str:
-    return name_of(posixpath.splitext(posixpath.basename(path))[0]) or "config"
 
 
 def _config_map(name: str, content: dict[str, str]) -> Map:

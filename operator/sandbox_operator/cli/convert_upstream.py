@@ -77,8 +77,12 @@ class Files:
         self._root = root
 
     def find(self, path: str) -> Path | None:
-        found = (self._root or Path()) / Path(path).expanduser()
-        return found if found.exists() else None
+        """A path that jobs read, if it is there."""
+        try:
+            found = (self._root or Path()) / Path(path).expanduser()
+        except RuntimeError:  # the home of nobody
+            return None
+        return found if _is_there(found) else None
 
     def shown(self, path: str) -> str:
         """A path as it can be typed where the command was started."""
@@ -89,16 +93,16 @@ class Files:
     def read(self, path: str, where: str) -> tuple[Map, list[str]]:
         """A fresh copy of a side file's content, and the comments after it. Raises NotConverted."""
         places = [self._root] if self._root else [Path(), *self._config.absolute().parents]
-        place = next((place for place in places if (place / Path(path).expanduser()).is_file()), None)
+        place = next((place for place in places if _is_there(place / path)), None)
         if place is None:
             raise NotConverted(
                 f"{where}: there is no file {path!r} {self._looked()}; --root names the folder that upstream was"
                 " started in"
             )
-        if not path.startswith(("/", "~")):
+        if not path.startswith("/"):
             self._root = place
         try:
-            return read_file(place / Path(path).expanduser())
+            return read_file(place / path)
         except Unreadable as error:
             raise NotConverted(f"{where}: {path}: {error}") from error
 
@@ -108,6 +112,13 @@ class Files:
         if self._root is None:
             return "in this folder, nor in one above the configuration"
         return "in this folder" if self._root == Path() else f"in {os.path.relpath(self._root)}, where others are"
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long, a folder that can't be read
+        return False
 
 
 def read_upstream(file: Path, files: Files) -> Upstream:
