@@ -50,8 +50,8 @@ ALL = {
     "memory-of-a-child": Case(toy("hungry", child=True, job=MEMORY), "OutOfMemory", ("limit 96 MiB", "peak 9"), 1, 1, generous(user=0)),
     "memory-error": Case(toy("memory"), "OutOfMemory", ("limit unknown", "no more"), 1, 1, generous(user=0)),
     "time": Case(toy("hold", until="never", job={"timeouts": {"active": "2s"}}), "Timeout", ("time of 2 s (timeouts.active)",), 1, 2, generous(user=1)),
-    "no-result": Case(toy("exit", code=0), "ResultsLost", ("without a result",), 0, 2, {**generous(infra=1), "timeouts": {"result": "1s"}}),
-    "no-result-at-once": Case(toy("exit", code=0, job={"resultsLost": "Fail"}), "ResultsLost", ("without a result",), 0, 1, {**generous(), "timeouts": {"result": "1s"}}),
+    "no-result": Case(toy("exit", code=0), "ResultsLost", ("none was found on the volume",), 0, 2, {**generous(infra=1), "timeouts": {"result": "1s"}}),
+    "no-result-at-once": Case(toy("exit", code=0, job={"resultsLost": "Fail"}), "ResultsLost", ("none was found on the volume",), 0, 1, {**generous(), "timeouts": {"result": "1s"}}),
     "noise": Case(toy("noise", **{"as": "error"}), "UserError", ("toy_hooks.py:",), 1, 1, generous(user=0)),
     "noise-silent": Case(toy("noise", **{"as": "log"}), "UserError", ("exit code 9",), 9, 1, generous(user=0)),
 }  # fmt: skip
