@@ -13,7 +13,7 @@ from tests.api.fakestore import Manifest
 from tests.api.lab import FILTER, outcome_of, probes, road
 from tests.api.played import Behaviour, Pod, Table, disrupted, fails, succeeds
 
-from sandbox_api.result import Output
+from sandbox_api.result import EXIT_CODES, Output, ResultError
 
 SHARED = "shared"
 """The claim that all of them use, but those that have one made."""
@@ -170,6 +170,18 @@ def iterated(name: str, chance: random.Random) -> Journey:
     return Journey(name, spec, {(hook,): slowly(chance.uniform(0, 0.1), figures) for hook in HOOKS})
 
 
+def robbed(name: str, chance: random.Random) -> Journey:
+    """A result that has gone from the volume: who reads it says so, it is made again, and what depends on it too."""
+
+    async def misses_its_recipe(pod: Pod) -> None:
+        await pod.runs()
+        told = ResultError(class_="Input", type="InputError", message="gone", job="anonymous/1/refine/0")  # type: ignore[call-arg]
+        await pod.ends(EXIT_CODES["Input"], pod.message(outcome="Failed", error=told))
+
+    table: Table = {(hook,): slowly(chance.uniform(0, 0.15)) for hook in HOOKS}
+    return Journey(name, road(claim_name=SHARED), {**table, ("process", 1): slowly(0.02, misses_its_recipe)})
+
+
 def twin(name: str, chance: random.Random) -> Journey:
     """One of several that ask for the same: what one of them has done the others take."""
     spec = road(claim_name=SHARED, cache="Auto", projectName=f"twins-{chance.randrange(3)}")
@@ -177,7 +189,7 @@ def twin(name: str, chance: random.Random) -> Journey:
 
 
 EVERY: tuple[Kind, ...] = (
-    smooth, rough, doomed, tolerant, bulky, with_a_claim, parallel, fanned, iterated, twin,
+    smooth, rough, doomed, tolerant, bulky, with_a_claim, parallel, fanned, iterated, robbed, twin,
 )  # fmt: skip
 
 

@@ -64,6 +64,22 @@ class Storm:
     async def finished(self, limit: float = LIMIT) -> None:
         await self.lab.finished(*(journey.name for journey in self.fed), limit=limit)
 
+    def is_settled(self, name: str) -> bool:
+        """Whether everything that its spec asks for by now is done."""
+        item = self.lab.experiments.store.get((self.lab.namespace, name))
+        if item is None:
+            return False
+        status, rerun = item.get("status") or {}, item["spec"].get("rerun") or {}
+        return (
+            bool(status.get("completionTime"))
+            and status.get("observedGeneration") == item["metadata"]["generation"]
+            and rerun.get("token") in (None, status.get("rerunToken"))
+        )
+
+    async def settled(self, limit: float = LIMIT) -> None:
+        names = [journey.name for journey in self.fed]
+        await self.lab.until(lambda: all(self.is_settled(name) for name in names), "all is done", limit)
+
     def has_said_the_end(self, journey: Journey) -> bool:
         """Whether the Event about its end has been sent, the last thing that an operator does for an experiment."""
         events = self.api.kind_of("", "events").values()

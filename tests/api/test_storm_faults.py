@@ -89,8 +89,8 @@ async def test_bad_weather(nursery: Nursery, tmp_path: Path, say: Say, counts: S
             async with Weather(it.api, chance) as weather:
                 for _ in range(12):
                     await it.feed(food.next())
-                    await asyncio.sleep(chance.uniform(0, 0.4))
-                await it.finished()
+                    await asyncio.sleep(chance.uniform(0, 1.0))
+            await it.finished()
             ends, found = it.ends(), summed([it.counted(), weather.counted])
         expected = await undisturbed(nursery, tmp_path, it.fed)
         assert {name: end for name, end in ends.items() if end != expected[name]} == {}

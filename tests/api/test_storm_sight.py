@@ -5,7 +5,9 @@ word, Jobs of others under the names of ours."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
+import dataclasses
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -15,12 +17,16 @@ import pytest
 from tests.api.conftest import DEEP, Say
 from tests.api.fakestore import Manifest
 from tests.api.fates import RESET, Call, Fate, Moment
+from tests.api.inprocess import SETTINGS
 from tests.api.journeys import smooth
+from tests.api.played import Gate, succeeds
 from tests.api.progress import in_pieces, summed, told
-from tests.api.storm import Storm, storm
+from tests.api.storm import Storm, storm, undisturbed
 from tests.api.warm import Nursery
 
 from sandbox_operator.build.names import ANNOTATION_CONTRACT, ANNOTATION_JOB_ID, LABEL_ATTEMPT
+from sandbox_operator.kube.config import Connection
+from sandbox_operator.reconcile.process import Operator
 
 
 class Vanisher:
@@ -127,6 +133,36 @@ async def test_what_vanished_unseen_is_found_missing(nursery: Nursery, tmp_path:
     counts(f"vanished unseen: {told(found)}")
     assert found["duplicates"] == found["lost"] == found["run again"] == 0
     assert all(found[f"{what} gone"] for what in ("pod", "Job with its pod", "finished Job", "experiment"))
+
+
+@pytest.mark.timeout(1800 if DEEP else 300)
+async def test_watches_that_die_without_a_word_are_found_dead(nursery: Nursery, tmp_path: Path, counts: Say) -> None:
+    """They stay open and say nothing more, as when a firewall forgets a connection. The real process needs the 100 s
+    after which silence counts as death (330 s for Events), so the sample has an operator that is less patient."""
+    async with storm(nursery, tmp_path) as it, contextlib.AsyncExitStack() as stack:
+        if DEEP:
+            it.operator.start()
+        else:
+            operator = await stack.enter_async_context(Operator(Connection(it.api.url), SETTINGS))
+            for informer in operator._cache.informers:
+                informer.idle_seconds = 1.0
+            stack.callback(asyncio.create_task(operator.run()).cancel)
+        deaths = 0
+        for number, kinds in enumerate([(), ("pods",), ("jobs",), ("sandboxexperiments",), ("pods", "jobs")]):
+            gates = [Gate(succeeds()) for _ in range(3)]
+            names = [f"smooth-{number}-{each}" for each in range(3)]
+            for name, gate in zip(names, gates, strict=True):
+                await it.feed(dataclasses.replace(smooth(name, random.Random(name)), table={("refine",): gate}))
+            for gate in gates:  # what is new may be seen only when the next silence has been found to be death
+                await asyncio.wait_for(gate.arrived.wait(), 400)
+            it.api.deafen(*kinds)
+            deaths += len(it.api.deaf)
+            for gate in gates:
+                gate.opened.set()
+            await it.finished(limit=400)
+        expected = await undisturbed(nursery, tmp_path, [smooth("smooth", random.Random(1))])
+        assert {name: end for name, end in it.ends().items() if end != expected["smooth"]} == {}
+    counts(f"watches that died in silence: {deaths}, with {told(it.counted())}")
 
 
 STRANGERS: dict[str, Callable[[Manifest], None]] = {

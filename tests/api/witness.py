@@ -49,7 +49,8 @@ class Witness:
       and none for a hook that has succeeded in this generation.
     * A status only moves forward. What is committed was really given by a pod that succeeded; it stays, or goes to the
       history when a newer generation or iteration takes its place.
-    * No Job is deleted with a result that is not committed, unless a person wanted an end at once.
+    * No Job is deleted with a result that is not committed, unless a person wanted an end at once (then the volume has
+      it, and the next attempt finds it there).
     """
 
     def __init__(self, store: FakeStore) -> None:
@@ -69,7 +70,6 @@ class Witness:
         """The newest status by the uid of the experiment."""
         self._there: set[str] = set()
         """Uids of the experiments that are there."""
-        self._specs: dict[str, Manifest] = {}
         self._given: set[str] = set()
         """Digests of all results that pods really gave."""
         store.witnesses.append(self)
@@ -107,16 +107,11 @@ class Witness:
     def _deleted(self, live: Live, name: str) -> None:
         """A Job goes, and its pods' words with it."""
         message = self.succeeded.get((live.hook, live.generation))
-        entry = self._entries(live.hook[0]).get(live.hook[1], {})
-        spec = self._specs.get(live.hook[0])
-        if message is None or message.attempt != live.attempt or spec is None or self._is_kept(live.hook[0], message):
+        if message is None or message.attempt != live.attempt or self._is_kept(live.hook[0], message):
             return
-        at_once = spec.get("suspend") and spec.get("suspendPolicy") == "Now"
-        if at_once or spec.get("stop") == "Now" or (entry.get("generation") or 1) > live.generation:
-            self.counts["results at the moment of an end at once"] += 1
-        else:
+        if live.hook[0] in self._there:
             self.counts["lost"] += 1
-            self._broken(f"{name}: deleted before its result was committed: {entry}")
+            self._broken(f"{name}: deleted before its result was committed: {self._entries(live.hook[0])[live.hook[1]]}")
         del self.succeeded[live.hook, live.generation]
 
     def _made(self, job: Manifest) -> None:
@@ -197,8 +192,12 @@ class Witness:
             self.counts["failed attempts"] += 1
             return
         self.counts["results"] += 1
-        self.succeeded[live.hook, live.generation] = message
         self._given.add(message.sha256)
+        entry = self._entries(live.hook[0]).get(live.hook[1], {})
+        if _is_under_way(entry, live.attempt, live.generation):
+            self.succeeded[live.hook, live.generation] = message
+        else:
+            self.counts["results of attempts that had been ended"] += 1
 
     def _gone_with_its_result(self, uid: str) -> None:
         """A pod that nobody could look at any more took its words with it; only a committed result outlives it."""
@@ -232,7 +231,6 @@ class Witness:
             self._seen.pop(uid, None)
             return
         self._there.add(uid)
-        self._specs[uid] = item["spec"]
         old, new = self._status_of(uid), item.get("status") or {}
         if old == new:
             return
@@ -249,9 +247,9 @@ class Witness:
                 self._broken(f"{name} {entry['id']}: a result that no pod has given: {entry}")
         kept = {result["result"]["sha256"] for result in new.get("history") or ()}
         for before in old.get("jobs") or ():
-            self._entry(f"{name} {before['id']}", before, entries.get(before["id"]), kept)
+            self._entry(uid, f"{name} {before['id']}", before, entries.get(before["id"]), kept)
 
-    def _entry(self, told: str, before: Manifest, after: Manifest | None, kept: set[str]) -> None:
+    def _entry(self, uid: str, told: str, before: Manifest, after: Manifest | None, kept: set[str]) -> None:
         """`kept`: digests of the results in the history."""
         result = before.get("result") or {}
         newer = (after or {}).get("result") or {}
@@ -262,6 +260,7 @@ class Witness:
                 self._broken(f"{told}: its committed result is lost: {before} became {after}")
         if after is None:
             return
+        self._ended_by_a_person((uid, before["id"]), before, after)
         for number in ("attempts", "generation"):
             if (after.get(number) or 0) < (before.get(number) or 0):
                 self._broken(f"{told}: {number} fell from {before[number]} to {after.get(number)}")
@@ -271,6 +270,19 @@ class Witness:
             changed = [key for key in fixed if before.get(key) != after.get(key)]
             if changed:
                 self._broken(f"{told}: it was over, and {', '.join(changed)} changed: {before} became {after}")
+
+    def _ended_by_a_person(self, hook: Hook, before: Manifest, after: Manifest) -> None:
+        """Suspended at once, stopped or to be run again: what the hook gave in that very moment is not waited for."""
+        generation = before.get("generation") or 1
+        message = self.succeeded.get((hook, generation))
+        if (
+            message is not None
+            and _is_under_way(before, message.attempt, generation)
+            and after.get("reason") in ("Suspended", "Stopped", "Rerun", "InputRemade", "Removed")
+            and not self._is_kept(hook[0], message)
+        ):
+            self.counts["results of attempts that had been ended"] += 1
+            del self.succeeded[hook, generation]
 
     # The end
 
@@ -282,6 +294,15 @@ class Witness:
                 entry = self._entries(hook[0]).get(hook[1])
                 self._broken(f"{hook[1]} of {hook[0]}: its result of generation {generation} is nowhere: {entry}")
         assert not self.violations, f"{len(self.violations)} rules broken:\n" + "\n".join(self.violations[:20])
+
+
+def _is_under_way(entry: Manifest, attempt: int, generation: int) -> bool:
+    """Whether a job's status waits for what this attempt gives."""
+    return (
+        entry.get("state") not in FINISHED_STATES
+        and entry.get("retryAt") is None
+        and (entry.get("attempts"), entry.get("generation") or 1) == (attempt, generation)
+    )
 
 
 def _is_hooks(item: Manifest) -> bool:

@@ -140,6 +140,12 @@ class PlannedJob:
         """Ids of the jobs whose results it reads."""
         return frozenset(reference.job_id for source in self.inputs.values() for reference in references_in(source))
 
+    @property
+    def list_makers(self) -> frozenset[str]:
+        """Ids of the jobs that make the lists it waits for to be spread out."""
+        fans = (fan for fan in (self.pipeline_fan, self.fan) if fan is not None)
+        return frozenset(fan.items.job_id for fan in fans if isinstance(fan.items, Reference))
+
 
 def references_in(source: Source) -> tuple[Reference, ...]:
     """The results that a source takes from."""

@@ -82,7 +82,10 @@ def _of_item(
     try:
         values = _values(job.fan, job, instances, committed)
     except _Unknown as words:
-        return [_resolved(replace(job, problem=str(words) or None), instances)]
+        fan = job.fan
+        if isinstance(fan.items, Reference) and isinstance(made_by := _located(fan.items, job, instances), Reference):
+            fan = replace(fan, items=made_by)
+        return [_resolved(replace(job, fan=fan, problem=str(words) or None), instances)]
     return [
         _resolved(
             replace(

@@ -204,6 +204,6 @@ def may_run(this: Round, job: PlannedJob) -> bool:
 
 
 def missing_input(this: Round, job: PlannedJob) -> JobStatus | None:
-    """A job whose result this one reads and that will never have one."""
-    entries = (this.jobs.get(producer) for producer in sorted(job.producers))
+    """A job whose result this one reads, or is spread out by, and that will never have one."""
+    entries = (this.jobs.get(producer) for producer in sorted(job.producers | job.list_makers))
     return next((entry for entry in entries if entry is not None and entry.state in ("Failed", "Skipped")), None)
