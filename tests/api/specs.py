@@ -126,9 +126,7 @@ class Writer:
 
     def _jobs(self, pipeline: str, kinds: tuple[str, ...], fan: Spec | None, most: int) -> list[Spec]:
         names: list[str] = []
-        return [
-            self._job(pipeline, self.chance.choice(kinds), fan, names) for _ in range(self.chance.randint(0, most))
-        ]
+        return [self._job(pipeline, self.chance.choice(kinds), fan, names) for _ in range(self.chance.randint(0, most))]
 
     def _job(self, pipeline: str, hook: str, around: Spec | None, names: list[str]) -> Spec:
         """One job; `names` are those of its list so far."""

@@ -111,7 +111,9 @@ class Witness:
             return
         if live.hook[0] in self._there:
             self.counts["lost"] += 1
-            self._broken(f"{name}: deleted before its result was committed: {self._entries(live.hook[0])[live.hook[1]]}")
+            self._broken(
+                f"{name}: deleted before its result was committed: {self._entries(live.hook[0])[live.hook[1]]}"
+            )
         del self.succeeded[live.hook, live.generation]
 
     def _made(self, job: Manifest) -> None:
