@@ -41,10 +41,10 @@ EXPERIMENT_COLUMNS: tuple[Column, ...] = (
     ("Message", '.status.conditions[?(@.type=="Ready")].message', "In words", 1),
 )
 HOOK_COLUMNS: tuple[Column, ...] = (
+    ("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether jobs can use it", 0),
     ("Contract", ".spec.contract", "runtime, or raw: any program", 0),
     ("Image", ".spec.image", "Its own image", 0),
     ("Image Name", ".spec.imageName", "One of the operator's images", 0),
-    ("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether jobs can use it", 0),
     ("Age", ".metadata.creationTimestamp", "Since when it exists", 0),
     ("Outputs", ".spec.outputs", "What it returns", 1),
     ("Message", '.status.conditions[?(@.type=="Ready")].message', "In words", 1),

@@ -179,8 +179,8 @@ async def test_a_hook_says_whether_jobs_can_use_it(cluster: Plane) -> None:
         assert said(await hooks.status("bad", 3)).keys() == {"Ready"}, "what is mended is not Stalled"
     cluster.kubectl("wait", "--for=condition=Ready", "sbh/bad", "-n", NAMESPACE, "--timeout=5s")
     lines = cluster.kubectl("get", "sbh", "good", "-n", NAMESPACE).stdout.splitlines()
-    assert lines[0].split() == ["NAME", "CONTRACT", "IMAGE", "IMAGE", "NAME", "READY", "AGE"]
-    assert lines[1].split()[:4] == ["good", "raw", "registry.example/dedup:1", "True"]
+    assert lines[0].split() == ["NAME", "READY", "CONTRACT", "IMAGE", "IMAGE", "NAME", "AGE"]
+    assert lines[1].split()[:4] == ["good", "True", "raw", "registry.example/dedup:1"]
 
 
 async def test_a_status_that_says_it_already_is_not_written_again(api: FakeAPI) -> None:

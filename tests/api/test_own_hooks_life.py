@@ -44,6 +44,8 @@ async def test_an_experiment_waits_for_its_hook_and_then_runs_its_program(lab: L
 
     await make(lab, schema={"properties": {"text_key": {"minumum": 1}}})
     assert "spec.schema.properties.text_key.minumum" in await ready(lab, "False")
+    words = "the SandboxHook 'exact-dedup' can't be used: spec.schema.properties.text_key.minumum"
+    await lab.until(lambda: words in lab.condition("demo", "Ready")["message"], "what is wrong with the hook is told")
 
     await lab.client.patch(HOOKS, "exact-dedup", {"spec": {"schema": None}}, lab.namespace)
     await lab.finished("demo")

@@ -115,7 +115,7 @@ def test_program_package_and_wheel_take_each_others_results(
     assert jobs["vocabulary"]["metrics"]["vocabulary.rows"] == 50
     assert len(jobs["vocabulary"]["outputs"]["top"]) == 3
     table = node.ok("kubectl", "get", "sbh", "-n", namespace).splitlines()
-    assert [line.split()[1] for line in table[1:]] == ["raw", "runtime", "runtime"]
+    assert [line.split()[1:3] for line in table[1:]] == [["True", "raw"], ["True", "runtime"], ["True", "runtime"]]
 
     claim = {"workspace": {"claimName": status["workspace"]["claimName"]}}
     node.apply(chain(namespace, "second", runtime, **claim))

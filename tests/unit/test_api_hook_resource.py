@@ -221,10 +221,10 @@ def test_the_definition_is_small_structural_and_explained() -> None:
     assert len(crd_yaml(crd).encode()) < 150_000
     assert crd["spec"]["names"]["shortNames"] == ["sbh"]
     assert [c["name"] for c in version["additionalPrinterColumns"] if c["priority"] == 0] == [
+        "Ready",
         "Contract",
         "Image",
         "Image Name",
-        "Ready",
         "Age",
     ]
     silent = [path for path, node in properties(schema) if path.startswith((".spec", ".status")) and not re.fullmatch(r".{5,160}", node.get("description", ""))]  # fmt: skip

@@ -6,12 +6,14 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from tests.custom import ROUTES, documents, hook_in
 from tests.unit.builders import DEFAULTS, NOW, a_spec, an_experiment, created, probe
 
+from sandbox_api.hook_resource import hook_of
 from sandbox_api.hooks import Hook
 from sandbox_operator.plan.compile import Compiled, compile_spec
 from sandbox_operator.plan.experiment import plan_experiment
@@ -25,7 +27,7 @@ def dedup(**more: Any) -> dict[str, Any]:
     return {"hook": "exact-dedup", "extraConfigs": {"dataset_path": "inputs/raw/demo.jsonl"}, **more}
 
 
-def compiled(*jobs: dict[str, Any], hooks: dict[str, Hook] | None = None, **more: Any) -> Compiled:
+def compiled(*jobs: dict[str, Any], hooks: Mapping[str, Hook | tuple[str, ...]] | None = None, **more: Any) -> Compiled:
     return compile_spec(a_spec(executions=list(jobs), **more), hooks if hooks is not None else {"exact-dedup": DEDUP})
 
 
@@ -41,6 +43,16 @@ def test_the_examples_are_specs_that_run(route: str) -> None:
 def test_a_hook_that_nobody_made_known_is_no_hook() -> None:
     assert compiled(dedup(hook="exact-dedupe")).problems == (
         f"{E}[0].hook: there is no hook 'exact-dedupe'; did you mean 'exact-dedup'?",
+    )
+
+
+def test_a_hook_that_can_not_be_used_says_why() -> None:
+    wrong = hook_of({"metadata": {"name": "exact-dedup"}, "spec": {"contract": "raw", "image": "a"}})
+    assert isinstance(wrong, tuple)
+
+    assert compiled(dedup(), hooks={"exact-dedup": wrong}).problems == (
+        f"{E}[0].hook: the SandboxHook 'exact-dedup' can't be used: spec.command: contract: raw needs a command;"
+        " contract: runtime has none, the runtime is started",
     )
 
 

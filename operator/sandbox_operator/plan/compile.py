@@ -46,10 +46,10 @@ class Compiled:
     updates: Updates = field(default_factory=dict)
 
 
-def compile_spec(raw: Mapping[str, Any], added: Mapping[str, Hook] = NO_HOOKS) -> Compiled:
+def compile_spec(raw: Mapping[str, Any], added: Mapping[str, Hook | tuple[str, ...]] = NO_HOOKS) -> Compiled:
     """The jobs a spec means, in the order in which they are written, or all that is wrong with it.
 
-    `added` are the namespace's own hooks (SandboxHook) by name.
+    `added` are the namespace's own hooks (SandboxHook) by name, or what is wrong with them.
     """
     try:
         spec = ExperimentSpec.model_validate(raw)

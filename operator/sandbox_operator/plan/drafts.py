@@ -44,8 +44,13 @@ class JobAsWritten:
     config: JobConfig
 
 
-def drafts(spec: ExperimentSpec, hooks: Mapping[str, Hook], problems: list[str]) -> Iterator[PlannedJob]:
-    """Each job in the order in which it is written; what is wrong with it goes to `problems`."""
+def drafts(
+    spec: ExperimentSpec, hooks: Mapping[str, Hook | tuple[str, ...]], problems: list[str]
+) -> Iterator[PlannedJob]:
+    """Each job in the order in which it is written; what is wrong with it goes to `problems`.
+
+    In place of a hook there may be what is wrong with its SandboxHook.
+    """
     written = [*jobs_as_written(spec)]
     taken = {(job.pipeline, job.config.meta_name) for job in written}
     used: Counter[tuple[str, str]] = Counter()
@@ -56,6 +61,9 @@ def drafts(spec: ExperimentSpec, hooks: Mapping[str, Hook], problems: list[str])
         hook = hooks.get(config.hook)
         if hook is None:
             problems.append(f"{where}.hook: there is no hook {config.hook!r}{did_you_mean(config.hook, hooks)}")
+            hook = _unknown(config)
+        elif isinstance(hook, tuple):
+            problems.append(f"{where}.hook: the SandboxHook {config.hook!r} can't be used: {'; '.join(hook)}")
             hook = _unknown(config)
         elif not hook.available:
             problems.append(f"{where}.hook: {hook.name} is not in this version yet")

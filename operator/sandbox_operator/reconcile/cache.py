@@ -135,13 +135,13 @@ class Scope:
         for other in (key, *waiting):
             self.wake(other, 0)
 
-    def hooks_of(self, namespace: str) -> dict[str, Hook]:
-        """The namespace's own hooks that can be used, by name."""
-        return {fact.name: fact.hook for fact in self.hooks.group(namespace) if fact.hook is not None}
+    def hooks_of(self, namespace: str) -> dict[str, Hook | tuple[str, ...]]:
+        """The namespace's own hooks by name; of those that can't be used, what is wrong with them."""
+        return {fact.name: fact.hook or fact.problems for fact in self.hooks.group(namespace)}
 
     def _hook_changed(self, key: Key, old: HookFact | None, new: HookFact | None) -> None:
         self._wake_hook(key)
-        if (old and old.hook) != (new and new.hook):
+        if (old and (old.hook, old.problems)) != (new and (new.hook, new.problems)):
             for (namespace, name), fact in self.experiments.store.items():
                 if namespace == key[0] and not fact.is_settled:
                     self.wake((namespace, name), 0)

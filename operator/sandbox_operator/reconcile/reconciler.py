@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 
@@ -58,7 +58,7 @@ class Reconciler:
         self._clock = clock
         self._actor = Actor(client, cache)
         self._pace = Pace(queue.add)
-        self._compiled: dict[Key, tuple[tuple[str, int, dict[str, Hook]], Compiled]] = {}
+        self._compiled: dict[Key, tuple[tuple[str, int, Mapping[str, Hook | tuple[str, ...]]], Compiled]] = {}
         """With the uid, the generation and the namespace's own hooks that it was compiled from."""
         self._written: dict[Key, float] = {}
         """Loop time of the last status write, while an experiment is not finished."""
