@@ -94,7 +94,7 @@ async def test_the_figures_tell_what_was_done(
     assert figures("queue_depth") == figures("queue_standstill_seconds") == 0
     assert figures("api_requests_total", verb="watch", resource="pods", code="200") >= 1
     assert figures("status_writes_total") == figures(
-        "api_requests_total", verb="patch", resource="sandboxexperiments/status", code="200"
+        "api_requests_total", verb="update", resource="sandboxexperiments/status", code="200"
     )
     assert figures("events_total", outcome="sent") == figures("api_requests_total", verb="create", resource="events")
     assert figures("watch_restarts_total") == 0
@@ -102,12 +102,12 @@ async def test_the_figures_tell_what_was_done(
     values = {value for sample in figures.samples for value in sample.labels.values()}
     assert not [value for value in values if any(name in value for name in ("demo", "again", "lab", "nvidia"))]
     # Trouble with the API server is told by its code.
-    api.fail("patch", 503, plural="sandboxexperiments", times=2)
+    api.fail("update", 503, plural="sandboxexperiments", times=2)
     api.forget_history()  # every watch is told that it is behind
     await fake_lab.apply("late", probes("a"))
     await fake_lab.finished("late")
     figures = await figures_of(port)
-    assert figures("api_requests_total", verb="patch", code="503") == 2
+    assert figures("api_requests_total", verb="update", code="503") == 2
     assert figures("watch_restarts_total") > 0
     # A restarted operator counts nothing again.
     operator.kill()

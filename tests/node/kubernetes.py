@@ -71,6 +71,8 @@ class Kubernetes:
 def install(node: Kubernetes, images: dict[str, str], *more: str) -> None:
     """helm upgrade --install of both charts; `images` without a data image sets none."""
     charts = ("helm", "upgrade", "--install", "--create-namespace", "-n", SYSTEM, "--wait", "--timeout", "5m")
+    left = "owner=helm,status in (pending-install,pending-upgrade,pending-rollback)"  # by a run that was ended
+    node.run("kubectl", "-n", SYSTEM, "delete", "secret", "-l", left, "--ignore-not-found")
     node.ok(*charts, "sandbox-operator-crds", "helm/sandbox-operator-crds", "--take-ownership")
     data = ("--set", f"images.data={images['DATA_IMAGE']}") if "DATA_IMAGE" in images else ()
     values = ("--set", f"image={images['OPERATOR_IMAGE']}", *data)
