@@ -162,7 +162,7 @@ async def test_sigterm_lets_what_is_under_way_end(
     await fake_lab.apply("other", probes("a", claim_name="shared"))
     go_on.set()
     assert await ending == 0
-    assert writes == ["patch sandboxexperiments/status", "create jobs"]
+    assert writes == ["update sandboxexperiments/status", "create jobs"]
     assert "stopping in the middle" not in operator.log
     operator.start()
     await fake_lab.finished("demo", "other")

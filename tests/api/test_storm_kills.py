@@ -93,7 +93,7 @@ async def test_killed_at_each_call_before_the_server_hears_of_it_and_after_it_di
         f" {found['Jobs']} Jobs, duplicates {found['duplicates']}, lost {found['lost']}, run again {found['run again']}"
     )
     # How often the status is written while nothing is decided hangs on the clock, nothing else does.
-    assert {point.call for point in missed} <= {("patch", "sandboxexperiments/status")}
+    assert {point.call for point in missed} <= {("update", "sandboxexperiments/status")}
     assert found["struck"] >= 0.9 * len(chosen)
     assert found["duplicates"] == found["lost"] == found["run again"] == 0
 

@@ -11,6 +11,7 @@ knows and the planner does not is which attempts live and what each hook returne
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -74,6 +75,7 @@ SPECS: dict[str, dict[str, Any]] = {
     ),
 }
 CLASSES = sorted(EXIT_CODES)
+USUAL = ("pod_is_made", "hook_starts", "hook_succeeds", "job_says_how_it_ended")
 BUDGETS = {
     "UserError": ("user", 3), "OutOfMemory": ("user", 3), "Timeout": ("user", 3),
     "InfraError": ("infra", 4), "ResultsLost": ("infra", 4), "Preempted": ("preempted", 7),
@@ -82,9 +84,14 @@ BUDGETS = {
 FORWARD = {"Pending": 0, "Running": 1, "Succeeded": 2, "Cached": 2, "Failed": 2, "Skipped": 2}
 
 
+COUNTS: Counter[str] = Counter()
+"""What all examples together went through; told at the end."""
+
+
 class ExperimentMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
+        COUNTS["examples"] += 1
         self.kube = Kube.of(SPECS["one after another"])
         self.committed: dict[tuple[str, int], ResultRef | None] = {}
         self.attempts: dict[str, int] = {}
@@ -138,6 +145,8 @@ class ExperimentMachine(RuleBasedStateMachine):
         step = self.plan(seen)
         assert step == self.plan(seen), "the same facts give the same plan"
         self.last = seen
+        COUNTS["rounds"] += 1
+        COUNTS["crashes"] += crash_after is not None
         if crash_after == 0 or not self.write(seen, step):
             return
         for action in step.actions[: None if crash_after is None else crash_after - 1]:
@@ -163,13 +172,16 @@ class ExperimentMachine(RuleBasedStateMachine):
         self.kube.relist()
         self.reconcile()
 
-    @rule(seconds=st.sampled_from([1, 15, 80, 130]), looks=st.booleans())
+    @rule(seconds=st.sampled_from([1, 15, 80, 130, -1, -30, -400]), looks=st.booleans())
     def time_passes(self, seconds: int, looks: bool) -> None:
+        """Or the clock jumps back for a while."""
+        if seconds < 0:
+            self.the_clock_jumps_back(-seconds)
+            return
         self.kube.now += timedelta(seconds=seconds)
         if looks:
             self.reconcile()
 
-    @rule(seconds=st.sampled_from([1, 30, 400]))
     def the_clock_jumps_back(self, seconds: int) -> None:
         self.kube.now -= timedelta(seconds=seconds)
         self.reconcile()
@@ -178,6 +190,7 @@ class ExperimentMachine(RuleBasedStateMachine):
     # What people do
 
     def change_spec(self, **fields: Any) -> None:
+        COUNTS["commands"] += 1
         stored = self.kube.stored
         self.kube.stored = replace(
             stored,
@@ -186,14 +199,22 @@ class ExperimentMachine(RuleBasedStateMachine):
             resource_version=str(int(stored.resource_version) + 1),
         )
 
-    @rule(suspend=st.booleans(), policy=st.sampled_from(["Boundary", "Now"]))
-    def somebody_suspends_or_resumes(self, suspend: bool, policy: str) -> None:
+    @rule(what=st.sampled_from([*["suspend", "resume"] * 3, *["again"] * 4, "stop"]), data=st.data())
+    def somebody_says(self, what: str, data: st.DataObject) -> None:
+        """One rule for all commands: most of what happens is the cluster's."""
+        if what in ("suspend", "resume"):
+            self.suspend_or_resume(what == "suspend", data.draw(st.sampled_from(["Boundary", "Now"]), label="policy"))
+        elif what == "again" and self.kube.stored.status.start_time is not None:
+            start = data.draw(st.sampled_from([None, None, "a", "p", "t", "anonymous/1/execution"]), label="from")
+            self.run_again(start, data.draw(st.booleans(), label="seen"))
+        elif what == "stop":
+            self.stop(data.draw(st.sampled_from(["AfterEvaluation", "Now"]), label="stop"))
+
+    def suspend_or_resume(self, suspend: bool, policy: str) -> None:
         self.change_spec(suspend=suspend, suspendPolicy=policy)
         self.reconcile()
 
-    @precondition(lambda self: self.kube.stored.status.start_time is not None)
-    @rule(start=st.sampled_from([None, None, "a", "p", "t", "anonymous/1/execution"]), seen=st.booleans())
-    def somebody_runs_it_again(self, start: str | None, seen: bool) -> None:
+    def run_again(self, start: str | None, seen: bool) -> None:
         self.tokens += 1
         names = {job.meta_name for job in self.compiled[1].jobs}
         ids = [job.id for job in self.compiled[1].jobs]
@@ -203,8 +224,7 @@ class ExperimentMachine(RuleBasedStateMachine):
         if seen:
             self.reconcile()
 
-    @rule(stop=st.sampled_from(["AfterEvaluation", "Now"]))
-    def somebody_stops_it(self, stop: str) -> None:
+    def stop(self, stop: str) -> None:
         self.was_disturbed = True
         self.change_spec(stop=stop)
         self.reconcile()
@@ -218,12 +238,32 @@ class ExperimentMachine(RuleBasedStateMachine):
         events = {event: names for event, names in self.possible.items() if names}
         event = data.draw(st.sampled_from(sorted(events)), label="event")
         name = data.draw(st.sampled_from(events[event]), label="about")
+        COUNTS["events of the cluster"] += 1
         getattr(self, event)(name, data)
         if looks == "all":
             self.kube.relist()
         elif looks == "one":
             self.kube.hear_of(name)
         if looks != "no":
+            self.reconcile()
+
+    @precondition(lambda self: any(self.possible.values()))
+    @rule(data=st.data(), looks=st.sampled_from(["all", "all", "one", "no"]))
+    def something_else_happens(self, data: st.DataObject, looks: str) -> None:
+        self.something_happens(data, looks)
+
+    @precondition(lambda self: any(self.possible[event] for event in USUAL))
+    @rule(data=st.data(), times=st.integers(1, 6))
+    def things_go_their_way(self, data: st.DataObject, times: int) -> None:
+        """Pods are made, hooks start and succeed: without that a rule of failures would never see a second job."""
+        for _ in range(times):
+            events = [(event, name) for event in USUAL for name in self.possible[event]]
+            if not events:
+                break
+            event, name = data.draw(st.sampled_from(events), label="usual")
+            getattr(self, event)(name, data)
+            COUNTS["events of the cluster"] += 1
+            self.kube.relist()
             self.reconcile()
 
     @property
@@ -402,6 +442,7 @@ class ExperimentMachine(RuleBasedStateMachine):
             assert job.failures is not None or job.reason in ("PendingTimeout", "InputLost")
         if not given_up and not ended and not self.was_disturbed:
             assert {job.state for job in status.jobs} <= {"Succeeded"}, "the end is that of an undisturbed run"
+        COUNTS["Jobs"] += len(self.kube.made_all)
         final = self.plan(self.kube.observed())
         assert final.status == status
         assert not final.actions
@@ -427,7 +468,7 @@ class ExperimentMachine(RuleBasedStateMachine):
 
 ExperimentMachine.TestCase.settings = settings(
     max_examples=EXAMPLES,
-    stateful_step_count=80 if DEEP else 40,
+    stateful_step_count=80 if DEEP else 50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
