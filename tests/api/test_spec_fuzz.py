@@ -202,7 +202,7 @@ def until_its_end(spec: Spec) -> Spec:
     """The same spec in a hurry: what waits for somebody ends soon, and iterations without an end are few."""
     if not isinstance(spec, dict):
         return spec
-    hurried = {"timeouts": {"pending": "3s"}, "retry": {"backoff": "1s", "maxBackoff": "1s", "infra": 1, "user": 0}}
+    hurried = {"timeouts": {"pending": "8s"}, "retry": {"backoff": "1s", "maxBackoff": "1s", "infra": 1, "user": 0}}
     jobs = json.loads(json.dumps(spec), object_hook=_without_limits)
     few = {"maxIterNum": 2} if isinstance(spec.get("maxIterNum"), int) and spec["maxIterNum"] != 1 else {}
     return {**jobs, **hurried, **few, "suspend": False}
@@ -218,7 +218,10 @@ def is_told(lab: Lab, name: str) -> bool:
 
 
 def outcome_of(lab: Lab, name: str) -> str:
-    """How it ended, or the reason why it does not."""
+    """How it ended and why, or the reason why it does not."""
     status = lab.status(name)
     ExperimentStatus.model_validate(status)
-    return str(status["outcome"] if status.get("completionTime") else lab.condition(name, "Stalled")["reason"])
+    if not status.get("completionTime"):
+        return str(lab.condition(name, "Stalled")["reason"])
+    reasons = [job["reason"] for job in status["jobs"] if job["state"] == "Failed"][:1]
+    return ": ".join([status["outcome"], *reasons])
