@@ -251,7 +251,7 @@ def join_pieces(pieces: Sequence[Message]) -> tuple[dict[str, Any], dict[str, fl
     if len({(message.sha256, message.contract, message.pieces) for message in ordered}) > 1:
         return None
     try:
-        body = json.loads("".join(message.part for message in ordered))
+        body = json.loads("".join(message.part for message in ordered), parse_int=_whole)
         return dict(body["outputs"]), {str(name): float(value) for name, value in body["metrics"].items()}
     except (ValueError, TypeError, KeyError):
         return None
@@ -264,7 +264,7 @@ def decode_message(text: str) -> Message | None:
     try:
         inflater = zlib.decompressobj()
         packed = base64.b64decode(text[len(MESSAGE_PREFIX) :], validate=True)
-        body = json.loads(inflater.decompress(packed, BODY_BYTES))
+        body = json.loads(inflater.decompress(packed, BODY_BYTES), parse_int=_whole)
         if not inflater.eof:  # cut, or longer than a message may be
             return None
         canonical_json(body).encode()  # a number or a character that JSON can't hold must not reach the status
@@ -272,6 +272,12 @@ def decode_message(text: str) -> Message | None:
     except (ValueError, RecursionError, zlib.error):
         return None
     return message if RESULT_VERSION - 1 <= message.version <= RESULT_VERSION else None
+
+
+def _whole(text: str) -> int | float:
+    """A whole number as the API server can keep it: one that 64 bits can't hold becomes a float, as there."""
+    number = int(text)
+    return number if -(2**63) <= number < 2**63 else float(text)
 
 
 def peak_text(peak: int, limit: int) -> str:

@@ -30,11 +30,15 @@ LISTS = {
 
 
 @cache
-def schema_of(kind: str = "sandboxexperiments") -> Schema:
-    """The schema of a resource's spec, from its CustomResourceDefinition."""
+def crd_schema(kind: str = "sandboxexperiments") -> Schema:
+    """The schema of a resource, from its CustomResourceDefinition."""
     text = (REPOSITORY / f"crds/sandbox.datajuicer.io_{kind}.yaml").read_text()
-    version = yaml.safe_load(text)["spec"]["versions"][0]
-    return dict(version["schema"]["openAPIV3Schema"]["properties"]["spec"])
+    return dict(yaml.safe_load(text)["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
+
+
+def schema_of(kind: str = "sandboxexperiments") -> Schema:
+    """The schema of a resource's spec."""
+    return dict(crd_schema(kind)["properties"]["spec"])
 
 
 def draw(number: int) -> tuple[str, Spec]:

@@ -130,7 +130,7 @@ class Wild:
         if "minimum" in schema:
             ways += [schema["minimum"] - 1, -(2**40)]
         if "maximum" in schema:
-            ways += [schema["maximum"] + 1, 2**70]
+            ways += [schema["maximum"] + 1, 2**63 - 1]
         if "maxItems" in schema and schema["maxItems"] < 70 and schema["items"].get("type") == "string":
             ways.append(["a"] * (schema["maxItems"] + 1))
         if schema.get("x-kubernetes-int-or-string"):

@@ -63,6 +63,8 @@ class Witness:
         """What really has succeeded, by hook and generation."""
         self.strangers: set[str] = set()
         """Names of Jobs that a test has put there: nobody's business."""
+        self.trusts_hooks = True
+        """Whether what a pod says of its own success is true: else only Jobs and attempts are looked at."""
         self._store = store
         self._over: set[str] = set()
         self._vanished: set[str] = set()
@@ -189,7 +191,7 @@ class Witness:
     def _ended(self, pod: Manifest, live: Live | None) -> None:
         entries = [c for c in pod["status"].get("containerStatuses") or () if c["name"] == CONTAINER]
         ended = entries[0]["state"].get("terminated") if entries else None
-        message = decode_message(ended["message"]) if ended and ended["exitCode"] == 0 else None
+        message = decode_message(ended["message"]) if ended and ended["exitCode"] == 0 and self.trusts_hooks else None
         if message is None or message.outcome != "Succeeded" or message.pod_uid != pod["metadata"]["uid"] or not live:
             self.counts["failed attempts"] += 1
             return
@@ -245,7 +247,7 @@ class Witness:
         entries = {entry["id"]: entry for entry in new.get("jobs") or ()}
         for entry in entries.values():
             sha256 = (entry.get("result") or {}).get("sha256")
-            if sha256 is not None and sha256 not in self._given:
+            if sha256 is not None and sha256 not in self._given and self.trusts_hooks:
                 self._broken(f"{name} {entry['id']}: a result that no pod has given: {entry}")
         kept = {result["result"]["sha256"] for result in new.get("history") or ()}
         for before in old.get("jobs") or ():

@@ -31,6 +31,8 @@ class _Claim:
     """Experiments that have not ended."""
     waiting: set[Key] = field(default_factory=set)
     """Experiments with a job that waits for an equal one."""
+    users: set[Key] = field(default_factory=set)
+    """All experiments on the claim, those that have ended included."""
 
 
 @dataclass
@@ -49,9 +51,13 @@ class StepCache:
 
     def update(self, key: Key, claim: Key, status: ExperimentStatus) -> list[Key]:
         """Take in an experiment's status; gives the experiments that wait for something that has ended by it."""
+        known = self._shares.get(key)
+        if known is not None and known.claim != claim:  # deleted and applied again, and nobody told
+            return [*self.remove(key), *self.update(key, claim, status)]
         before = self._take_out(key)
         index = self._claims.setdefault(claim, _Claim())
         share = self._shares[key] = _Share(claim, [], [])
+        index.users.add(key)
         for job in status.jobs:
             if job.result is not None and job.result.cache_key and job.state in DONE_STATES:
                 index.done.setdefault(job.result.cache_key, {})[key] = CacheEntry(key[1], job)
@@ -95,13 +101,13 @@ class StepCache:
             _drop(index.done, name, key)
         for name in share.running:
             _drop(index.running, name, key)
-        index.at_work.discard(key)
-        index.waiting.discard(key)
+        for members in (index.at_work, index.waiting, index.users):
+            members.discard(key)
         return share.running
 
     def _released(self, claim: Key, before: list[str], share: _Share | None) -> list[Key]:
         index = self._claims[claim]
-        if share is None and not (index.done or index.at_work):
+        if not index.users:
             del self._claims[claim]
         left = set(before) - set(share.running if share is not None else ())
         return sorted(index.waiting) if left else []
