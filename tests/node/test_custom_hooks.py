@@ -128,14 +128,15 @@ def test_program_package_and_wheel_take_each_others_results(
 
 
 def test_mistakes_are_told_before_anything_starts_and_failures_in_the_programs_words(
-    lab: tuple[Kubernetes, str],
+    lab: tuple[Kubernetes, str], operator_image: dict[str, str]
 ) -> None:
     node, namespace = lab
+    reader = {"data": operator_image["OPERATOR_IMAGE"]}
     raw = [{"name": "raw", "configMapName": "demo-data"}]
 
     def dedup(name: str, **settings: Any) -> dict[str, Any]:
         job = {"hook": "exact-dedup", "extraConfigs": {"dataset_path": "inputs/raw/demo.jsonl.gz", **settings}}
-        return experiment(namespace, name, inputs=raw, pods=SMALL, executionJobConfigs=[job])
+        return experiment(namespace, name, inputs=raw, pods=SMALL, images=reader, executionJobConfigs=[job])
 
     node.apply(dedup("wrong", ignore_case="yes"), dedup("absent", text_key="content"), dedup("gone", dataset_path="x"))
     ready = until("the mistake is told", lambda: condition(node.get("sbx", "wrong", "-n", namespace), "Ready"))

@@ -24,9 +24,12 @@ from tests.unit.builders import (
 )
 
 from sandbox_api.contract import CONTRACT_ENV, CONTRACT_VERSION, decode_contract
+from sandbox_api.hooks import HOOKS
 from sandbox_api.status import FINISHED_STATES, ExperimentStatus, Reason
 from sandbox_operator.build.defaults import Defaults
 from sandbox_operator.plan.actions import CreateClaim, CreateJob, DeleteFinishedJobs, DeleteJob, PatchClaim
+from sandbox_operator.plan.compile import compile_spec
+from sandbox_operator.plan.experiment import plan_experiment
 from sandbox_operator.plan.facts import ContainerFact, Refusal, WarningFact
 
 
@@ -637,6 +640,16 @@ def test_an_image_that_nobody_named_is_a_problem_of_the_spec() -> None:
     assert next(c for c in step.status.conditions if c.type == "Ready").message == (
         "spec.images.data: the operator has no such image; set it here, or images.data in the chart's values"
     )
+
+
+def test_a_program_without_the_runtime_needs_an_image_that_reads_its_results() -> None:
+    """Else a result whose message was lost could not be looked for, which would be found out too late."""
+    raw = replace(HOOKS["ProbeViaAnalyzerHook"], name="mine", image="mine", image_reference="mine:1", command=("/run",))
+    snapshot = an_experiment(a_spec(probes=[probe(hook="mine")]))
+
+    step = plan_experiment(snapshot, compile_spec(snapshot.spec, {"mine": raw}), Defaults(), NOW)
+    assert next(c for c in step.status.conditions if c.type == "Ready").message.startswith("spec.images.data: ")
+    assert not created(step)
 
 
 def test_what_an_image_meant_at_the_start_it_means_to_the_end() -> None:

@@ -16,6 +16,7 @@ from sandbox_api.status import ExperimentStatus
 
 from ..build.defaults import Defaults
 from ..plan.compile import Compiled, compile_spec
+from ..plan.contracts import HELPER_IMAGE
 from ..plan.experiment import plan_experiment
 from ..plan.facts import Snapshot
 from .local_apply import suspended
@@ -23,7 +24,6 @@ from .local_cluster import LocalCluster
 from .local_folder import LocalFolder, Stored
 from .local_neighbours import Neighbours
 from .local_pod import IMAGE_PREFIX, Machine
-from .preview import HELPER_IMAGE
 
 KILLED = "LocalRunEnded: sandboxctl was told to end, twice"
 

@@ -16,6 +16,7 @@ from sandbox_api.hooks import Hook
 
 from ..build.defaults import Defaults
 from ..plan.compile import Compiled, compile_spec
+from ..plan.contracts import HELPER_IMAGE
 from ..plan.job import ANY_ITEM, Given, Item, PlannedJob, Source, references_in
 from ..plan.spread import spread
 from .offline import Experiment
@@ -23,8 +24,6 @@ from .projected import contract_of
 from .rehearsal import Rehearsal, rehearse
 
 PLAN_VERSION = 1
-HELPER_IMAGE = "data"
-"""Where the planner lets pods run that only look at the volume, when the hook's own image has no runtime."""
 UNKNOWN_IMAGE = "image-of-the-operator.invalid/"
 """Stands before the name of an image that only an operator's installation knows."""
 _HOUR = 3600

@@ -21,6 +21,8 @@ from .facts import Snapshot
 from .job import Gathered, Given, PlannedJob, Reference
 
 BASE_SEED = 42
+HELPER_IMAGE = "data"
+"""Has the runtime in it, for pods that look at the volume where the hook's own image has not (`contract: raw`)."""
 HELPER_SECONDS = 600
 """How long a pod may take that only looks at the volume."""
 HELPER_RESOURCES = Resources(requests={"cpu": "100m", "memory": "256Mi"})
@@ -121,7 +123,7 @@ def helper_request(
     """The request for a pod that runs no hook and needs no GPU: it looks at the volume and tells what is there."""
     contract = job_contract(asked, job, attempt).model_copy(update={"task": task, "candidate": candidate})
     profile = job.profile
-    image = asked.images[job.hook.image] if not job.hook.command else asked.images["data"]
+    image = asked.images[job.hook.image] if not job.hook.command else asked.images[HELPER_IMAGE]
     return JobRequest(
         contract=contract,
         image=image,

@@ -21,6 +21,7 @@ from .advance import advance
 from .afterwards import after_the_end, invalid, orphans
 from .claim import ClaimDecision, decide_claim
 from .compile import Compiled
+from .contracts import HELPER_IMAGE
 from .facts import Snapshot
 from .history import archived
 from .iterations import in_iteration, jobs_of_iteration, wants_another
@@ -277,5 +278,6 @@ def _contract_version(snapshot: Snapshot, *, renew: bool) -> int:
 
 
 def _image_problems(compiled: Compiled, images: Mapping[str, str]) -> Iterator[str]:
-    for name in sorted({job.hook.image for job in compiled.jobs} - set(images)):
+    helpers = {HELPER_IMAGE for job in compiled.jobs if job.hook.command}
+    for name in sorted(({job.hook.image for job in compiled.jobs} | helpers) - set(images)):
         yield f"spec.images.{name}: the operator has no such image; set it here, or images.{name} in the chart's values"
