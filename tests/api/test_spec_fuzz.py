@@ -193,7 +193,9 @@ async def test_valid_specs_on_a_real_api_server(
             await lab.client.delete(EXPERIMENTS, name, lab.namespace)
         return found
 
-    found = await in_pieces("specs on a real API server", range(10 if DEEP else 1), piece, say=say, deep=DEEP, at_once=1)
+    found = await in_pieces(
+        "specs on a real API server", range(10 if DEEP else 1), piece, say=say, deep=DEEP, at_once=1
+    )
     counts(f"valid specs on a real API server: {told(found)}")
     assert found["Succeeded"] > 0
 

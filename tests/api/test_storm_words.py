@@ -54,7 +54,9 @@ def says(seed: str) -> Behaviour:
             "metrics": {f"{contract.job.meta_name}.m{n}": chance.choice([1.5, 1e308, 2**70, -0.0]) for n in range(chance.randint(0, 40))},
         }  # fmt: skip
         for _ in range(chance.choice([0, 0, 1, 1, 2])):
-            body[chance.choice([*sorted(body), "error", "pieces", "externals", "content"])] = chance.choice([*STRANGE, wild.anything()])
+            body[chance.choice([*sorted(body), "error", "pieces", "externals", "content"])] = chance.choice(
+                [*STRANGE, wild.anything()]
+            )
         text = packed(body)
         match chance.randrange(8):
             case 0:
@@ -64,7 +66,15 @@ def says(seed: str) -> Behaviour:
             case 2:
                 text = packed(wild.anything())
             case 3:
-                text = chance.choice(["", "\x1b[2J" * 500, MESSAGE_PREFIX, "last sampled memory peak: 1 MiB of the limit 2 MiB", "ü" * 4000])
+                text = chance.choice(
+                    [
+                        "",
+                        "\x1b[2J" * 500,
+                        MESSAGE_PREFIX,
+                        "last sampled memory peak: 1 MiB of the limit 2 MiB",
+                        "ü" * 4000,
+                    ]
+                )
         await pod.runs()
         code = chance.choice([0, 0, 0, 1, 2, 3, 4, 137, 143, 255, -1])
         await pod.ends(code, text.encode("utf-8", "replace").decode(), chance.choice(["", "", "OOMKilled", "Unknown"]))
