@@ -128,10 +128,11 @@ class ExperimentMachine(RuleBasedStateMachine):
     def moved_on(self, before: dict[str, JobStatus], after: list[JobStatus]) -> None:
         """Within a generation a status only moves forward, but for an attempt that ended and is tried again."""
         for new in after:
+            assert new.attempts >= self.attempts.get(new.id, 0), "attempt numbers rise for ever"
+            self.attempts[new.id] = new.attempts
             old = before.get(new.id)
             if old is None:
                 continue
-            assert new.attempts >= old.attempts, "attempt numbers rise for ever"
             assert (new.generation or 1) >= (old.generation or 1)
             if (new.generation or 1) > (old.generation or 1) or new.reason == "Removed":
                 continue
@@ -382,9 +383,6 @@ class ExperimentMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_job_that_was_made_is_named_in_the_status(self) -> None:
-        for job in self.kube.stored.status.jobs:
-            assert job.attempts >= self.attempts.get(job.id, 0)
-            self.attempts[job.id] = job.attempts
         assert all(self.attempts.get(job.job_id, 0) >= job.attempt for job in self.kube.made)
 
     @invariant()
