@@ -26,7 +26,6 @@ import ssl
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Self
 from uuid import uuid4
 
@@ -41,25 +40,13 @@ from tests.api.fakestore import (
     matches_labels,
     merged,
 )
-from tests.api.fates import Call, Fate, Moment, Refused, reset
+from tests.api.fates import Call, Fate, Fault, Moment, Refused, reset
 
 PATH = re.compile(
     r"/(?:api|apis/(?P<group>[^/]+))/(?P<version>v[^/]+)(?:/namespaces/(?P<namespace>[^/]+))?"
     r"/(?P<plural>[^/]+)"
     r"(?:/(?P<name>[^/]+)(?:/(?P<subresource>[^/]+))?)?"
 )
-
-
-@dataclass
-class Fault:
-    """For the next `times` requests of a verb: `code` is answered; `cut` does the work and drops the line."""
-
-    verb: str
-    plural: str | None
-    times: int
-    code: int = 0
-    retry_after: float | None = None
-    cut: bool = False
 
 
 Stream = tuple[int, str]

@@ -54,6 +54,18 @@ class Call:
     body: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
+@dataclass
+class Fault:
+    """For the next `times` requests of a verb: `code` is answered; `cut` does the work and drops the line."""
+
+    verb: str
+    plural: str | None
+    times: int
+    code: int = 0
+    retry_after: float | None = None
+    cut: bool = False
+
+
 @dataclass(frozen=True)
 class Fate:
     """One of the ways below, made by the functions under it."""
