@@ -193,7 +193,8 @@ async def test_a_busy_operator_ends_within_five_seconds_of_sigterm(
     began = loop.time()
     assert await asyncio.to_thread(operator.stop) == 0
     took = loop.time() - began
-    assert took < 5, f"{took:.1f} s"
+    print(f"SIGTERM to the end, with 16 workers that wait: {took:.1f} s")
+    assert took < 5
     writer.close()
     api.on_write = None
     hangs.set()

@@ -130,11 +130,11 @@ async def test_an_api_server_that_is_away_for_hours_is_waited_for() -> None:
 @on_shifted_clock
 async def test_a_long_queue_before_a_slow_api_server_is_healthy_as_long_as_it_moves() -> None:
     """Forty experiments wait for one worker, whose every write takes a while; the last waits far beyond the limit."""
-    limits = replace(LIMITS, standstill=1.0)
+    limits = replace(LIMITS, standstill=4.0)
     oldest = 0.0
 
     async def slowly(*_: str) -> bool:
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.1)
         return False
 
     async with lab_with_operator(replace(SETTINGS, workers=1), limits) as (api, lab, operator):

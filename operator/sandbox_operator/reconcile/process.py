@@ -37,7 +37,7 @@ from .settings import Settings, SettingsError
 log = logging.getLogger(__name__)
 
 FIELD_MANAGER = "sandbox-operator"
-GRACE_SECONDS = 3.0
+GRACE_SECONDS = 2.0
 """For so long a stop waits for what is under way. What is cut off then is no harm: an experiment is left between two
 writes, where a crash would leave it."""
 EVENTS_SECONDS = 1.0
