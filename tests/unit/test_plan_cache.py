@@ -9,14 +9,27 @@ from tests.unit.builders import DEFAULTS, Play, a_spec, created, four_jobs, plan
 from tests.unit.test_plan_spread import contract_of
 
 from sandbox_api.status import ExperimentStatus
+from sandbox_operator.kube.informer import Key
 from sandbox_operator.reconcile.step_cache import StepCache
 
 A, R, P, E = (f"anonymous/1/{place}" for place in ("probe/0", "refine/0", "execution/0", "evaluation/0"))
 CLAIM = ("lab", "shared")
 
 
+class Index(StepCache):
+    """An index over statuses that stand as soon as they are told."""
+
+    def __init__(self) -> None:
+        self.statuses: dict[Key, ExperimentStatus] = {}
+        super().__init__(self.statuses.get)
+
+    def update(self, key: Key, claim: Key, status: ExperimentStatus) -> list[Key]:
+        self.statuses[key] = status
+        return super().update(key, claim, status)
+
+
 def index_of(*statuses: tuple[str, ExperimentStatus]) -> StepCache:
-    index = StepCache()
+    index = Index()
     for name, status in statuses:
         index.update(("lab", name), CLAIM, status)
     return index

@@ -16,7 +16,7 @@ def a_status(state: str, key: str, *, ended: bool = False) -> ExperimentStatus:
 
 
 def test_experiments_that_failed_leave_one_after_another() -> None:
-    index = StepCache()
+    index = StepCache({}.get)
     for name in ("a", "b", "c"):
         index.update(("lab", name), CLAIM, a_status("Failed", "k", ended=True))
     index.remove(("lab", "a"))
@@ -29,7 +29,7 @@ def test_experiments_that_failed_leave_one_after_another() -> None:
 
 
 def test_one_that_comes_back_on_another_claim_has_left_the_first() -> None:
-    index = StepCache()
+    index = StepCache({}.get)
     waiting = a_status("Pending", "k")
     waiting.jobs[0] = waiting.jobs[0].model_copy(update={"reason": "EqualJobRuns", "job_name": None})
     index.update(("lab", "a"), CLAIM, a_status("Running", "k"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from sandbox_api.hooks import Hook
@@ -54,7 +55,9 @@ class Scope:
         self._key_of: dict[str, Key] = {}
         self._users: dict[Key, set[Key]] = {}
         """Which experiments look at a claim, by the claim's key."""
-        self.steps = StepCache()
+        self.planned: dict[Key, ExperimentStatus] = {}
+        """What is decided and being written down."""
+        self.steps = StepCache(self._status_of)
         self.experiments: Informer[ExperimentFact] = Informer(
             client,
             EXPERIMENTS,
@@ -134,6 +137,10 @@ class Scope:
                 self._key_of.pop(old.uid, None)
         for other in (key, *waiting):
             self.wake(other, 0)
+
+    def _status_of(self, key: Key) -> ExperimentStatus | None:
+        fact = self.experiments.store.get(key)
+        return self.planned.get(key) or (fact.status if fact is not None else None)
 
     def hooks_of(self, namespace: str) -> dict[str, Hook | tuple[str, ...]]:
         """The namespace's own hooks by name; of those that can't be used, what is wrong with them."""
@@ -248,13 +255,19 @@ class Cache:
             refusals=refusals,
         )
 
-    def planned(self, snapshot: Snapshot, status: ExperimentStatus) -> None:
-        """What was just decided about an experiment: others must not begin an equal job before it is written down."""
+    @contextmanager
+    def planned(self, snapshot: Snapshot, status: ExperimentStatus) -> Iterator[None]:
+        """While it is written down, what was decided counts already: others must not begin an equal job."""
         key = (snapshot.namespace, snapshot.name)
         scope = self.scope(key)
-        if (fact := scope.experiments.store.get(key)) is not None:
-            for other in scope.steps.update(key, claim_key(fact), status):
-                scope.wake(other, 0)
+        scope.planned[key] = status
+        try:
+            if (fact := scope.experiments.store.get(key)) is not None:
+                for other in scope.steps.update(key, claim_key(fact), status):
+                    scope.wake(other, 0)
+            yield
+        finally:
+            del scope.planned[key]
 
     def _refused(self, key: Key, what: tuple[str, int]) -> dict[str, Refusal]:
         known, refusals = self._refusals.get(key, (None, {}))

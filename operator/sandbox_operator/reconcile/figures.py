@@ -45,7 +45,7 @@ def ask_for_figures(
         stored: Iterator[ExperimentFact] = (
             fact for informer in _of_experiments(cache) for fact in informer.store.values()
         )
-        counts = Counter(fact.status.outcome or "New" for fact in stored) if queue() is not None else Counter()
+        counts = Counter(fact.outcome or "New" for fact in stored) if queue() is not None else Counter()
         return (((outcome,), count) for outcome, count in counts.items())
 
     metrics.ask("info", "gauge", "Always 1; which version runs.", lambda: [((version,), 1)], version="this program's")

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
+from typing import Any
 
 from sandbox_api.hooks import Hook
 from sandbox_api.status import ExperimentStatus
@@ -77,10 +78,10 @@ class Reconciler:
         # 2. Plan.
         plan = plan_experiment(snapshot, self._compile(key, snapshot), self._defaults, self._clock())
 
-        self._cache.planned(snapshot, plan.status)
-
         # 3. Write the status: it commits results and names what is about to be made.
-        if not await self._write(key, snapshot, plan) and any(isinstance(a, CreateJob) for a in plan.actions):
+        with self._cache.planned(snapshot, plan.status):
+            written = await self._write(key, snapshot, plan)
+        if not written and any(isinstance(action, CreateJob) for action in plan.actions):
             await self._check_newest(key, snapshot)
 
         # 4. Act: creates, then deletes.
@@ -183,15 +184,16 @@ class Reconciler:
             return False
         self._pace.forget(key)
         status = plan.status.model_copy(update={"revision": (revision or 0) + 1})
-        stored = await self._client.update_status(EXPERIMENTS, status_update(snapshot, status), snapshot.namespace)
+        body = status_update(snapshot, status)
+        stored = await self._client.update_status(EXPERIMENTS, body, snapshot.namespace)
         self._written[key] = now
         self._observer.written(snapshot, plan, self._compile(key, snapshot), self._clock())
-        fact = project.written(snapshot, status, stored)
+        fact = project.written(snapshot, body["status"], stored)
         self._cache.scope(key).experiments.expect(key, fact, fact.resource_version)
         return True
 
 
-def status_update(seen: Snapshot | ExperimentFact, status: ExperimentStatus) -> dict[str, object]:
+def status_update(seen: Snapshot | ExperimentFact, status: ExperimentStatus) -> dict[str, Any]:
     """The body that replaces the status, if nobody has changed the experiment since."""
     return {
         "apiVersion": EXPERIMENTS.api_version,

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The index behind the step cache: which results lie on which claim, and which are being made there.
 
-It is made anew from the statuses of the experiments by whoever starts; nothing else is stored.
+It is made anew from the statuses of the experiments by whoever starts; nothing else is stored. It holds names only: ten
+thousand experiments have forty thousand results, each of which stands in its experiment's status already.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -23,8 +24,8 @@ V = TypeVar("V")
 class _Claim:
     """What is known of one claim."""
 
-    done: dict[str, dict[Key, CacheEntry]] = field(default_factory=dict)
-    """By cache key: whose result it is."""
+    done: dict[str, dict[Key, str]] = field(default_factory=dict)
+    """By cache key: whose result it is, and of which job."""
     running: dict[str, dict[Key, None]] = field(default_factory=dict)
     """By cache key: who works at it."""
     at_work: set[Key] = field(default_factory=set)
@@ -44,8 +45,14 @@ class _Share:
     running: list[str]
 
 
+StatusOf = Callable[[Key], ExperimentStatus | None]
+
+
 class StepCache:
-    def __init__(self) -> None:
+    """`status_of` gives the status of an experiment as it stands, None when it has gone."""
+
+    def __init__(self, status_of: StatusOf) -> None:
+        self._status_of = status_of
         self._claims: dict[Key, _Claim] = {}
         self._shares: dict[Key, _Share] = {}
 
@@ -60,7 +67,7 @@ class StepCache:
         index.users.add(key)
         for job in status.jobs:
             if job.result is not None and job.result.cache_key and job.state in DONE_STATES:
-                index.done.setdefault(job.result.cache_key, {})[key] = CacheEntry(key[1], job)
+                index.done.setdefault(job.result.cache_key, {})[key] = job.id
                 share.done.append(job.result.cache_key)
             elif job.cache_key and job.job_name and is_live(job):
                 index.running.setdefault(job.cache_key, {})[key] = None
@@ -80,7 +87,7 @@ class StepCache:
     def done(self, claim: Key) -> Mapping[str, CacheEntry]:
         """Committed results on a claim by cache key."""
         index = self._claims.get(claim)
-        return _Done(index.done if index is not None else {})
+        return _Done(index.done if index is not None else {}, self._status_of)
 
     def running_elsewhere(self, key: Key, claim: Key) -> Mapping[str, str]:
         """Keys that other experiments work at, with their names."""
@@ -123,17 +130,22 @@ def _drop(entries: dict[str, dict[Key, V]], name: str, key: Key) -> None:
 class _Done(Mapping[str, CacheEntry]):
     """One result for each key: equal keys mean results that are as good as equal."""
 
-    def __init__(self, done: Mapping[str, Mapping[Key, CacheEntry]]) -> None:
-        self._done = done
+    def __init__(self, done: Mapping[str, Mapping[Key, str]], status_of: StatusOf) -> None:
+        self._done, self._status_of = done, status_of
 
     def __getitem__(self, name: str) -> CacheEntry:
-        return next(iter(self._done[name].values()))
+        for key, job_id in self._done[name].items():
+            status = self._status_of(key)
+            for job in status.jobs if status is not None else ():
+                if job.id == job_id and job.result is not None and job.result.cache_key == name:
+                    return CacheEntry(key[1], job)
+        raise KeyError(name)  # decided, and not written down yet
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._done)
+        return (name for name in self._done if name in self)
 
     def __len__(self) -> int:
-        return len(self._done)
+        return sum(1 for _ in self)
 
 
 class _Elsewhere(Mapping[str, str]):
