@@ -7,6 +7,7 @@ Two depths: `controller` needs the operator's image alone, `operator` also the d
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,21 @@ def operator(controller: Kubernetes, images: dict[str, str]) -> Kubernetes:
     """The operator of this checkout, installed by Helm as a user installs it."""
     install(controller, images)
     return controller
+
+
+@pytest.fixture(autouse=True)
+def no_mistakes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever a test does to the operator and its cluster, the operator logs no exception of its own."""
+    began = time.monotonic()
+    yield
+    if "controller" in request.fixturenames:
+        node: Kubernetes = request.getfixturevalue("controller")
+        since = f"--since={int(time.monotonic() - began) + 1}s"
+        log = node.run(
+            "kubectl", "logs", "-n", SYSTEM, "-l", "app.kubernetes.io/name=sandbox-operator", "--tail=-1", since
+        )
+        assert log.returncode == 0, log.stderr
+        assert "Traceback" not in log.stdout, log.stdout[max(0, log.stdout.find("Traceback") - 500) :][:5000]
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,7 @@ from tests.node.toys import Toys, hold, toy
 
 PROCESSES = [
     "kubelet",
-    "kube-apiserver",
-    *(("kube-controller-manager", "kube-scheduler", "etcd") if DEEP else ()),
+    *(("kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd") if DEEP else ()),
 ]
 NOTHING = {"user": 0, "infra": 0, "preempted": 0}
 
@@ -66,6 +65,7 @@ def test_a_drained_pod_is_tried_again_at_no_cost(toys: Toys) -> None:
     assert any(event["reason"] == "Preempted" for event in toys.events("drained"))
 
 
+@deep_only
 def test_preemptions_have_a_budget_of_their_own(toys: Toys) -> None:
     toys.start("spot", [hold(), toy("write", "later")], retry={"user": 5, "infra": 5, "preempted": 1})
     for attempt in (1, 2):
@@ -173,6 +173,7 @@ def test_a_process_of_the_node_restarts_and_the_hook_never_notices(toys: Toys, p
     assert len(toys.jobs("steady")) == 3
 
 
+@deep_only
 @pytest.mark.usefixtures("healed")
 def test_a_hook_runs_through_a_restart_of_the_kubelet(toys: Toys) -> None:
     toys.start("through", [hold(), toy("write")])
