@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import hashlib
 
 from tests.api.played import CLAIMS, JOBS, PODS, now
 
+from sandbox_api.contract import PIECE_ENV
 from sandbox_operator.build.names import LABEL_JOB
 from sandbox_operator.kube.client import Client, Manifest
 from sandbox_operator.kube.errors import AlreadyExists, ApiError, Conflict, NotFound
@@ -85,7 +87,7 @@ class Provisioner(Follower):
 
 
 class JobController(Follower):
-    """One pod for each Job, and the Job's condition when its pod has ended or gone: what batch/v1 does with ours."""
+    """The pods of each Job, and the Job's condition when they have ended or gone: what batch/v1 does with ours."""
 
     def __init__(self, client: Client, namespace: str) -> None:
         super().__init__(client, namespace, JOBS, PODS)
@@ -100,7 +102,8 @@ class JobController(Follower):
         if "template" in either["spec"]:
             if new is not None and new["metadata"]["uid"] not in self._made:
                 self._made.add(new["metadata"]["uid"])
-                await self.client.create(PODS, self._pod(new), namespace)
+                for number in range(new["spec"].get("completions", 1)):
+                    await self.client.create(PODS, self._pod(new, number), namespace)
             return
         owner = either["metadata"]["ownerReferences"][0]
         if new is None:
@@ -119,15 +122,25 @@ class JobController(Follower):
         job = await self.client.get(JOBS, name, namespace)
         if job["metadata"]["uid"] != owner["uid"] or (job.get("status") or {}).get("conditions"):
             return
+        if kind == "Complete" and self._succeeded(owner) < job["spec"].get("completions", 1):
+            return
         condition = {"type": kind, "status": "True", "reason": reason, "lastTransitionTime": now()}
         body = {"status": {"conditions": [condition]}}
         await self.client.patch(JOBS, name, body, namespace, subresource="status")
 
+    def _succeeded(self, owner: Manifest) -> int:
+        pods = self.informers["pods"].store.values()
+        mine = [pod for pod in pods if (pod["metadata"].get("ownerReferences") or [{}])[0].get("uid") == owner["uid"]]
+        return sum((pod.get("status") or {}).get("phase") == "Succeeded" for pod in mine)
+
     @staticmethod
-    def _pod(job: Manifest) -> Manifest:
+    def _pod(job: Manifest, number: int) -> Manifest:
         meta, template = job["metadata"], job["spec"]["template"]
         owner = {"apiVersion": "batch/v1", "kind": "Job", "name": meta["name"], "uid": meta["uid"], "controller": True}
-        suffix = hashlib.sha256(meta["uid"].encode()).hexdigest()[:5]
+        suffix = hashlib.sha256(f"{meta['uid']}/{number}".encode()).hexdigest()[:5]
+        spec = copy.deepcopy(template["spec"])
+        if job["spec"].get("completionMode") == "Indexed":
+            spec["containers"][0]["env"].append({"name": PIECE_ENV, "value": str(number)})
         return {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -138,7 +151,7 @@ class JobController(Follower):
                 "annotations": template["metadata"]["annotations"],
                 "ownerReferences": [owner],
             },
-            "spec": template["spec"],
+            "spec": spec,
         }
 
 

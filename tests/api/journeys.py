@@ -13,7 +13,15 @@ from tests.api.fakestore import Manifest
 from tests.api.lab import FILTER, outcome_of, probes, road
 from tests.api.played import Behaviour, Pod, Table, disrupted, fails, succeeds
 
-from sandbox_api.result import EXIT_CODES, Output, ResultError
+from sandbox_api.result import (
+    EXIT_CODES,
+    Message,
+    Output,
+    ResultError,
+    decode_message,
+    encode_message,
+    encode_piece,
+)
 
 SHARED = "shared"
 """The claim that all of them use, but those that have one made."""
@@ -182,14 +190,103 @@ def robbed(name: str, chance: random.Random) -> Journey:
     return Journey(name, road(claim_name=SHARED), {**table, ("process", 1): slowly(0.02, misses_its_recipe)})
 
 
+class Volume:
+    """What hooks leave there, and who reads it later."""
+
+    def __init__(self) -> None:
+        self._left: dict[tuple[str, str, int], Message] = {}
+
+    def leaves(self, behaviour: Callable[[Pod], str], *, says: bool) -> Behaviour:
+        """A hook that writes its result; when it does not also say it, its pod's word is lost."""
+
+        async def behave(pod: Pod) -> None:
+            await pod.runs()
+            text = behaviour(pod)
+            message = decode_message(text)
+            assert message is not None
+            self._left[self._key(pod)] = message
+            await pod.ends(0, text if says else "")
+
+        return behave
+
+    def reads(self, whole: Callable[[Pod], dict[str, Any]] | None = None) -> Behaviour:
+        """A pod that finds the result of an attempt, or gives a piece of `whole`, what it needs of it."""
+
+        async def behave(pod: Pod) -> None:
+            await pod.runs()
+            message = self._left[self._key(pod)].model_copy(update={"pod_uid": pod.uid})
+            needs = pod.contract.needs
+            if pod.piece:
+                assert whole is not None
+                message = message.model_copy(update={"outputs": whole(pod)})
+                await pod.ends(0, encode_piece(message, pod.piece, needs=needs))
+            else:
+                await pod.ends(0, encode_message(message, needs=needs))
+
+        return behave
+
+    @staticmethod
+    def _key(pod: Pod) -> tuple[str, str, int]:
+        return pod.contract.experiment.uid, pod.contract.job.id, pod.contract.attempt
+
+
+def mute(name: str, chance: random.Random) -> Journey:
+    """A hook whose pod's word is lost: a reader finds its result on the volume, and it is not run again."""
+    volume = Volume()
+    quiet = volume.leaves(lambda pod: pod.message(outcome="Succeeded", message="100 rows"), says=False)
+    table: Table = {(hook,): slowly(chance.uniform(0, 0.1)) for hook in HOOKS}
+    table |= {("before",): quiet, ("before", "read"): volume.reads()}
+    return Journey(name, road(claim_name=SHARED, timeouts={"result": "1s"}), table)
+
+
+def long_listed(name: str, chance: random.Random) -> Journey:
+    """A list that is too long for a message: it is read in pieces, and each item is gone through."""
+    items = [chance.randbytes(400).hex() for _ in range(9)]
+    volume = Volume()
+
+    def listed(pod: Pod) -> str:
+        return pod.message(outcome="Succeeded", message="9 items", outputs={"paths": Output(kind="list", value=items)})
+
+    spec = probes("list", claim_name=SHARED)
+    spec["probeJobConfigs"][0]["output"] = ["paths"]
+    job = {"hook": "ProcessDataHook", "metaName": "each", "djConfigs": {"process": FILTER}}
+    over = {"forEach": {"item": "x", "in": "anonymous.list.paths"}, "input": {"djConfigs.dataset_path": "item.x"}}
+    spec["executionJobConfigs"] = [{**job, **over}]
+    table: Table = {
+        ("list",): volume.leaves(listed, says=True),
+        ("list", "read"): volume.reads(lambda _: {"paths": items}),
+        ("each",): slowly(chance.uniform(0, 0.2)),
+    }
+    return Journey(name, spec, table)
+
+
 def twin(name: str, chance: random.Random) -> Journey:
     """One of several that ask for the same: what one of them has done the others take."""
     spec = road(claim_name=SHARED, cache="Auto", projectName=f"twins-{chance.randrange(3)}")
     return Journey(name, spec, {(hook,): slowly(0.05) for hook in HOOKS}, hangs_on_others=True)
 
 
+def checked(name: str, chance: random.Random) -> Journey:
+    """A twin whose hooks read files that no job made: a pod looks at them before a result is taken, and finds no change."""
+    spec = road(claim_name=SHARED, cache="Auto", projectName=f"checked-{chance.randrange(3)}")
+
+    async def reads_a_file(pod: Pod) -> None:
+        await pod.runs()
+        files = {"inputs/raw/demo.jsonl": "0" * 64}
+        message = pod.message(outcome="Succeeded", message="100 rows", externals=files, content=pod.contract.job.id)
+        await pod.ends(0, message)
+
+    async def finds_it_unchanged(pod: Pod) -> None:
+        await pod.runs()
+        await pod.ends(0, pod.message(outcome="Succeeded", message="unchanged"))
+
+    table: Table = {(hook,): slowly(0.05, reads_a_file) for hook in HOOKS}
+    checks: Table = {(hook, "check"): finds_it_unchanged for hook in HOOKS}
+    return Journey(name, spec, {**table, **checks}, hangs_on_others=True)
+
+
 EVERY: tuple[Kind, ...] = (
-    smooth, rough, doomed, tolerant, bulky, with_a_claim, parallel, fanned, iterated, robbed, twin,
+    smooth, rough, doomed, tolerant, bulky, with_a_claim, parallel, fanned, iterated, robbed, mute, long_listed, twin, checked,
 )  # fmt: skip
 
 

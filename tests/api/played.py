@@ -20,6 +20,7 @@ from sandbox_api.contract import (
     CONTAINER,
     CONTRACT_ENV,
     CONTRACT_FILE_ENV,
+    PIECE_ENV,
     JobContract,
     attempt_folder,
     contract_digest,
@@ -113,14 +114,15 @@ class Pod:
             **more,
         )
         text = result.model_dump_json()
-        return encode_message(
-            message_of(
-                result,
-                path=f"{self.folder}/result.json",
-                sha256=hashlib.sha256(text.encode()).hexdigest(),
-                size=len(text),
-            )
-        )
+        sha256 = hashlib.sha256(text.encode()).hexdigest()
+        message = message_of(result, path=f"{self.folder}/result.json", sha256=sha256, size=len(text))
+        return encode_message(message, needs=contract.needs)
+
+    @property
+    def piece(self) -> int:
+        """Which piece of a long result a reader's pod is to give, from 1; 0 where it is to give the result."""
+        (hook,) = [c for c in self.manifest["spec"]["containers"] if c["name"] == CONTAINER]
+        return next((int(v["value"]) + 1 for v in hook["env"] if v["name"] == PIECE_ENV), 0)
 
     @property
     def folder(self) -> str:
@@ -249,7 +251,8 @@ class Gate:
 
 
 Table = dict[tuple[str | int, ...], Behaviour]
-"""Behaviours by (experiment, metaName, attempt), (experiment, metaName), (metaName, attempt) or (metaName,)."""
+"""Behaviours by (experiment, metaName, attempt), (experiment, metaName), (metaName, attempt) or (metaName,); those of pods
+that read or check results by (experiment, metaName, task) or (metaName, task)."""
 
 
 class Kubelet:
@@ -321,9 +324,8 @@ class Kubelet:
             if contract.task == "run":
                 self.pods.append((contract.experiment.uid, contract.job.id, contract.attempt, pod.uid))
                 await self.behaviour(contract)(pod)
-            else:  # there is no volume here: what is lost is lost, what was cached is no hit
-                lost = fails("Infra", "ResultsLost", "no result on the volume")
-                await (lost if contract.task == "read" else fails("Input", "NoHit", "it has changed"))(pod)
+            else:
+                await self._helper(contract)(pod)
 
     async def _terminate(self, manifest: Manifest) -> None:
         """SIGTERM, and the pod's end: the runtime tells a preemption, then the kubelet lets the object go."""
@@ -347,6 +349,13 @@ class Kubelet:
         name, key = volume["configMap"]["name"], str(environment[CONTRACT_FILE_ENV]).rsplit("/", 1)[1]
         config_map = await self._client.get(CONFIG_MAPS, name, manifest["metadata"]["namespace"])
         return decode_contract(config_map["data"][key])
+
+    def _helper(self, contract: JobContract) -> Behaviour:
+        """By default there is no volume: what is lost is lost, what was cached is no hit."""
+        lost = fails("Infra", "ResultsLost", "no result on the volume")
+        missed = lost if contract.task == "read" else fails("Input", "NoHit", "it has changed")
+        key = (contract.job.meta_name, contract.task)
+        return self.table.get((contract.experiment.name, *key)) or self.table.get(key) or missed
 
     def behaviour(self, contract: JobContract) -> Behaviour:
         experiment, name, attempt = contract.experiment.name, contract.job.meta_name, contract.attempt

@@ -18,12 +18,12 @@ from tests.api.conftest import DEEP, Say
 from tests.api.fakestore import Manifest
 from tests.api.fates import Moment
 from tests.api.faults import Faults
-from tests.api.journeys import Journey, Journeys, Kind, bulky, fanned, parallel, rough, smooth, with_a_claim
+from tests.api.journeys import Journey, Journeys, Kind, bulky, fanned, mute, parallel, rough, smooth, with_a_claim
 from tests.api.progress import in_pieces, summed, told
 from tests.api.storm import KillAtCall, Storm, Weather, storm, undisturbed
 from tests.api.warm import Nursery
 
-KINDS = (smooth, rough, with_a_claim, bulky, parallel, fanned)
+KINDS = (smooth, rough, with_a_claim, bulky, parallel, fanned, mute)
 MOMENTS: tuple[Moment, ...] = ("before", "after")
 
 

@@ -88,6 +88,9 @@ class Witness:
                 self._job(change.object, change.type)
             case (PODS.group, PODS.plural) if _is_hooks(change.object):
                 self._pod(change.object, gone, unseen=change.type == "VANISHED")
+            case (PODS.group, PODS.plural) if (message := _success_of(change.object)) is not None:
+                self.counts["words of readers"] += not gone
+                self._given.add(message.sha256)
 
     def _broken(self, words: str) -> None:
         self.violations.append(words)
@@ -189,11 +192,9 @@ class Witness:
             self._tidy(owner)
 
     def _ended(self, pod: Manifest, live: Live | None) -> None:
-        entries = [c for c in pod["status"].get("containerStatuses") or () if c["name"] == CONTAINER]
-        ended = entries[0]["state"].get("terminated") if entries else None
-        message = decode_message(ended["message"]) if ended and ended["exitCode"] == 0 and self.trusts_hooks else None
-        if message is None or message.outcome != "Succeeded" or message.pod_uid != pod["metadata"]["uid"] or not live:
-            self.counts["failed attempts"] += 1
+        message = _success_of(pod) if self.trusts_hooks else None
+        if message is None or not live:
+            self.counts["attempts without a result"] += 1
             return
         self.counts["results"] += 1
         self._given.add(message.sha256)
@@ -307,6 +308,14 @@ def _is_under_way(entry: Manifest, attempt: int, generation: int) -> bool:
         and entry.get("retryAt") is None
         and (entry.get("attempts"), entry.get("generation") or 1) == (attempt, generation)
     )
+
+
+def _success_of(pod: Manifest) -> Message | None:
+    """The result that a pod tells of, if it is one of its own success."""
+    entries = [c for c in (pod.get("status") or {}).get("containerStatuses") or () if c["name"] == CONTAINER]
+    ended = entries[0]["state"].get("terminated") if entries else None
+    message = decode_message(ended["message"]) if ended and ended["exitCode"] == 0 else None
+    return message if message and (message.outcome, message.pod_uid) == ("Succeeded", pod["metadata"]["uid"]) else None
 
 
 def _is_hooks(item: Manifest) -> bool:

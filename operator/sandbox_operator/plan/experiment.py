@@ -239,9 +239,10 @@ def _next_iteration(this: Round, compiled: Compiled, iteration: int) -> None:
 
 def _is_to_run_again(snapshot: Snapshot, compiled: Compiled) -> bool:
     """Whether there is a rerun token that was not seen yet. The first one that a new experiment has means nothing."""
-    if compiled.spec is None or compiled.spec.rerun is None or snapshot.status.start_time is None:
+    status = snapshot.status
+    if compiled.spec is None or compiled.spec.rerun is None or (status.start_time or status.completion_time) is None:
         return False
-    return compiled.spec.rerun.token != snapshot.status.rerun_token
+    return compiled.spec.rerun.token != status.rerun_token
 
 
 def _run_again(this: Round) -> None:
