@@ -70,6 +70,14 @@ test-deep: test ## The same with full counts
 bench-road: .venv/.done ## Measure the road: demo cold and warm, hand-over, overheads (WARM=1: without the cold one)
 	@PATH="$(UV_HOME)/bin:$$PATH" tests/bench/road.py $(if $(WARM),--warm)
 
+.PHONY: bench-scale
+bench-scale: .venv/.done tools ## Measure the operator under load beside bare Jobs, on fake nodes (SMALL=1: a smoke)
+	$(PYTHON) -m tests.bench.scale $(if $(SMALL),--small)
+
+.PHONY: bench-check
+bench-check: .venv/.done ## Compare the last bench-scale with the ranges in the repository
+	$(PYTHON) -m tests.bench.scale check
+
 ##@ Develop
 
 .PHONY: setup
