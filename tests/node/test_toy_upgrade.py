@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operator is upgraded by Helm while experiments are under way, from one version of the contracts to the next.
+"""The operator is upgraded by Helm while experiments are under way, from one version of the contracts to the next; or dies.
 
 The other build is this checkout's with both contract versions changed by one, in the operator as in the hooks' image.
 Running experiments keep the image that they began with, so the newer operator has to get along with older runtimes.
@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.node.kubernetes import DEEP, REPOSITORY, SYSTEM, Kubernetes, install, until
+from tests.node.kubernetes import DEEP, REPOSITORY, SYSTEM, Kubernetes, deep_only, install, until
 from tests.node.registry import Registry
 from tests.node.toys import SITE_PACKAGES, Toys, hold, reads, toy, toy_image
 
@@ -122,6 +122,36 @@ def test_an_upgrade_in_the_middle_runs_nothing_twice(
     jobs_after = _uids(toys)
     assert jobs_before.items() <= jobs_after.items(), "a Job was replaced"
     assert len(jobs_after) == 4 + 2 + 3 + 3 + 2 + 1
+
+
+@pytest.fixture
+def two_replicas(controller: Kubernetes, operator_image: dict[str, str]) -> Iterator[Kubernetes]:
+    """The operator twice; afterwards once, as it was."""
+    install(controller, operator_image, "--reuse-values", "--set", "replicas=2")
+    until("both are there", lambda: len(_operators(controller)) == 2)
+    yield controller
+    install(controller, operator_image, "--reuse-values", "--set", "replicas=1")
+
+
+@deep_only
+def test_the_other_replica_goes_on_when_the_leader_is_killed(two_replicas: Kubernetes, toys: Toys) -> None:
+    node = two_replicas
+
+    def leader() -> str:
+        (lease,) = node.get("lease", "-n", SYSTEM)["items"]
+        return str(lease["spec"]["holderIdentity"])
+
+    names = {pod["metadata"]["name"] for pod in node.get("pods", "-n", SYSTEM)["items"]}
+    toys.start("led", [hold(), toy("look"), toy("write")])
+    toys.began("led")
+    first = leader()
+    (killed,) = (name for name in names if name in first)
+    node.ok("kubectl", "delete", "pod", killed, "-n", SYSTEM, "--force", "--grace-period=0")
+    toys.let_go("led", "go")
+    jobs = toys.succeeded("led")
+    assert [job["attempts"] for job in jobs] == [1, 1, 1]
+    assert len(toys.jobs("led")) == 3
+    assert leader() != first
 
 
 def _uids(toys: Toys) -> dict[str, str]:
