@@ -95,6 +95,25 @@ async def test_a_patch_computed_from_an_old_version_is_a_conflict_and_is_not_sen
     assert client.counts["patch", "things/status"] == 1
 
 
+async def test_a_status_is_replaced_whole_and_only_the_status(client: Client, api: FakeAPI) -> None:
+    created = await client.create(THINGS, thing(), "lab")
+    await client.patch(THINGS, "one", {"status": {"done": True, "left": 3}}, "lab", subresource="status")
+    body = {
+        "apiVersion": THINGS.api_version,
+        "kind": THINGS.kind,
+        "metadata": {"name": "one", "namespace": "lab", "resourceVersion": str(api.version)},
+        "spec": {"size": 9},
+        "status": {"left": 2},
+    }
+    told = await client.update_status(THINGS, body, "lab")
+    read = await client.get(THINGS, "one", "lab")
+    assert (read["spec"], read["status"]) == (created["spec"], {"left": 2})
+    assert told["metadata"]["resourceVersion"] == read["metadata"]["resourceVersion"]
+    with pytest.raises(Conflict, match="has been modified"):
+        await client.update_status(THINGS, body, "lab")
+    assert client.counts["update", "things/status"] == 2
+
+
 async def test_apply_creates_or_changes_with_the_field_manager_in_the_request(client: Client, api: FakeAPI) -> None:
     await client.patch(THINGS, "one", thing(), "lab", kind="apply", force=True)
     await client.patch(THINGS, "one", thing(spec={"size": 5}), "lab", kind="apply", force=True)

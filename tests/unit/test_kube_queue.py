@@ -204,3 +204,21 @@ async def test_many_workers_never_hold_the_same_key_and_lose_none() -> None:
 @pytest.mark.parametrize(("failures", "seconds"), [(1, 0.1), (2, 0.2), (5, 1.6), (50, 10.0), (5000, 10.0)])
 def test_back_off_doubles_and_is_bounded(failures: int, seconds: float) -> None:
     assert exponential(failures, 0.1, 10.0) == pytest.approx(seconds)
+
+
+@on_clock
+async def test_a_delay_of_nothing_is_no_delay() -> None:
+    queue = KeyedQueue[str]()
+    queue.add_after("a", 0)
+    assert (len(queue), queue.delayed) == (1, 0)
+
+
+@on_clock
+async def test_what_waits_already_is_not_looked_at_again_later_for_the_same_reason() -> None:
+    queue = KeyedQueue[str]()
+    queue.add("a")
+    queue.add_after("a", 5)
+    assert await queue.get() == "a"
+    queue.done("a")
+    await asyncio.sleep(60)
+    assert len(queue) == 0

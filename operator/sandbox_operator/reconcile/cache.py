@@ -223,6 +223,11 @@ class Cache:
     def scope(self, key: Key) -> Scope:
         return self._scopes.get(key[0]) or self._scopes[None]
 
+    def is_settled(self, key: Key) -> bool:
+        """Whether an experiment has ended, and nothing was asked for since."""
+        fact = self.scope(key).experiments.store.get(key)
+        return fact is not None and fact.is_settled
+
     def hook(self, key: Key) -> HookFact | None:
         """A SandboxHook, or None when it has gone."""
         return self.scope(key).hooks.store.get(key)

@@ -149,7 +149,7 @@ class Operator:
         )
         hook_queue = self._hook_queue = KeyedQueue()
         hooks = HookReconciler(self.client, self._cache.hook, hook_queue, lambda: datetime.now(UTC))
-        for key in self._keys_of(EXPERIMENTS):
+        for key in sorted(self._keys_of(EXPERIMENTS), key=self._cache.is_settled):  # what is under way comes first
             queue.add(key)
         for key in self._keys_of(HOOKS):
             hook_queue.add(key)
