@@ -68,7 +68,9 @@ class ExperimentFact:
 
 def experiment_fact(item: Manifest) -> ExperimentFact:
     meta, spec, status = item["metadata"], item.get("spec") or {}, item.get("status") or {}
-    packed = bytes(memoryview(orjson.dumps(status)))  # a copy: the original keeps a buffer of 8 KiB, however short it is
+    packed = bytes(
+        memoryview(orjson.dumps(status))
+    )  # a copy: the original keeps a buffer of 8 KiB, however short it is
     _unpacked(packed)  # what can't be read is not taken in
     settled = status.get("completionTime") is not None and status.get("observedGeneration") == meta["generation"]
     return ExperimentFact(
