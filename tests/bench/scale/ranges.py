@@ -34,6 +34,10 @@ def figures(path: Path) -> dict[str, float]:
 
 def check(paths: list[Path]) -> int:
     """Print every figure that has a range, with its range; 1 when one lies outside or was not measured."""
+    if not RANGES.exists():
+        sys.exit(
+            "there are no ranges yet: make them from five runs with `python -m tests.bench.scale calibrate FILE...`"
+        )
     ranges: dict[str, dict[str, float]] = yaml.safe_load(RANGES.read_text())["ranges"]
     wrong = 0
     for path in paths:
