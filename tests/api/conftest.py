@@ -130,6 +130,8 @@ async def lab(plane: Plane) -> AsyncIterator[Lab]:
 
 DEEP = bool(os.environ.get("SANDBOX_DEEP"))
 """Whether the full counts are wanted (`make test-deep`), not a sample."""
+long = pytest.mark.timeout(7200 if DEEP else 300)
+"""For tests whose full count takes long."""
 Say = Callable[[str], None]
 COUNTS = pytest.StashKey[list[str]]()
 
@@ -145,7 +147,13 @@ def nursery() -> Iterator[Nursery]:
 def say(request: pytest.FixtureRequest) -> Say:
     """Says a line to who waits for a long run, while it goes on."""
     terminal = request.config.pluginmanager.getplugin("terminalreporter")
-    return lambda line: terminal.write_line(line) if terminal is not None else None
+
+    def write(line: str) -> None:
+        if terminal is not None:
+            terminal.write_line(line)
+            terminal.flush()
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,7 @@ async def in_pieces(
     wanted = list(seeds)
     left = [seed for seed in wanted if seed not in known]
     if deep and len(left) < len(wanted):
-        say(f"{name}: {len(wanted) - len(left)} of {len(wanted)} done before ({path.relative_to(REPOSITORY)})")
+        say(f"{name}: {len(wanted) - len(left)} of {len(wanted)} done before ({path})")
     turn, began = asyncio.Semaphore(at_once), time.monotonic()
 
     async def one(seed: int) -> None:

@@ -52,6 +52,10 @@ class Storm:
     def operator(self) -> WarmOperator:
         return self.operators[0]
 
+    def assert_alive(self) -> None:
+        """That the operator has not ended by itself."""
+        assert self.operator.code is None, f"it ended with {self.operator.code}:\n{self.operator.log[-4000:]}"
+
     async def feed(self, journey: Journey) -> None:
         self.lab.kubelet.table |= {(journey.name, *key): behaviour for key, behaviour in journey.table.items()}
         self.fed.append(journey)

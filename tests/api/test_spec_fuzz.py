@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from tests.api.conftest import DEEP, Operators, Plane, Say
+from tests.api.conftest import DEEP, Operators, Plane, Say, long
 from tests.api.lab import Lab, experiment
 from tests.api.progress import in_pieces, told
 from tests.api.rehearsal import rehearse
@@ -125,7 +125,7 @@ def test_the_generator_knows_every_form_of_text_in_the_schemas() -> None:
     assert patterns_in(schema_of()) | patterns_in(schema_of("sandboxhooks")) <= set(EXAMPLES)
 
 
-@pytest.mark.timeout(7200 if DEEP else 300)
+@long
 async def test_any_spec_is_refused_with_a_reason_or_runs(client: Client, say: Say, counts: Say) -> None:
     """By a real API server, strictly, as kubectl asks it; what it refuses for its form the planner refuses too."""
 
@@ -143,7 +143,7 @@ async def test_any_spec_is_refused_with_a_reason_or_runs(client: Client, say: Sa
     assert min(ended, found["refused by the API server"], found["refused by the planner"]) > found["specs"] / 10
 
 
-@pytest.mark.timeout(7200 if DEEP else 300)
+@long
 async def test_the_real_process_makes_no_mistake_over_any_spec(
     nursery: Nursery, client: Client, tmp_path: Path, say: Say, counts: Say
 ) -> None:
@@ -171,7 +171,7 @@ async def test_the_real_process_makes_no_mistake_over_any_spec(
     assert found["InvalidSpec"] > 0
 
 
-@pytest.mark.timeout(7200 if DEEP else 300)
+@long
 async def test_valid_specs_on_a_real_api_server(
     lab: Lab, client: Client, plane: Plane, operators: Operators, say: Say, counts: Say
 ) -> None:

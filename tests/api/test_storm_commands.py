@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.api.conftest import DEEP, Say
+from tests.api.conftest import DEEP, Say, long
 from tests.api.fakestore import Manifest
 from tests.api.faults import Faults
 from tests.api.journeys import Journey, Journeys
@@ -80,7 +80,7 @@ def states_of(end: Manifest) -> Manifest:
     return {"outcome": end["outcome"], "states": {job["id"]: job["state"] for job in end.get("jobs") or ()}}
 
 
-@pytest.mark.timeout(7200 if DEEP else 300)
+@long
 async def test_commands_at_any_moment(nursery: Nursery, tmp_path: Path, say: Say, counts: Say) -> None:
     """What is not stopped comes to the end that it has without commands, only with more attempts."""
 

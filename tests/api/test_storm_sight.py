@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.api.conftest import DEEP, Say
+from tests.api.conftest import DEEP, Say, long
 from tests.api.fakestore import Manifest
 from tests.api.fates import RESET, Call, Fate, Moment
 from tests.api.inprocess import SETTINGS
@@ -105,6 +105,7 @@ class Vanisher:
         return bool(names)
 
 
+@long
 async def test_what_vanished_unseen_is_found_missing(nursery: Nursery, tmp_path: Path, say: Say, counts: Say) -> None:
     """Each time all watches are silent, something vanishes, history is forgotten, and the next list is the only news.
 
@@ -135,7 +136,7 @@ async def test_what_vanished_unseen_is_found_missing(nursery: Nursery, tmp_path:
     assert all(found[f"{what} gone"] for what in ("pod", "Job with its pod", "finished Job", "experiment"))
 
 
-@pytest.mark.timeout(1800 if DEEP else 300)
+@long
 async def test_watches_that_die_without_a_word_are_found_dead(nursery: Nursery, tmp_path: Path, counts: Say) -> None:
     """They stay open and say nothing more, as when a firewall forgets a connection. The real process needs the 100 s
     after which silence counts as death (330 s for Events), so the sample has an operator that is less patient."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.api.conftest import DEEP, Say
+from tests.api.conftest import DEEP, Say, long
 from tests.api.journeys import SHARED, Journey
 from tests.api.lab import probes
 from tests.api.played import Behaviour, Pod, Table
@@ -82,7 +82,7 @@ def says(seed: str) -> Behaviour:
     return behave
 
 
-@pytest.mark.timeout(3600 if DEEP else 300)
+@long
 async def test_whatever_hooks_say_the_process_makes_no_mistake(
     nursery: Nursery, tmp_path: Path, say: Say, counts: Say
 ) -> None:

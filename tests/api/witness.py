@@ -123,8 +123,6 @@ class Witness:
 
     def _made(self, job: Manifest) -> None:
         meta = job["metadata"]
-        if meta["labels"][LABEL_TASK] != "run":  # readers and checks are no attempts
-            return
         contract = self._contract(job)
         hook: Hook = (meta["labels"][LABEL_UID], meta["annotations"][ANNOTATION_JOB_ID])
         if hook[0] not in self._there:
