@@ -14,7 +14,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
 from tests.api.conftest import DEEP, Say, long
 from tests.api.journeys import SHARED, Journey
 from tests.api.lab import probes
