@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from ..kube.informer import Key
 
-WRITES_A_SECOND = 10.0
+WRITES_A_SECOND = 5.0
 AT_ONCE = 10.0
 """So many may be written without a pause by an operator that has been quiet."""
 

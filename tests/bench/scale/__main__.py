@@ -2,7 +2,7 @@
 """Measures the operator under load beside the floor, prints a table and writes it as JSON. `make bench-scale`.
 
 `python -m tests.bench.scale` runs; `... check` compares the last run with `ranges.yaml`; `... calibrate FILE...` writes
-that file from several runs.
+that file from several runs; `... markdown` prints the last run as a table for a page.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .idle import bare_chains, experiments_one_by_one
 from .loads import Figures, Loader, bare_jobs_at_once, experiments_at_once
 from .plane import REPOSITORY, OperatorProcess, Rates, raised
 from .ranges import calibrate, check
-from .report import table
+from .report import markdown, table
 from .specs import four_hooks, items, one_hook, sixty_four_hooks
 from .stored import start_with_stored
 
@@ -111,7 +111,7 @@ def machine() -> Figures:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="tests.bench.scale", description=__doc__)
-    parser.add_argument("command", nargs="?", choices=("run", "check", "calibrate"), default="run")
+    parser.add_argument("command", nargs="?", choices=("run", "check", "calibrate", "markdown"), default="run")
     parser.add_argument("files", nargs="*", type=Path, help="results of runs, for check and calibrate")
     parser.add_argument("--small", action="store_true", help="sizes for a minute or two: whether it works, no figures")
     parser.add_argument("--only", action="append", default=[], metavar="LOAD", help="one load by name; may be repeated")
@@ -124,6 +124,8 @@ def main() -> None:
         sys.exit(check(options.files or [options.output]))
     if options.command == "calibrate":
         return calibrate(options.files)
+    if options.command == "markdown":
+        return print(markdown(json.loads((options.files or [options.output])[0].read_text())))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends it finds no plane left behind
     given = {size.name: value for size in fields(Sizes) if (value := getattr(options, size.name)) is not None}
     sizes = Sizes(**{**vars(SMALL if options.small else Sizes()), **given})

@@ -95,7 +95,9 @@ async def raised(folder: Path, port: int, rates: Rates) -> AsyncIterator[Plane]:
     environment["KWOK"] = str(Path(__file__).with_name("kwok.yaml"))
     script = REPOSITORY / "cluster/plane"
     try:
-        subprocess.run([script, "up"], env=environment, check=True, stdout=subprocess.DEVNULL)
+        up = subprocess.run([script, "up"], env=environment, capture_output=True, text=True, check=False)
+        if up.returncode:
+            raise RuntimeError(up.stderr.strip())
         plane = Plane(folder, port, connect(kubeconfig=str(folder / "etc/admin.kubeconfig")))
         async with Client(plane.admin, field_manager="load") as client:
             await _furnish(client)

@@ -123,5 +123,15 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def markdown(result: dict[str, Any]) -> str:
+    """The figures as a table of a page."""
+    lines = ["| what | aim | measured | floor |", "| --- | --- | --- | --- |"]
+    for row in rows(result["loads"]):
+        floor = _number(row.floor) if row.floor is not None else ""
+        missed = "" if row.is_met else " **missed**"
+        lines.append(f"| {row.name.strip()} | {row.aim} | {_number(row.value)} {row.unit}{missed} | {floor} |")
+    return "\n".join(lines)
+
+
 def _number(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}" if value >= 1 else f"{value:.2f}"

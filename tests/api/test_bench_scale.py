@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether `make bench-scale` works: every kind of load once, as small as it gets. Figures mean nothing here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.api.lab import REPOSITORY, free_port
+
+SIZES = {"--one-hook": 3, "--four-hooks-fewer": 2, "--idle": 1, "--stored": 4, "--items": 5}
+LOADS = ("floor one hook", "one hook", "floor four hooks", "four hooks", "floor idle", "idle", "stored", "items")
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("bench") / "result.json"
+    options = [f"--output={path}", f"--port={free_port() // 10 * 10}", "--small"]
+    options += [f"--only={load}" for load in LOADS] + [f"{name}={size}" for name, size in SIZES.items()]
+    done = bench(*options)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "floor" in done.stdout
+    return dict(json.loads(path.read_text()))
+
+
+def bench(*options: str) -> subprocess.CompletedProcess[str]:
+    paths = [str(REPOSITORY / part) for part in ("crds", "operator", "images/runtime", ".")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-m", "tests.bench.scale", *options]
+    return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.timeout(900)
+def test_every_load_is_measured(result: dict[str, Any]) -> None:
+    assert list(result["loads"]) == list(LOADS)
+    assert {name: load["jobs"] for name, load in result["loads"].items() if "jobs" in load} == {
+        "floor one hook": 3, "one hook": 3, "floor four hooks": 8, "four hooks": 8, "floor idle": 4, "idle": 4, "items": 5,
+    }  # fmt: skip
+    assert all(load["cpu"] for load in result["loads"].values())
+
+
+def test_what_the_operator_asked_for_is_counted_from_the_audit_log(result: dict[str, Any]) -> None:
+    requests = result["loads"]["four hooks"]["requests"]
+    assert requests["create jobs"] == 8
+    assert requests["create events"] == 2
+    assert requests["update sandboxexperiments/status"] >= 2 * (4 + 1)
+    assert "requests" not in result["loads"]["floor four hooks"]
+
+
+def test_each_step_of_an_idle_chain_has_its_time(result: dict[str, Any]) -> None:
+    steps = {
+        "apply to first Job": 1, "apply to first pod": 1, "pod's end to next Job": 3, "pod's end to next pod": 3, "a chain": 1,
+    }  # fmt: skip
+    loads = result["loads"]
+    assert {name: times["count"] for name, times in loads["floor idle"]["ms"].items()} == steps
+    assert {name: times["count"] for name, times in loads["idle"]["ms"].items()} == steps | {
+        "last pod's end to Succeeded": 1
+    }
+
+
+def test_a_start_among_stored_experiments_ends_in_a_job(result: dict[str, Any]) -> None:
+    stored = result["loads"]["stored"]
+    assert stored["stored"] == 4
+    assert 0 < stored["ready after"] < stored["first Job after"]
+    assert stored["memory"]["peak"] > 0
+
+
+def test_a_load_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    done = bench("--only=one hok", f"--output={tmp_path / 'none.json'}")
+    assert done.returncode == 2
+    assert "there is no load one hok; there are: floor one hook, one hook" in done.stderr
