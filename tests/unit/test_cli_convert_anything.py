@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -79,7 +79,12 @@ files = st.one_of(
 )
 
 
+REFERS_TO_ITSELF = {"hook": "RefineRecipeViaKSigmaHook", "meta_name": "a", "input": {"dj_configs": "anonymous.a.x"}}
+
+
 @given(content=files, is_json=st.booleans())
+@example(content={"probe_job_configs": [REFERS_TO_ITSELF]}, is_json=False)
+@example(content={"probe_job_configs": [REFERS_TO_ITSELF, {**REFERS_TO_ITSELF, "meta_name": "b"}]}, is_json=True)
 @settings(
     max_examples=10_000 if os.environ.get("SANDBOX_DEEP") else 150,
     deadline=None,

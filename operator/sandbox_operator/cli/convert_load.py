@@ -78,7 +78,7 @@ def _translate_inputs(job: Job, jobs: list[Job]) -> None:
         text = entry.value
         assert isinstance(text, str)
         found = producer(text, jobs, job.index)
-        if found is not None:
+        if found is not None and found[0].index < job.index:
             _expect_data_set(*found, job)
             if target == "djConfigs" and found[0].hook == K_SIGMA:
                 job.recipe = found[0]
