@@ -113,7 +113,7 @@ class Wild:
             case 2:
                 return self.chance.choice([0, 1, -1, 2**31, 2**63 - 1, -(2**63), 256])
             case 3:
-                return self.chance.choice([0.5, -1.5, 1e300, 1e-300, 3.0])
+                return self.chance.choice([0.5, -1.5, 1e300, 1e-300, 2.25])
             case 7:
                 return [self.anything(depth + 1) for _ in range(self.chance.randint(0, 3))]
             case 8:

@@ -70,8 +70,8 @@ class Witness:
         self._vanished: set[str] = set()
         self._seen: dict[str, Manifest] = {}
         """The newest status by the uid of the experiment."""
-        self._there: set[str] = set()
-        """Uids of the experiments that are there."""
+        self._there: dict[str, str] = {}
+        """Names of the experiments that are there, by uid."""
         self._given: set[str] = set()
         """Digests of all results that pods really gave."""
         store.witnesses.append(self)
@@ -230,10 +230,10 @@ class Witness:
     def _experiment(self, item: Manifest, gone: bool) -> None:
         uid, name = item["metadata"]["uid"], item["metadata"]["name"]
         if gone:
-            self._there.discard(uid)
+            self._there.pop(uid, None)
             self._seen.pop(uid, None)
             return
-        self._there.add(uid)
+        self._there[uid] = name
         old, new = self._status_of(uid), item.get("status") or {}
         if old == new:
             return
@@ -295,7 +295,8 @@ class Witness:
             if hook[0] in self._there and not self._is_kept(hook[0], message):
                 self.counts["lost"] += 1
                 entry = self._entries(hook[0]).get(hook[1])
-                self._broken(f"{hook[1]} of {hook[0]}: its result of generation {generation} is nowhere: {entry}")
+                told = f"{self._there[hook[0]]} {hook[1]}: its result of generation {generation} is nowhere"
+                self._broken(f"{told}: {entry} in {self._status_of(hook[0])}")
         assert not self.violations, f"{len(self.violations)} rules broken:\n" + "\n".join(self.violations[:20])
 
 
