@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.api.conftest import DEEP, Say, long
 from tests.api.fakestore import Manifest
 from tests.api.faults import Faults
