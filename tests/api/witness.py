@@ -87,7 +87,7 @@ class Witness:
             case (JOBS.group, JOBS.plural) if _is_hooks(change.object):
                 self._job(change.object, change.type)
             case (PODS.group, PODS.plural) if _is_hooks(change.object):
-                self._pod(change.object, gone, unseen=change.type == "VANISHED")
+                self._pod(change.object, gone, unseen=change.type == "VANISHED" or self._lost_its_job(change.object))
             case (PODS.group, PODS.plural) if (message := _success_of(change.object)) is not None:
                 self.counts["words of readers"] += not gone
                 self._given.add(message.sha256)
@@ -201,6 +201,10 @@ class Witness:
             self.succeeded[live.hook, live.generation] = message
         else:
             self.counts["results of attempts that had been ended"] += 1
+
+    def _lost_its_job(self, pod: Manifest) -> bool:
+        """Whether the garbage collector takes it because its Job vanished: that may be as unseen as the Job's end was."""
+        return pod["metadata"]["ownerReferences"][0]["uid"] in self._vanished
 
     def _gone_with_its_result(self, uid: str) -> None:
         """A pod that nobody could look at any more took its words with it; only a committed result outlives it."""

@@ -42,6 +42,10 @@ class Kube:
     """By name: run, read or check."""
     podded: set[str] = field(default_factory=set)
     """Uids of Jobs that have had their pod: none gets a second one (backoffLimit 0)."""
+    too_late: dict[str, tuple[JobFact, datetime]] = field(default_factory=dict)
+    """Jobs that were deleted before they had a pod, and when: the Job controller may make it all the same, at once."""
+    made_late: dict[str, str] = field(default_factory=dict)
+    """The names of such Jobs by job id, once it has."""
     succeeded: set[str] = field(default_factory=set)
     """Uids of pods whose hooks really have succeeded."""
     has_claim: bool = False
@@ -92,7 +96,9 @@ class Kube:
             case CreateJob():
                 self._create(action)
             case DeleteJob():
-                self.jobs.pop(action.name, None)
+                job = self.jobs.pop(action.name, None)
+                if job is not None and job.uid not in self.podded:
+                    self.too_late[action.name] = job, self.now
                 self.view.jobs.pop(action.name, None)
                 if action.name in self.pods:
                     self.pods[action.name] = replace(self.pods[action.name], deleting=True)
@@ -125,14 +131,24 @@ class Kube:
 
     @property
     def live(self) -> list[str]:
-        """The job id of every hook's pod whose process may still write."""
-        return [
-            self.job_of(name).job_id for name, pod in self.pods.items() if not pod.is_over and self.tasks[name] == "run"
-        ]
+        """The job id of every hook's pod whose process may still write, and of every Job that will yet have one."""
+        ahead = [name for name in self.open_jobs if self.jobs[name].uid not in self.podded]
+        names = [*(name for name, pod in self.pods.items() if not pod.is_over), *ahead]
+        return [self.job_of(name).job_id for name in names if self.tasks[name] == "run"]
+
+    @property
+    def expected(self) -> list[str]:
+        """The same without pods that nobody could know of: made for a Job that had gone, and told to go at once."""
+        return [job_id for job_id in self.live if self.made_late.get(job_id) not in self.pods]
 
     @property
     def open_jobs(self) -> list[str]:
         return sorted(name for name, job in self.jobs.items() if not (job.failed or job.complete))
+
+    @property
+    def podless(self) -> list[str]:
+        late = [name for name, (_, when) in self.too_late.items() if when == self.now and name not in self.jobs]
+        return [name for name in self.open_jobs if self.jobs[name].uid not in self.podded] + late
 
     @property
     def live_pods(self) -> list[str]:
@@ -148,9 +164,15 @@ class Kube:
         ]
 
     def make_pod(self, name: str) -> None:
-        job = self.jobs[name]
+        """By a controller that may not know yet that the Job has gone; then its pod is told to go as well."""
+        job = self.jobs.get(name)
+        if job is None:
+            job, _ = self.too_late.pop(name)
+            self.made_late[job.job_id] = name
         self.podded.add(job.uid)
-        self.pods[name] = pod_fact(job, name=f"{name}-{job.uid}", uid=f"pod-of-{job.uid}")
+        self.pods[name] = pod_fact(
+            job, name=f"{name}-{job.uid}", uid=f"pod-of-{job.uid}", deleting=name not in self.jobs
+        )
 
     def begin(self, name: str) -> None:
         hook = ContainerFact(running_since=written(self.now))

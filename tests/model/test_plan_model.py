@@ -275,7 +275,7 @@ class ExperimentMachine(RuleBasedStateMachine):
         live = kube.live_pods
         hooks = [name for name in live if kube.tasks[name] == "run"]
         return {
-            "pod_is_made": [name for name in kube.open_jobs if kube.jobs[name].uid not in kube.podded],
+            "pod_is_made": kube.podless,
             "hook_starts": [name for name in live if kube.pods[name].hook.running_since is None],
             "hook_succeeds": hooks,
             "hook_fails": hooks,
@@ -400,7 +400,7 @@ class ExperimentMachine(RuleBasedStateMachine):
 
     @invariant()
     def at_most_so_many_items_at_a_time(self) -> None:
-        at_work = {job_id.split("/")[0] for job_id in self.kube.live if job_id.startswith("exps[")}
+        at_work = {job_id.split("/")[0] for job_id in self.kube.expected if job_id.startswith("exps[")}
         assert len(at_work) <= 2
 
     @invariant()

@@ -51,6 +51,37 @@ def test_resuming_goes_on_with_the_time_that_is_left_as_soon_as_the_old_pod_is_g
     assert deadline == 3600 + 2395 + 60
 
 
+def test_a_job_that_was_ended_before_it_had_a_pod_is_followed_when_it_can_get_none_any_more() -> None:
+    """The Job controller may be about to make that pod while the Job is there, and a moment longer."""
+    play = Play(four_jobs())
+    play.step()
+    (first,) = play.snapshot.jobs
+    play.change(pods=())
+    play.change_spec(suspend=True, suspendPolicy="Now")
+    assert play.step(after=1).actions == (DeleteJob(first.name),)
+    play.change_spec(suspend=False)
+    assert play.step().actions == (DeleteJob(first.name),)
+    assert play.states()[A] == "Pending: Suspended"
+    play.change(jobs=())
+    assert play.step().requeue_after == 2
+    (second,) = created(play.step(after=2))
+
+    assert contract_of(second).attempt == 2
+
+
+def test_a_token_right_after_another_does_not_forget_a_pod_that_may_come_yet() -> None:
+    play = Play(four_jobs())
+    play.step()
+    play.change(pods=())
+    play.change_spec(rerun={"token": "2"})
+    play.step()
+    play.change(jobs=())
+    play.change_spec(rerun={"token": "3"})
+    assert not created(play.step(after=1))
+
+    assert created(play.step(after=1))
+
+
 def test_a_result_that_came_before_the_suspension_was_seen_is_committed() -> None:
     play = Play(four_jobs())
     play.step()
@@ -123,7 +154,7 @@ def test_a_stopped_experiment_is_run_again_by_a_token_once_stop_is_taken_away() 
     play.step(after=1)
     play.change(pods=(), jobs=())
     play.change_spec(stop=None, rerun={"token": "2"})
-    play.step(after=1)
+    play.step(after=2)
 
     assert play.states()[A] == "Succeeded: Completed"
     assert play.states()[R] == "Pending: Creating"

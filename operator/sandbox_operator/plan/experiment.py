@@ -22,6 +22,7 @@ from .afterwards import after_the_end, invalid, orphans
 from .claim import ClaimDecision, decide_claim
 from .compile import Compiled
 from .contracts import HELPER_IMAGE
+from .doubt import after_grace, before_their_pods
 from .facts import Snapshot
 from .history import archived
 from .iterations import in_iteration, jobs_of_iteration, wants_another
@@ -77,7 +78,10 @@ def plan_experiment(snapshot: Snapshot, compiled: Compiled, defaults: Defaults, 
 
     # 5. Pods that work for nobody.
     this.actions = [action for action in this.actions if _is_wanted(this, action)]
-    this.actions += orphans(snapshot, this.jobs.values())
+    ended = tuple(orphans(snapshot, this.jobs.values()))
+    this.actions += ended
+    podless = {action.name for action in ended} & before_their_pods(snapshot)
+    this.jobs = {id: after_grace(job, now) if job.job_name in podless else job for id, job in this.jobs.items()}
 
     # 6. What is to be said of it all, in one status.
     return conclude(this, compiled, claim, iteration)

@@ -13,7 +13,8 @@ from datetime import datetime
 from sandbox_api.experiment import ExperimentSpec
 from sandbox_api.status import DONE_STATES, FINISHED_STATES, JobStatus, Reason
 
-from .clock import stamp
+from .clock import moment, stamp
+from .doubt import GRACE
 from .job import PlannedJob
 from .references import did_you_mean
 
@@ -66,7 +67,7 @@ def begun_again(entry: JobStatus, now: datetime, reason: Reason, message: str, *
     changes = {
         "state": "Pending",
         "generation": (entry.generation or 1) + 1,
-        "retry_at": stamp(now) if entry.attempts else None,
+        "retry_at": stamp(_not_before(entry, now)) if entry.attempts else None,
         "reason": reason,
         "message": message,
         "completion_time": None,
@@ -78,6 +79,15 @@ def begun_again(entry: JobStatus, now: datetime, reason: Reason, message: str, *
     if new_budgets:
         changes |= {"failures": None}
     return entry.model_copy(update=changes)
+
+
+def _not_before(entry: JobStatus, now: datetime) -> datetime:
+    """At once; but an attempt that was just ended by decision may have a Job that was deleted before it got its pod."""
+    if entry.state in DONE_STATES:
+        return now
+    if entry.retry_at is not None:
+        return max(now, min(moment(entry.retry_at), now + GRACE))
+    return max(now, moment(entry.completion_time) + GRACE) if entry.completion_time is not None else now
 
 
 def is_live(entry: JobStatus) -> bool:

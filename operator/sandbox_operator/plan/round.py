@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from sandbox_api.experiment import ExperimentSpec
@@ -14,6 +15,7 @@ from sandbox_api.status import FINISHED_STATES, EarlierResult, JobStatus
 from ..build.defaults import Defaults
 from .actions import Action, Event
 from .contracts import Asked
+from .doubt import busy
 from .facts import JobFact, PodFact, Snapshot, WarningFact
 from .job import PlannedJob
 from .rerun import is_live
@@ -84,12 +86,16 @@ class Round:
 
     def at_work(self, but: str) -> list[PlannedJob]:
         """The jobs, this one apart, that have a pod which may use the volume."""
-        alive = {pod.job_name for pod in self.snapshot.pods if not pod.is_over}
         return [
             self.planned[entry.id]
             for entry in self.jobs.values()
-            if entry.id != but and entry.id in self.planned and (is_live(entry) or entry.job_name in alive)
+            if entry.id != but and entry.id in self.planned and (is_live(entry) or entry.job_name in self.busy)
         ]
+
+    @cached_property
+    def busy(self) -> set[str]:
+        """Names of the Jobs, wanted or not, that have a pod which may still work or may get one."""
+        return busy(self.snapshot)
 
     def update(self, job_id: str, **changes: Any) -> None:
         """Replace fields of a job's status."""

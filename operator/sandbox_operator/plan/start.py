@@ -18,6 +18,7 @@ from .actions import CreateJob
 from .cache import is_cacheable
 from .clock import since, stamp
 from .contracts import helper_request, job_request, key_of
+from .doubt import before_their_pods
 from .facts import CacheEntry
 from .job import PlannedJob
 from .placement import Placement, place
@@ -54,6 +55,10 @@ def _is_time(this: Round, job: PlannedJob, current: JobStatus) -> bool:
         return False
     if current.retry_at is not None and this.is_decided_now(job.id):  # its Job goes first, its pods are asked for then
         this.requeue.append(0.0)
+        return False
+    if current.retry_at is not None and current.job_name in before_their_pods(this.snapshot):
+        words = f"waits until the Job {current.job_name} of the last attempt, which has no pod yet, is gone"
+        this.update(job.id, reason=Reason.POD_LEFT, message=words)
         return False
     lost = job.limits.node_lost if this.node_may_be_lost else None
     old = next(
@@ -94,7 +99,7 @@ def _items_at_work(this: Round) -> dict[str, set[int]]:
     for job in this.planned.values():
         entry = this.jobs[job.id]
         for share in job.shares:
-            if entry.state in FINISHED_STATES or is_live(entry):
+            if entry.state in FINISHED_STATES or is_live(entry) or entry.job_name in this.busy:
                 begun.setdefault(share.group, set()).add(share.member)
             if entry.state not in FINISHED_STATES:
                 left.setdefault(share.group, set()).add(share.member)
