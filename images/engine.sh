@@ -23,11 +23,15 @@ choose_engine() {  # script arguments...: may start the script again
   if [ -z "${SANDBOX_BUILD_UNSHARED:-}" ]; then SANDBOX_BUILD_UNSHARED=1 exec unshare --mount --propagation private bash "$@"; fi
 }
 
+# Whether a registry answers there in plain HTTP: a connection alone may be a proxy's.
+is_registry() {
+  timeout 2 bash -c 'exec 3<>"/dev/tcp/${1/:/\/}" && printf "GET /v2/ HTTP/1.0\r\n\r\n" >&3 && grep -qi ^Docker-Distribution-Api-Version <&3' \
+    - "$1" 2>/dev/null
+}
+
 choose_registry() {
   registry=${SANDBOX_REGISTRY:-}
-  if [ -z "$registry" ] && timeout 2 bash -c "exec 3<>/dev/tcp/${EMBEDDED_REGISTRY/:/\/}" 2>/dev/null; then
-    registry=$EMBEDDED_REGISTRY
-  fi
+  if [ -z "$registry" ] && is_registry $EMBEDDED_REGISTRY; then registry=$EMBEDDED_REGISTRY; fi
   registry_in_cluster=${SANDBOX_REGISTRY_IN_CLUSTER:-$registry}
   if [ "$registry" = $EMBEDDED_REGISTRY ]; then registry_in_cluster=${SANDBOX_REGISTRY_IN_CLUSTER:-registry.local:5000}; fi
   # Only the node's own link and the loopback are trusted without TLS.

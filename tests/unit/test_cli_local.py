@@ -17,7 +17,7 @@ from sandbox_api.status import ExperimentStatus
 from sandbox_operator.cli.local import interpreters_of
 from sandbox_operator.cli.local_inputs import place_inputs
 from sandbox_operator.cli.local_pod import Programs
-from sandbox_operator.cli.main import app
+from sandbox_operator.cli.main import app, programs_of
 from sandbox_operator.plan.compile import compile_spec
 
 
@@ -179,6 +179,10 @@ def test_the_default_interpreter_is_this_one() -> None:
 
     assert Programs(*interpreters_of([])).python_for("local:data") == sys.executable
     assert (named.python_for("local:data"), named.python_for("local:easyanimate")) == ("/a/python", "/b/python")
+
+
+def test_a_program_is_found_from_any_folder() -> None:
+    assert programs_of(["dedup=bin/dedup", "sort=sort"]) == {"dedup": str(Path("bin/dedup").absolute()), "sort": "sort"}
 
 
 def a_hook(**spec: Any) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def run(
             folder=folder,
             volume=workspace,
             inputs={name: Path(path) for name, path in _pairs(input_ or (), "--input", "NAME=PATH").items()},
-            programs=Programs(*interpreters_of(python or ()), _pairs(program or (), "--program", "HOOK=PATH")),
+            programs=Programs(*interpreters_of(python or ()), programs_of(program or ())),
             environ=os.environ,
             most=jobs,
             resume=resume,
@@ -169,6 +169,12 @@ def _tell(problems: Iterable[str], warnings: Iterable[str], *, error: bool) -> N
         say(problem, style="red", error=error)
     for warning in warnings:
         say(f"warning: {warning}", style="yellow", error=error)
+
+
+def programs_of(texts: Sequence[str]) -> dict[str, str]:
+    """Where programs are, by hook; hooks run in folders of their own, so a path is made absolute."""
+    pairs = _pairs(texts, "--program", "HOOK=PATH")
+    return {hook: str(Path(path).absolute()) if "/" in path else path for hook, path in pairs.items()}
 
 
 def _pairs(texts: Sequence[str], option: str, form: str) -> dict[str, str]:
