@@ -108,6 +108,42 @@ def test_an_empty_list_makes_no_job_and_the_rest_goes_on() -> None:
     assert contract_of(last).inputs["djConfigs.dataset"] == []
 
 
+def test_a_list_that_is_empty_gives_other_pipelines_items_nothing_to_read() -> None:
+    each = {"item": "k", "in": ["x", "y"]}
+    spec = pools()
+    reader = probe(metaName="r", input={"djConfigs.dataset": "exps.train.dataset"})
+    spec["pipelines"][2:] = [{"name": "more", "forEach": each, **lists(evaluations=[reader])}]
+    play = Play(spec)
+    split_into(play, [])
+
+    assert list(play.states()) == ["split/1/execution/0", "more[0]/1/evaluation/0", "more[1]/1/evaluation/0"]
+    assert contract_of(created(play.plans[-1])[0]).inputs["djConfigs.dataset"] == []
+
+
+def test_an_item_whose_own_list_is_empty_reads_nothing_of_other_items() -> None:
+    many = process(
+        metaName="many", forEach={"item": "k", "in": "exps.split.paths"}, input={"djConfigs.np": "item.k"},
+        djConfigs=process()["djConfigs"],
+    )  # fmt: skip
+    spec = pipelines(
+        {
+            "name": "exps",
+            "forEach": {"item": "pool", "in": ["a", "b"]},
+            **lists(
+                executions=[process(metaName="split", output=["paths"]), many],
+                evaluations=[probe(metaName="look", input={"djConfigs.dataset": "exps.many.dataset"})],
+            ),
+        }
+    )
+    play = Play(spec)
+    play.step()
+    play.succeed_in(TRAIN.format(0), outputs={"paths": []})
+    play.succeed_in(TRAIN.format(1), outputs={"paths": [1, 2]})
+    (look,) = (job for step in play.plans for job in created(step) if contract_of(job).job.id == LOOK.format(0))
+
+    assert contract_of(look).inputs["djConfigs.dataset"] == []
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [

@@ -75,7 +75,7 @@ def _after_commit(this: Round, job: PlannedJob, before: JobStatus) -> None:
     old, new = before.result, this.jobs[job.id].result
     if old is None or new is None or old.path == new.path:
         return
-    this.history = archived(this.history, [before])
+    this.history = archived(this.history, [before], read=job.iteration - 1)
     if old.content is not None and old.content == new.content:
         return
     for reader in downstream(list(this.planned.values()), {job.id}) - {job.id}:

@@ -7,7 +7,7 @@ waited for.
 
 from __future__ import annotations
 
-from sandbox_api.contract import Candidate
+from sandbox_api.contract import Candidate, figure_names
 from sandbox_api.result import Message
 from sandbox_api.status import DONE_STATES, FINISHED_STATES, JobStatus, Reason
 
@@ -20,6 +20,7 @@ from .clock import since, stamp
 from .contracts import helper_request, job_request, key_of
 from .doubt import before_their_pods
 from .facts import CacheEntry
+from .history import iteration_of
 from .job import PlannedJob
 from .placement import Placement, place
 from .rerun import is_live
@@ -136,7 +137,7 @@ def _is_settled_by_cache(this: Round, job: PlannedJob, where: Placement) -> bool
 def _has_needs(done: JobStatus, needs: tuple[str, ...]) -> bool:
     """Whether a status has what the controller must know of the result: it may have been cut where nobody needed it."""
     outputs, metrics = done.outputs or {}, done.metrics or {}
-    return all(need in outputs or f"{done.meta_name}.{need}" in metrics or need in metrics for need in needs)
+    return all(need in outputs or any(n in metrics for n in figure_names(done.meta_name, need)) for need in needs)
 
 
 def candidate(this: Round, job: PlannedJob) -> CacheEntry | None:
@@ -208,7 +209,12 @@ def may_run(this: Round, job: PlannedJob) -> bool:
     )
 
 
-def missing_input(this: Round, job: PlannedJob) -> JobStatus | None:
+def missing_input(this: Round, job: PlannedJob) -> str | None:
     """A job whose result this one reads, or is spread out by, and that will never have one."""
-    entries = (this.jobs.get(producer) for producer in sorted(job.producers | job.list_makers))
-    return next((entry for entry in entries if entry is not None and entry.state in ("Failed", "Skipped")), None)
+    for producer in sorted(job.producers | job.list_makers):
+        entry = this.jobs.get(producer)
+        if entry is None and producer not in this.earlier and iteration_of(producer) < job.iteration:
+            return producer
+        if entry is not None and entry.state in ("Failed", "Skipped"):
+            return f"{entry.id} ({entry.meta_name})"
+    return None

@@ -15,7 +15,7 @@ from typing import Any
 from sandbox_api.hooks import Hook
 from sandbox_api.status import ExperimentStatus, Reason
 
-from ..build.names import LABEL_MANAGED, LABEL_UID, MANAGED_BY, claim_name, job_name
+from ..build.names import LABEL_MANAGED, LABEL_UID, MANAGED_BY, TASKS, claim_name, helper_name, job_name
 from ..kube.client import Client
 from ..kube.informer import Informer, Key
 from ..plan.facts import ClaimFact, JobFact, PodFact, Refusal, Snapshot, WarningFact
@@ -184,7 +184,7 @@ class Scope:
 def _is_made_for(fact: ExperimentFact, job: JobFact) -> bool:
     """Whether a Job with our label is what its name says: an attempt of ours, or what reads or checks for it."""
     attempt = job_name(fact.name, fact.uid, job.job_id, job.attempt)
-    return job.owner_uid == fact.uid and (job.name == attempt or job.name.startswith(f"{attempt}-"))
+    return job.owner_uid == fact.uid and job.name in {helper_name(attempt, task) for task in TASKS}
 
 
 def claim_key(fact: ExperimentFact) -> Key:
