@@ -10,9 +10,10 @@ from typing import Any
 from tests.unit.builders import NOW, a_claim, a_message, an_experiment, job_fact, pod_fact, written
 
 from sandbox_api.result import ErrorClass, ResultError, encode_message
+from sandbox_api.status import ExperimentStatus
 from sandbox_operator.build.names import LABEL_TASK
 from sandbox_operator.plan.actions import CreateClaim, CreateJob, DeleteFinishedJobs, DeleteJob
-from sandbox_operator.plan.doubt import to_ask_for, to_ask_for_pods
+from sandbox_operator.plan.doubt import to_ask_for, to_ask_for_pods, to_rule_out
 from sandbox_operator.plan.facts import CacheEntry, ContainerFact, JobFact, PodFact, Snapshot
 
 LIST_OUTPUT = ["experiments/x/a", "experiments/x/b", "experiments/x/c"]
@@ -88,6 +89,16 @@ class Kube:
             cached=dict(self.cached),
             running_keys=dict(self.running_keys),
         )
+
+    def has_left(self, before: ExperimentStatus, after: ExperimentStatus) -> bool:
+        """Whether an attempt that is over by our own decision has left something that was not seen: then it is now."""
+        found = False
+        for name in to_rule_out(before, after, set(self.view.pods)):
+            known = name in self.view.jobs
+            if name in self.pods or (not known and name in self.jobs):
+                self.hear_of(name)
+                found = True
+        return found
 
     def act(self, action: object) -> None:
         match action:

@@ -117,7 +117,7 @@ class ExperimentMachine(RuleBasedStateMachine):
 
     def write(self, seen: Snapshot, step: Plan) -> bool:
         """Write the status as the API server takes it: only on the version it was computed from."""
-        if seen.resource_version != self.kube.stored.resource_version:
+        if self.kube.has_left(seen.status, step.status) or seen.resource_version != self.kube.stored.resource_version:
             return False
         if step.status != seen.status:
             self.moved_on({job.id: job for job in self.kube.stored.status.jobs}, step.status.jobs)

@@ -44,13 +44,16 @@ def plan_experiment(snapshot: Snapshot, compiled: Compiled, defaults: Defaults, 
     # 1. Gone, or over: only tidying is left.
     if snapshot.deleting:
         return Plan(snapshot.status)
-    rerun = _is_to_run_again(snapshot, compiled) and not compiled.problems
+    asked = _is_to_run_again(snapshot, compiled)
+    images = _images(snapshot, compiled, defaults, renew=asked)
+    problems = compiled.problems
+    if asked or snapshot.status.completion_time is None:
+        problems = (*problems, *_image_problems(compiled, images))
+    rerun = asked and not problems
     if snapshot.status.completion_time is not None and not rerun:
-        return after_the_end(snapshot, compiled, defaults, now)
+        return after_the_end(snapshot, compiled, problems, defaults, now)
 
     # 2. A spec that can't be run starts nothing, and says everything that is wrong with it.
-    images = _images(snapshot, compiled, defaults, renew=rerun)
-    problems = (*compiled.problems, *_image_problems(compiled, images))
     if compiled.spec is None or problems:
         return invalid(snapshot, problems, now)
 

@@ -18,7 +18,7 @@ from .actions import CreateJob
 from .cache import is_cacheable
 from .clock import since, stamp
 from .contracts import helper_request, job_request, key_of
-from .doubt import before_their_pods
+from .doubt import GRACE, before_their_pods
 from .facts import CacheEntry
 from .history import iteration_of
 from .job import PlannedJob
@@ -51,7 +51,9 @@ def start(this: Round, job: PlannedJob) -> None:
 
 def _is_time(this: Round, job: PlannedJob, current: JobStatus) -> bool:
     """Whether the next attempt may start: its time has come and no pod of an earlier one is left."""
-    if current.retry_at is not None and (left := -since(current.retry_at, this.now)) > 0:
+    longest = max(job.budgets.max_backoff, GRACE.total_seconds())
+    # Nothing waits longer than that: more is left only when the clock was set back.
+    if current.retry_at is not None and 0 < (left := -since(current.retry_at, this.now)) <= longest:
         this.requeue.append(left)
         return False
     if current.retry_at is not None and this.is_decided_now(job.id):  # its Job goes first, its pods are asked for then

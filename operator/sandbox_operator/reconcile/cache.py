@@ -134,6 +134,7 @@ class Scope:
         else:
             waiting = self.steps.remove(key)
             if old is not None:
+                self._users.get(claim_key(old), set()).discard(key)
                 self._key_of.pop(old.uid, None)
         for other in (key, *waiting):
             self.wake(other, 0)
