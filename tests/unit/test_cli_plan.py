@@ -162,6 +162,20 @@ def test_a_hook_alone_is_checked(tmp_path: Path) -> None:
     assert "contract: raw needs a command" in result.stderr
 
 
+def test_a_job_whose_hook_is_faulty_is_told_what_is_wrong_with_that_hook(tmp_path: Path) -> None:
+    """As the operator tells it, not as if the hook were misspelt."""
+    hook = {"apiVersion": "sandbox.datajuicer.io/v1alpha1", "kind": "SandboxHook", "metadata": {"name": "mine"}}
+    result = planned(
+        tmp_path, {**hook, "spec": {}}, manifest(a_spec(executions=[{"hook": "mine"}])), options=("-o", "json")
+    )
+    (problem,) = json.loads(result.stdout)["experiments"][0]["problems"]
+
+    assert result.exit_code == 1
+    assert problem.startswith(
+        "spec.executionJobConfigs[0].hook: the SandboxHook 'mine' can't be used: spec.image: give"
+    )
+
+
 GPUS = {"default": {"resources": {"limits": {"nvidia.com/gpu": 2, "cpu": "4"}, "requests": {"cpu": "1"}}}}
 
 

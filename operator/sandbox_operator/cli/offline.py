@@ -41,8 +41,8 @@ class Documents:
         """By name."""
         return {_name_of(item): item for item in self.others if item.get("kind") == "ConfigMap"}
 
-    def hooks_for(self, experiment: Experiment) -> dict[str, Hook]:
-        """The SandboxHooks that jobs of an experiment may use, by name."""
+    def hooks_for(self, experiment: Experiment) -> dict[str, Hook | tuple[str, ...]]:
+        """The SandboxHooks that jobs of an experiment may name, or what is wrong with them, by name."""
         return hooks_in(self.others, experiment.namespace)[0]
 
     @property

@@ -142,12 +142,12 @@ class FilePlan(ContractModel):
 
 
 def previewed(
-    experiment: Experiment, hooks: Mapping[str, Hook], images: Mapping[str, str]
+    experiment: Experiment, hooks: Mapping[str, Hook | tuple[str, ...]], images: Mapping[str, str]
 ) -> tuple[ExperimentPlan, Rehearsal | None]:
     """An experiment's plan, and what it would create; None where there are problems.
 
-    `hooks` are the SandboxHooks it may use; `images` are references by name, for those that the spec leaves to the
-    operator.
+    `hooks` are the SandboxHooks it may use, or what is wrong with them; `images` are references by name, for those
+    that the spec leaves to the operator.
     """
     compiled = compile_spec(experiment.spec, hooks)
     name = experiment.name
@@ -181,7 +181,7 @@ def manifests(rehearsed: Rehearsal) -> list[dict[str, Any]]:
 
 
 def _rehearsed(
-    experiment: Experiment, hooks: Mapping[str, Hook], compiled: Compiled, images: Mapping[str, str]
+    experiment: Experiment, hooks: Mapping[str, Hook | tuple[str, ...]], compiled: Compiled, images: Mapping[str, str]
 ) -> Rehearsal:
     names = {HELPER_IMAGE, *(job.hook.image for job in compiled.jobs)}
     unknown = {name: f"{UNKNOWN_IMAGE}{name}" for name in names}
