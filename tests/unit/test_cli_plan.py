@@ -133,6 +133,14 @@ def test_a_name_that_is_too_long_is_told_before_the_server_does(tmp_path: Path) 
     assert "more than 52 characters" in result.output
 
 
+@pytest.mark.parametrize("name", ["Bad_Name", "a-", "a..b", "-"])
+def test_a_name_that_no_object_may_have_is_told_before_the_server_does(tmp_path: Path, name: str) -> None:
+    result = planned(tmp_path, manifest(a_spec(), metadata={"name": name}))
+
+    assert result.exit_code == 1
+    assert f"metadata.name: {name!r} is not a name; write lower-case letters" in result.output
+
+
 def test_text_that_looks_like_markup_is_printed_as_it_is(tmp_path: Path) -> None:
     spec = a_spec(probes=[probe(), probe(input={"djConfigs.[/red]": "-1.rows"})])
     result = planned(tmp_path, manifest(spec))
@@ -222,12 +230,14 @@ def test_items_of_a_literal_list_stand_one_by_one_within_their_limit(tmp_path: P
 
 
 def test_items_that_are_known_later_stand_once(tmp_path: Path) -> None:
+    hook = {"apiVersion": "sandbox.datajuicer.io/v1alpha1", "kind": "SandboxHook", "metadata": {"name": "lister"},
+            "spec": {"imageName": "data", "outputs": ["paths"]}}  # fmt: skip
     spec = a_spec(
-        probes=[probe(metaName="first")],
-        executions=[process(forEach={"item": "part", "in": "anonymous.first.histograms"}, input={"djConfigs": "item.part"}),
+        probes=[{"hook": "lister", "metaName": "first"}],
+        executions=[process(forEach={"item": "part", "in": "anonymous.first.paths"}, input={"djConfigs": "item.part"}),
                     process(metaName="other", input={"djConfigs.dataset_path": "-1.dataset"}, djConfigs={"process": RECIPE})],
     )  # fmt: skip
-    result, data = as_data(tmp_path, manifest(spec))
+    result, data = as_data(tmp_path, hook, manifest(spec))
     (plan,) = data["experiments"]
 
     assert plan["problems"] == [], result.output
@@ -235,7 +245,7 @@ def test_items_that_are_known_later_stand_once(tmp_path: Path) -> None:
         ("anonymous/1/probe/0", 1), ("anonymous/1/execution/0[*]", 2), ("anonymous/1/execution/1", 3),
     ]  # fmt: skip
     assert plan["jobs"][1]["inputs"] == [{"target": "djConfigs", "sources": [], "item": "part"}]
-    assert "Jobs with [*] run once for each item" in planned(tmp_path, manifest(spec)).output
+    assert "Jobs with [*] run once for each item" in planned(tmp_path, hook, manifest(spec)).output
 
 
 def test_one_iteration_is_shown_and_how_many_there_may_be(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from sandbox_api.hooks import Hook
 from .experiments import Ended
 
 STDIN = "-"
+UNNAMED = "?"
+"""Stands for the name of what has none."""
 KIND = "SandboxExperiment"
 
 
@@ -96,7 +98,7 @@ def _experiment(document: Mapping[str, Any]) -> Experiment:
 
 
 def _name_of(document: Mapping[str, Any]) -> str:
-    return str(_metadata(document).get("name", "?"))
+    return str(_metadata(document).get("name", UNNAMED))
 
 
 def _metadata(document: Mapping[str, Any]) -> Mapping[str, Any]:

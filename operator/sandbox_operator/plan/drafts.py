@@ -15,6 +15,7 @@ from sandbox_api.hooks import STAGES, Hook
 
 from ..build.job import limits_of
 from .job import ANY_ITEM, PlannedJob, time_limits
+from .limits import resource_problems, timeout_problems
 from .profiles import secret_problems
 from .references import did_you_mean
 from .retry import budgets_of
@@ -58,6 +59,7 @@ def drafts(
     for job in written:
         where, config = job.where, job.config
         problems += [*unsupported_in_job(config, where), *secret_problems(config, where)]
+        problems += timeout_problems(config.timeouts, f"{where}.timeouts")
         hook = hooks.get(config.hook)
         if hook is None:
             problems.append(f"{where}.hook: there is no hook {config.hook!r}{did_you_mean(config.hook, hooks)}")
@@ -210,4 +212,8 @@ def _profile(
     if config.pod and config.pod not in spec.pods:
         problems.append(f"{where}.pod: spec.pods has no profile {config.pod!r}{did_you_mean(config.pod, spec.pods)}")
     profile = spec.pods.get(name, PodProfile())
-    return profile, limits_of(profile.resources, config.resources)
+    resources = limits_of(profile.resources, config.resources)
+    if config.resources is not None:
+        own = {*(config.resources.requests or ()), *(config.resources.limits or ())}
+        problems += resource_problems(resources, f"{where}.resources", own)
+    return profile, resources
