@@ -537,7 +537,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "spec: there is no job; write at least one in probeJobConfigs, refineRecipeJobConfigs, executionJobConfigs or"
         " evaluationJobConfigs",
     ),
-    "no workspace": ({"probeJobConfigs": []}, "spec.workspace: is missing"),
+    "no workspace": ({key: value for key, value in a_spec().items() if key != "workspace"}, "spec.workspace: is missing"),
     "workspace of both kinds": (
         a_spec(workspace={"claimName": "c", "claim": {}}),
         "spec.workspace: give either claimName (an existing claim) or claim (one to make)",
@@ -661,5 +661,5 @@ def test_a_spec_without_form_gets_sentences_too(raw: dict[str, Any]) -> None:
     result = compile_spec(raw)
 
     assert result.spec is None
-    assert all(problem.startswith("spec.") for problem in result.problems)
+    assert all(problem.startswith("spec") for problem in result.problems)
     assert result.problems

@@ -7,6 +7,7 @@ The API server has refused most of this before anyone sees it; what it prunes or
 from __future__ import annotations
 
 from collections.abc import Iterator
+from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
@@ -14,8 +15,8 @@ from pydantic import ValidationError
 
 from sandbox_api.base import SpecModel
 
-from .references import did_you_mean
-
+UNKNOWN_FIELD = "extra_forbidden"
+"""What pydantic calls a key that no field has."""
 _SAID_PLAINLY = {
     "missing": "is missing",
     "string_type": "write text",
@@ -47,13 +48,19 @@ def _path(loc: tuple[int | str, ...]) -> str:
 
 
 def _sentence(entry: Any) -> str:
-    if entry["type"] == "extra_forbidden":
-        hint = did_you_mean(str(entry["loc"][-1]), _field_names())
-        return f"there is no such field{hint or '; check the spelling with kubectl explain'}"
+    if entry["type"] == UNKNOWN_FIELD:
+        meant = meant_field(str(entry["loc"][-1]))
+        hint = f"did you mean {meant!r}?" if meant else "check the spelling with kubectl explain"
+        return f"there is no such field; {hint}"
     if entry["loc"] and entry["loc"][-1] in _FORMS:
         return "write it like 500m, 2 or 4Gi"
     words = str(_SAID_PLAINLY.get(entry["type"], entry["msg"].removeprefix("Value error, ")))
     return words[0].lower() + words[1:]
+
+
+def meant_field(name: str) -> str | None:
+    """The field that a misspelt one was probably meant to be."""
+    return next(iter(get_close_matches(name, sorted(_field_names()), 1)), None)
 
 
 @cache
