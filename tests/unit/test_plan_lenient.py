@@ -49,6 +49,17 @@ def test_what_a_misspelt_field_was_meant_to_say_is_known_to_the_rest() -> None:
     ]  # fmt: skip
 
 
+def test_a_misspelt_field_that_must_be_there_is_not_told_to_be_missing_as_well() -> None:
+    job = probe(hok="ProbeViaAnalyzerHook")
+    del job["hook"]
+    spec = a_spec(probes=[job, probe(hook="Nope")])
+    spec["worksapce"] = spec.pop("workspace")
+    spec["inputz"] = spec.pop("inputs")
+
+    assert told(spec) == [f"{P}.hok", "spec.worksapce", "spec.inputz", "spec.probeJobConfigs[1].hook"]
+    assert "spec.inputz: there is no such field; did you mean 'inputs'?" in compile_spec(spec).problems
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"metaName": "first pass"}, {"hook": None}, {"hook": 5}, {"output": "stats"}, {"metaNam": "first pass"}],

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from sandbox_api.experiment import ExperimentSpec
 
-from .schema import UNKNOWN_FIELD, meant_field
+from .schema import UNKNOWN_FIELD, meant_field, mistakes
 
 _ALONE = frozenset(
     [
@@ -43,7 +43,7 @@ def what_is_right(raw: Any) -> ExperimentSpec | None:
         try:
             return ExperimentSpec.model_validate(rest)
         except ValidationError as error:
-            if not all(_set_aside(rest, entry, rename=number < _PASSES - 2) for entry in error.errors()):
+            if not all(_set_aside(rest, entry, rename=number < _PASSES - 2) for entry in mistakes(error)):
                 return None
     return None
 
@@ -51,10 +51,10 @@ def what_is_right(raw: Any) -> ExperimentSpec | None:
 def _set_aside(rest: Any, entry: Any, *, rename: bool) -> bool:
     """Take one mistake out of `rest`; whether that can be done."""
     path: tuple[int | str, ...] = entry["loc"]
-    if path[:1] == ("workspace",):
+    is_unknown = entry["type"] == UNKNOWN_FIELD
+    if path[:1] == ("workspace",) and not is_unknown:
         rest["workspace"] = {"claimName": "any"}  # nothing in a spec depends on which it is
         return True
-    is_unknown = entry["type"] == UNKNOWN_FIELD
     if not is_unknown:
         names = zip(path, (None, *path), strict=False)
         alone = next((n for n, (part, above) in enumerate(names) if part in _ALONE and above not in _TABLES), None)
@@ -65,7 +65,7 @@ def _set_aside(rest: Any, entry: Any, *, rename: bool) -> bool:
     if not isinstance(parent, dict):
         return False
     value = parent.pop(path[-1], None)  # two mistakes may be in one field
-    meant = meant_field(str(path[-1])) if is_unknown and rename else None
+    meant = meant_field(path) if is_unknown and rename else None
     if meant is not None:
         parent.setdefault(meant, value)
     return True
