@@ -7,7 +7,7 @@ References between them are not known yet; `compile.py` finds those.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sandbox_api.experiment import ExperimentSpec, ForEach, JobConfig, JobLists, Pipeline, PodProfile, Policy, Resources
@@ -44,6 +44,12 @@ class JobAsWritten:
     index: int
     config: JobConfig
 
+    @property
+    def id(self) -> str:
+        """Of the first iteration."""
+        pipeline = self.pipeline + (ANY_ITEM if self.for_each else "")
+        return f"{pipeline}/1/{self.stage}/{self.index}{ANY_ITEM if self.config.for_each else ''}"
+
 
 def drafts(
     spec: ExperimentSpec, hooks: Mapping[str, Hook | tuple[str, ...]], problems: list[str]
@@ -55,7 +61,7 @@ def drafts(
     written = [*jobs_as_written(spec)]
     taken = {(job.pipeline, job.config.meta_name) for job in written}
     used: Counter[tuple[str, str]] = Counter()
-    order = _Order()
+    order = _Order(written)
     for job in written:
         where, config = job.where, job.config
         problems += [*unsupported_in_job(config, where), *secret_problems(config, where)]
@@ -84,9 +90,8 @@ def drafts(
                 f" {', '.join(hook.outputs)}"
             )
         profile, resources = _profile(spec, config, where, problems)
-        pipeline_part = job.pipeline + (ANY_ITEM if job.for_each else "")
         draft = PlannedJob(
-            id=f"{pipeline_part}/1/{job.stage}/{job.index}{ANY_ITEM if config.for_each else ''}",
+            id=job.id,
             where=where,
             pipeline=job.pipeline,
             iteration=1,
@@ -141,6 +146,7 @@ class _Order:
     """What each job comes after. Pipelines and their lists follow one another; inside a list a job comes after all
     that are written before it, unless it says `dependsOn`."""
 
+    written: Sequence[JobAsWritten]
     pipeline: str | None = None
     stage: str | None = None
     before: list[str] = field(default_factory=list)
@@ -180,11 +186,17 @@ class _Order:
             if name in self.in_list:
                 found.append(self.in_list[name])
             elif name not in self.earlier:
-                problems.append(
-                    f"{job.where}.dependsOn[{number}]: no job before this one in the pipeline has the metaName or id"
-                    f" {name!r}{did_you_mean(name, self.in_list)}"
-                )
+                problems.append(f"{job.where}.dependsOn[{number}]: {self._not_before(job, name)}")
         return list(dict.fromkeys(found))
+
+    def _not_before(self, job: PlannedJob, name: str) -> str:
+        if name in (job.meta_name, job.id):
+            return f"{name!r} is this job itself; leave it out"
+        for other in self.written:
+            if other.pipeline == job.pipeline and name in (other.config.meta_name, other.id):
+                return f"{name!r} ({other.where}) stands after this job; put it first, or leave it out"
+        hint = did_you_mean(name, self.in_list)
+        return f"no job before this one in the pipeline has the metaName or id {name!r}{hint}"
 
 
 def _unknown(config: JobConfig) -> Hook:
