@@ -29,10 +29,10 @@ def manifest(spec: Any, **more: Any) -> dict[str, Any]:
     }
 
 
-def planned(folder: Path, *documents: Any, options: tuple[str, ...] = ()) -> Result:
+def planned(folder: Path, *documents: Any, options: tuple[str, ...] = (), columns: int = 250) -> Result:
     file = folder / "experiment.yaml"
     file.write_text(yaml.safe_dump_all(documents))
-    return CliRunner().invoke(app, ["plan", str(file), *options], env={"COLUMNS": "250"})
+    return CliRunner().invoke(app, ["plan", str(file), *options], env={"COLUMNS": str(columns)})
 
 
 def test_a_file_that_is_right_is_shown_as_a_table_of_jobs(tmp_path: Path) -> None:
@@ -213,6 +213,37 @@ def test_order_resources_and_gpu_hours_are_told_as_data(tmp_path: Path) -> None:
     assert "demo: 3 jobs in 2 steps, up to 2 side by side" in table
     assert "GPUs: 4 at once, at most 9 GPU-hours" in table
     assert "at most 1h30m" in table
+
+
+def test_a_narrow_terminal_gets_lines_that_fit(tmp_path: Path) -> None:
+    output = planned(tmp_path, manifest(four_jobs(pods=GPUS)), columns=80).output
+    lines = [line.rstrip() for line in output.splitlines()]
+    begin = lines.index("3. anonymous/1/execution/0")
+
+    assert lines[begin : begin + 9] == [
+        "3. anonymous/1/execution/0",
+        "   ProcessDataHook as process",
+        "   inputs    djConfigs = analysis.refined_recipe",
+        "   outputs   processed",
+        "   image     data",
+        "   requests  cpu 1",
+        "   limits    cpu 4, nvidia.com/gpu 2",
+        "   runs      at most 1d",
+        "",
+    ]
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("iterations", "words"),
+    [
+        ({}, "at most 48 GPU-hours (each"),
+        ({"maxIterNum": 3}, "at most 144 GPU-hours in 3 iterations (each"),
+        ({"maxIterNum": 0, "iterTargets": ["anonymous.probe.rows > 1"]}, "at most 48 GPU-hours an iteration (each"),
+    ],
+)
+def test_gpu_hours_are_those_of_all_iterations(tmp_path: Path, iterations: dict[str, Any], words: str) -> None:
+    assert f"GPUs: 2 at once, {words}" in planned(tmp_path, manifest(a_spec(pods=GPUS, **iterations))).output
 
 
 def test_items_of_a_literal_list_stand_one_by_one_within_their_limit(tmp_path: Path) -> None:
