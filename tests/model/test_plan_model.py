@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.model.kube_model import Kube
-from tests.unit.builders import DEFAULTS, a_spec, lists, pipelines, probe, process, refine
+from tests.unit.builders import DEFAULTS, OWN_HOOKS, a_spec, lister, lists, pipelines, probe, process, refine
 
 from sandbox_api.result import EXIT_CODES
 from sandbox_api.status import DONE_STATES, FINISHED_STATES, JobStatus, ResultRef
@@ -53,7 +53,7 @@ SPECS: dict[str, dict[str, Any]] = {
         **COMMON,
     ),
     "for each item of a list": pipelines(
-        {"name": "split", **lists(executions=[process(metaName="pools", output=["paths"])])},
+        {"name": "split", **lists(executions=[lister(metaName="pools")])},
         {
             "name": "exps",
             "forEach": {"item": "pool", "in": "split.pools.paths", "maxParallel": 2},
@@ -110,7 +110,7 @@ class ExperimentMachine(RuleBasedStateMachine):
     def plan(self, snapshot: Snapshot) -> Plan:
         generation, compiled = self.compiled
         if generation != snapshot.generation:
-            compiled = compile_spec(snapshot.spec)
+            compiled = compile_spec(snapshot.spec, OWN_HOOKS)
             assert not compiled.problems, compiled.problems
             self.compiled = snapshot.generation, compiled
         return plan_experiment(snapshot, compiled, DEFAULTS, self.kube.now)

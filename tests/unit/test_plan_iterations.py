@@ -182,6 +182,10 @@ def test_the_history_is_bounded_and_never_loses_the_iteration_before() -> None:
             " <pipeline>.<metaName>.<output> <op> <number>, with one of ==, >=, <=, >, <",
         ),
         (
+            {"iterTargets": ["anonymous.p.dataset > 1"]},
+            "spec.iterTargets[0]: 'anonymous.p.dataset' is a path, no number; name one of the job's figures",
+        ),
+        (
             {"iterTargets": ["anonymous.q.rows_out > 1"]},
             "spec.iterTargets[0]: no job before this one has the metaName 'q' in the pipeline 'anonymous'",
         ),

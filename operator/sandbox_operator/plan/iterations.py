@@ -17,7 +17,7 @@ from sandbox_api.status import JobStatus
 
 from .configs import ROOTS
 from .job import ANY_ITEM, Fan, Gathered, PlannedJob, Reference, Source
-from .references import Producer, did_you_mean, resolve
+from .references import Producer, did_you_mean, number_problem, resolve
 
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "==": operator.eq, ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt,
@@ -70,6 +70,8 @@ def targets_of(spec: ExperimentSpec, producers: Sequence[Producer], problems: li
             continue
         reference = _one(resolve(match["figure"], where, tuple(producers), ()), where, problems)
         if reference is not None:
+            problem = number_problem(match["figure"], reference, where, producers)
+            problems += [problem] if problem else []
             meta_name = next(p.meta_name for p in producers if p.job_id == reference.job_id)
             found.append(Target(text, reference, match["op"], value, meta_name))
     return tuple(found)
