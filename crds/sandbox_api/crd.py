@@ -125,7 +125,8 @@ def frozen_rule() -> dict[str, str]:
     return {
         "rule": f"!({started}) || ({of_status}) || (({' && '.join(spec)}) || ({new_token} && ({over}))) && ({volume})",
         "message": "the experiment has started: only suspend, suspendPolicy, stop, rerun, ttlSecondsAfterFinished and"
-        " workspace.retention may change; apply a changed experiment under a new name",
+        " workspace.retention may change; for more, set a new rerun.token in the same edit once it has finished or is"
+        " suspended, or apply a changed experiment under a new name",
         "fieldPath": ".spec",
     }
 

@@ -204,7 +204,7 @@ class JobConfig(SpecModel):
     timeouts: Timeouts | None = None
     """Time limits of this job."""
     depends_on: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=64)] | None = None
-    """Jobs that must be done first; default: the one before in the list."""
+    """Jobs that must be done first; default: all before it in the list."""
     on_failure: Policy | None = None
     """Whether the experiment fails or goes on when this job fails."""
     results_lost: Literal["Retry", "Fail"] = "Retry"
@@ -308,7 +308,7 @@ class Rerun(SpecModel):
     token: Annotated[str, Field(max_length=63)]
     """A new value starts a rerun."""
     from_: Annotated[Annotated[str, Field(max_length=256)] | None, Field(alias="from")] = None
-    """A metaName or the beginning of a job id; default: the first job."""
+    """A metaName or the start of a job id; default: what failed, was skipped or changed, and its readers; else all."""
 
 
 class StageFailure(SpecModel):
@@ -382,7 +382,7 @@ class ExperimentSpec(JobLists):
     iter_updater: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=32)] | None = None
     """Results of one iteration that configure the next."""
     hpo_config: Annotated[str, Field(max_length=1024)] | None = None
-    """Only in files from upstream; make a SandboxSweep instead."""
+    """Only in files from upstream: a search is a SandboxSweep, which this version lacks."""
     rank: Rank | None = None
     """How items of a forEach are ranked."""
     tracking: Tracking | None = None

@@ -75,6 +75,16 @@ def test_several_experiments_of_a_file_are_all_shown(tmp_path: Path) -> None:
     assert "spec.repeats: this version can't do it yet" in result.output
 
 
+def test_experiments_of_one_name_are_told(tmp_path: Path) -> None:
+    """The second would be a change of the first; in another namespace it is another."""
+    elsewhere = manifest(a_spec(), metadata={"name": "demo", "namespace": "lab"})
+    assert planned(tmp_path, manifest(a_spec()), elsewhere).exit_code == 0
+
+    result = planned(tmp_path, manifest(a_spec()), manifest(four_jobs()), elsewhere)
+    assert result.exit_code == 1
+    assert "SandboxExperiment demo: metadata.name: there are 2 of this name; rename all but one" in result.output
+
+
 @pytest.mark.parametrize(
     "empty",
     [

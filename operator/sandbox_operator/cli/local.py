@@ -56,7 +56,7 @@ def run_documents(documents: Documents, options: Options) -> int:
     if not plans:
         raise Ended("there is no SandboxExperiment to run")
     specs = [plan.compiled.spec for plan in plans if plan.compiled.spec is not None]
-    problems = [*documents.hook_problems, *unknown_inputs(specs, options.inputs)]
+    problems = [*documents.problems, *unknown_inputs(specs, options.inputs)]
     problems += [f"{plan.experiment.name}: {problem}" for plan in plans for problem in plan.problems()]
     if problems:
         raise Ended("\n".join(problems))

@@ -88,7 +88,7 @@ def plan(
     except Ended as error:
         fail(str(error))
     previews = [previewed(experiment, documents.hooks_for(experiment), images) for experiment in documents.experiments]
-    whole = FilePlan(experiments=[plan for plan, _ in previews], problems=list(documents.hook_problems))
+    whole = FilePlan(experiments=[plan for plan, _ in previews], problems=list(documents.problems))
     made = [manifest for _, rehearsed in previews if rehearsed for manifest in manifests(rehearsed)]
     if show_manifests:
         print_manifests(made, output)

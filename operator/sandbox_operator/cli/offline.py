@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,13 +49,16 @@ class Documents:
         return hooks_in(self.others, experiment.namespace)[0]
 
     @property
-    def hook_problems(self) -> tuple[str, ...]:
-        """What is wrong with the SandboxHooks."""
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with the SandboxHooks, and with the experiments taken together."""
         namespaces = {_metadata(item).get("namespace") for item in self.others if item.get("kind") == HOOK_KIND}
         found = [hooks_in(self.others, name)[1] for name in sorted(filter(None, namespaces))] or [
             hooks_in(self.others)[1]
         ]
-        return tuple(dict.fromkeys(problem for problems in found for problem in problems))
+        named = Counter((item.namespace, item.name) for item in self.experiments if item.name != UNNAMED)
+        doubles = [f"{KIND} {name}: metadata.name: there are {n} of this name; rename all but one"
+                   for (_, name), n in named.items() if n > 1]  # fmt: skip
+        return tuple(dict.fromkeys([*(problem for problems in found for problem in problems), *doubles]))
 
 
 def read_files(files: Iterable[Path]) -> Documents:

@@ -136,7 +136,7 @@ class FilePlan(ContractModel):
     experiments: list[ExperimentPlan]
     """In the order of the file."""
     problems: list[str] = []
-    """What is wrong with its SandboxHooks, in sentences."""
+    """What is wrong with its SandboxHooks, and with its experiments taken together, in sentences."""
 
     @property
     def is_sound(self) -> bool:

@@ -31,7 +31,7 @@ def unsupported_in_spec(spec: ExperimentSpec) -> Iterator[str]:
     """A sentence for each field of the experiment that can't be done yet."""
     yield from _sentences(spec, SPEC_FIELDS, "spec")
     if spec.hpo_config is not None:
-        yield "spec.hpoConfig: make a SandboxSweep for a search; in an experiment leave it null"
+        yield "spec.hpoConfig: a search is a SandboxSweep, which this version does not have yet; leave it out"
     if spec.tracking and spec.tracking.wandb and spec.tracking.wandb.mode != "disabled":
         yield "spec.tracking.wandb.mode: this version does not export to Weights & Biases yet; set disabled"
 
