@@ -92,8 +92,8 @@ def items(count: int) -> Spec:
 
     def spec(number: int) -> Manifest:
         each = {"item": "shard", "in": [f"inputs/raw/{item}.jsonl" for item in range(count)], "maxParallel": 32}
-        dj = {**configs(number), "dataset_path": "item.shard"}
-        return a_spec(probeJobConfigs=[{"hook": "ProbeViaAnalyzerHook", "djConfigs": dj, "forEach": each}])
+        job = {"djConfigs": configs(number), "input": {"djConfigs.dataset_path": "item.shard"}, "forEach": each}
+        return a_spec(probeJobConfigs=[{"hook": "ProbeViaAnalyzerHook", **job}])
 
     return spec
 
