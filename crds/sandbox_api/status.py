@@ -80,7 +80,6 @@ class Reason(StrEnum):
     NAME_TAKEN = "NameTaken"
     EARLIER_JOB_FAILED = "EarlierJobFailed"
     INPUT_UNAVAILABLE = "InputUnavailable"
-    NO_ITEMS = "NoItems"
     REMOVED = "Removed"
 
 

@@ -18,7 +18,7 @@ from sandbox_operator.kube.resources import Resource
 from sandbox_operator.kube.transport import Transport, lines_of
 
 Manifest = dict[str, Any]
-Propagation = Literal["Background", "Foreground", "Orphan"]
+BACKGROUND = {"propagationPolicy": "Background"}
 
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 """Asks for an answer that tells the new version of an object, and not its content, which we sent."""
@@ -214,38 +214,21 @@ class Client(Transport):
         resource: Resource,
         name: str,
         namespace: str | None = None,
-        *,
-        propagation: Propagation = "Background",
-        uid: str | None = None,
     ) -> bool:
-        """Ask for an object's deletion; False when there was none.
-
-        With `uid` only that very object is meant: raises Conflict when another has taken its name.
-        """
-        body: Manifest = {"propagationPolicy": propagation}
-        if uid is not None:
-            body["preconditions"] = {"uid": uid}
+        """Ask for an object's deletion, and that of what it owns; False when there was none."""
         try:
             path = resource.path(namespace=namespace, name=name)
-            await self.request(("delete", resource.plural), "DELETE", path, body=body)
+            await self.request(("delete", resource.plural), "DELETE", path, body=BACKGROUND)
         except NotFound:
             return False
         return True
 
-    async def delete_collection(
-        self,
-        resource: Resource,
-        namespace: str | None,
-        *,
-        label_selector: str | None = None,
-        field_selector: str | None = None,
-        propagation: Propagation = "Background",
-    ) -> None:
-        """Ask for the deletion of all objects that match.
+    async def delete_collection(self, resource: Resource, namespace: str | None, *, label_selector: str) -> None:
+        """Ask for the deletion of all objects that match, and of what they own.
 
-        Raises ValueError without a selector: that would be everything.
+        Raises ValueError with an empty selector: that would be everything.
         """
-        if not label_selector and not field_selector:
+        if not label_selector:
             raise ValueError(
                 f"delete_collection of {resource.plural} needs a selector; without one it deletes all of them"
             )
@@ -253,8 +236,8 @@ class Client(Transport):
             ("deletecollection", resource.plural),
             "DELETE",
             resource.path(namespace=namespace),
-            query={"labelSelector": label_selector, "fieldSelector": field_selector},
-            body={"propagationPolicy": propagation},
+            query={"labelSelector": label_selector},
+            body=BACKGROUND,
         )
 
     async def get_raw(self, path: str) -> Any:

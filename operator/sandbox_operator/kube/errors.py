@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What can go wrong between us and the API server, one class for each case that a caller treats differently.
 
-It decides nothing: what is tried again stands in `client.py`.
+It decides nothing: what is tried again stands in `transport.py`.
 """
 
 import json

@@ -112,7 +112,8 @@ class Lease:
         log.info("the lease %s is ours (%s)", self, self.identity)
 
     async def lost(self) -> None:
-        """Renew it; return when it is ours no more, by `seconds_left` at the latest."""
+        """Renew it; return when it is ours no more. A last renewal may be under way when `seconds_left` is 0 already:
+        nothing is written then (`FencedClient`), and if it comes it counts."""
         renewed = True
         while (left := self.seconds_left()) > 0 and self.holder == self.identity:
             await asyncio.sleep(min(self._timing.renew if renewed else self._timing.poll, left))
@@ -154,7 +155,6 @@ class Lease:
         """Take or renew the Lease if it may be ours; whether it now is."""
         self.tried_at = self._clock()
         try:
-            # A renewal that comes too late is none: the time is up all the same.
             async with asyncio.timeout(self.seconds_left() or self._timing.deadline):
                 mine = await self._try()
             self._trouble = ""

@@ -129,7 +129,7 @@ class Snapshot:
     warnings: tuple[WarningFact, ...] = ()
     """Newest last."""
     cached: Mapping[str, CacheEntry] = field(default_factory=dict)
-    """Committed results of other experiments on the claim, by cache key."""
+    """Committed results on the claim, those of the experiment itself included, by cache key."""
     running_keys: Mapping[str, str] = field(default_factory=dict)
     """Cache keys that other experiments on the claim are working at, with the experiment's name."""
     claim_is_shared: bool = False

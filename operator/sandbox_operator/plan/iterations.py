@@ -31,7 +31,6 @@ class Target:
     reference: Reference
     op: str
     number: float
-    meta_name: str
 
     def is_met(self, jobs: Mapping[str, JobStatus], iteration: int) -> bool:
         """Whether the figure of this iteration meets it; one that is not there, or no number, does not."""
@@ -72,8 +71,7 @@ def targets_of(spec: ExperimentSpec, producers: Sequence[Producer], problems: li
         if reference is not None:
             problem = number_problem(match["figure"], reference, where, producers)
             problems += [problem] if problem else []
-            meta_name = next(p.meta_name for p in producers if p.job_id == reference.job_id)
-            found.append(Target(text, reference, match["op"], value, meta_name))
+            found.append(Target(text, reference, match["op"], value))
     return tuple(found)
 
 

@@ -81,7 +81,9 @@ class Actor:
         try:
             if action.config_map is not None:
                 await self._create_config_map(snapshot, action)
-            made = await self._client.create(JOBS, action.manifest, snapshot.namespace, repeatable=True, strict=True)
+            made = await self._client.create(
+                JOBS, action.manifest, snapshot.namespace, repeatable=True, strict=True, metadata_only=True
+            )
         except AlreadyExists:
             found = await self._client.get(JOBS, name, snapshot.namespace)
             self._check_job(snapshot, action, project.job_fact(found).fact)

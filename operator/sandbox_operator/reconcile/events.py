@@ -60,7 +60,9 @@ class EventSender:
             metadata, subject = manifest["metadata"], manifest["involvedObject"]
             with about(namespace=subject["namespace"], experiment=subject["name"]):
                 try:
-                    await self._client.create(EVENTS, manifest, metadata["namespace"], repeatable=True)
+                    await self._client.create(
+                        EVENTS, manifest, metadata["namespace"], repeatable=True, metadata_only=True
+                    )
                     self._count("sent")
                 except AlreadyExists:
                     self._count("known")
