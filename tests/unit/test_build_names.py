@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.builders import UID
 
-from sandbox_operator.build.names import claim_name, experiment_labels, job_hash, job_name
+from sandbox_operator.build.names import claim_name, experiment_labels, helper_name, job_hash, job_name
 
 LONGEST = "a" * 52
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -73,3 +73,12 @@ def test_labels_can_hold_the_longest_name() -> None:
         "sandbox.datajuicer.io/experiment-uid": UID,
     }
     assert all(len(value) <= 63 for value in labels.values())
+
+
+def test_numbered_pods_of_a_helper_have_names_that_are_dns_labels() -> None:
+    name = job_name("a.name-with.dots." + "x" * 40, "uid", "anonymous/1/probe/0", 100)
+    pods = f"{helper_name(name, 'pieces')}-31"
+
+    assert len(pods) <= 63
+    assert DNS_LABEL.fullmatch(pods)
+    assert helper_name(name, "pieces").endswith(f"-{job_hash('uid', 'anonymous/1/probe/0')}-a100-pieces")

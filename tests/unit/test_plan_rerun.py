@@ -67,6 +67,54 @@ def test_from_names_a_job_by_meta_name_or_by_the_beginning_of_its_id(start: str,
     assert [job.id for job in play.status.jobs if job.generation == 2] == again
 
 
+def test_a_name_is_no_beginning_of_another() -> None:
+    spec = a_spec(executions=[process(metaName=f"p{n}", dependsOn=[]) for n in range(11)])
+    play = Play(spec)
+    play.step()
+    play.succeed_in(*(f"anonymous/1/execution/{n}" for n in range(11)))
+    for token, start in enumerate(["p1", "anonymous/1/execution/1"]):
+        play.change_spec(rerun={"token": str(token), "from": start})
+        play.step(after=60)
+        (again,) = (job.id for job in play.status.jobs if job.generation == token + 2)
+        assert again == "anonymous/1/execution/1"
+        play.succeed_in(again, content=str(token))
+
+
+def test_the_iteration_in_an_id_is_always_the_one_at_work() -> None:
+    play = Play(four_jobs(maxIterNum=2))
+    play.step()
+    for _ in range(8):
+        play.succeed()
+    assert play.status.iteration == 2
+    for token, start in enumerate(["anonymous/1/evaluation/0", "anonymous/2/evaluation/0"]):
+        play.change_spec(rerun={"token": str(token), "from": start})
+        play.step(after=60)
+        assert play.states()["anonymous/2/evaluation/0"] == "Pending: Creating"
+        play.succeed(content=str(token))
+
+
+def test_one_item_of_a_list_runs_again_and_one_that_is_not_there_is_told() -> None:
+    each = {"item": "k", "in": [1, 2]}
+    job = process(metaName="many", forEach=each, input={"djConfigs.np": "item.k"}, djConfigs=process()["djConfigs"])
+    play = Play(a_spec(executions=[job]))
+    play.step()
+    ids = [f"anonymous/1/execution/0[{n}]" for n in range(2)]
+    for item in ids:  # one after another: no dependsOn
+        play.succeed_in(item)
+    play.change_spec(rerun={"token": "2", "from": ids[1]})
+    play.step(after=60)
+    assert [job.id for job in play.status.jobs if job.generation == 2] == [ids[1]]
+    play.succeed_in(ids[1], content="x")
+    play.change_spec(rerun={"token": "3", "from": "anonymous/1/execution/0[7]"})
+    step = play.step(after=60)
+
+    assert not created(step)
+    assert play.status.rerun_token == "3"
+    assert "nothing runs again: no job of this iteration is spec.rerun.from, 'anonymous/1/execution/0[7]'" in (
+        next(event.message for event in step.events if event.reason == "Rerun")
+    )
+
+
 def test_a_token_that_a_new_experiment_has_means_nothing() -> None:
     play = done(four_jobs(rerun={"token": "7"}))
 
