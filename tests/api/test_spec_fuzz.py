@@ -19,14 +19,14 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from tests.api.conftest import DEEP, Operators, Plane, Say, long
+from tests.api.conftest import Operators, Plane
 from tests.api.lab import Lab, experiment
-from tests.api.progress import in_pieces, told
 from tests.api.rehearsal import rehearse
 from tests.api.specs import Spec, crd_schema, draw, schema_of
 from tests.api.storm import storm
 from tests.api.warm import Nursery
 from tests.api.wild import EXAMPLES, check_examples, patterns_in
+from tests.progress import DEEP, Say, in_pieces, long, told
 
 from sandbox_api.status import ExperimentStatus
 from sandbox_operator.kube.client import Client

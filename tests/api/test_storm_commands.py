@@ -15,13 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.api.conftest import DEEP, Say, long
 from tests.api.fakestore import Manifest
 from tests.api.faults import Faults
 from tests.api.journeys import Journey, Journeys
-from tests.api.progress import in_pieces, summed, told
 from tests.api.storm import Storm, Weather, storm, undisturbed
 from tests.api.warm import Nursery
+from tests.progress import DEEP, Say, in_pieces, long, summed, told
 
 WEIGHTS = {"suspend": 4, "suspend at once": 4, "resume": 6, "rerun": 4, "rerun from": 3, "ttl": 2, "stop": 1, "stop at once": 1, "apply again": 1}  # fmt: skip
 

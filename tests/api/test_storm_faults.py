@@ -12,12 +12,11 @@ import random
 from collections import Counter
 from pathlib import Path
 
-from tests.api.conftest import DEEP, Say, long
 from tests.api.faults import Faults
 from tests.api.journeys import Journeys
-from tests.api.progress import in_pieces, summed, told
 from tests.api.storm import Weather, storm, undisturbed
 from tests.api.warm import Nursery
+from tests.progress import DEEP, Say, in_pieces, long, summed, told
 
 
 @long

@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.api.conftest import DEEP, Say, long
 from tests.api.fakestore import Manifest
 from tests.api.fates import Moment
 from tests.api.faults import Faults
 from tests.api.journeys import Journey, Journeys, Kind, bulky, fanned, mute, parallel, rough, smooth, with_a_claim
-from tests.api.progress import in_pieces, summed, told
 from tests.api.storm import KillAtCall, Storm, Weather, storm, undisturbed
 from tests.api.warm import Nursery
+from tests.progress import DEEP, Say, in_pieces, long, summed, told
 
 KINDS = (smooth, rough, with_a_claim, bulky, parallel, fanned, mute)
 COALESCED = ("update", "sandboxexperiments/status")

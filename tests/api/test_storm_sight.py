@@ -14,15 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.api.conftest import DEEP, Say, long
 from tests.api.fakestore import Manifest
 from tests.api.fates import RESET, Call, Fate, Moment
 from tests.api.inprocess import SETTINGS
 from tests.api.journeys import smooth
 from tests.api.played import Gate, succeeds
-from tests.api.progress import in_pieces, summed, told
 from tests.api.storm import Storm, storm, undisturbed
 from tests.api.warm import Nursery
+from tests.progress import DEEP, Say, in_pieces, long, summed, told
 
 from sandbox_operator.build.names import ANNOTATION_CONTRACT, ANNOTATION_JOB_ID, LABEL_ATTEMPT
 from sandbox_operator.kube.config import Connection
