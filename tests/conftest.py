@@ -13,11 +13,12 @@ COUNTS = pytest.StashKey[list[str]]()
 
 @pytest.fixture(scope="session")
 def say(request: pytest.FixtureRequest) -> Say:
-    """Says a line to who waits for a long run, while it goes on."""
+    """Says a line to who waits for a long run, while it goes on: past pytest's own capturing of what a test prints."""
     terminal = request.config.pluginmanager.getplugin("terminalreporter")
+    capture = request.config.pluginmanager.getplugin("capturemanager")
 
     def write(line: str) -> None:
-        if terminal is not None:
+        with capture.global_and_fixture_disabled():
             terminal.write_line(line)
             terminal.flush()
 
