@@ -86,7 +86,7 @@ def summed(counts: Iterable[Counter[str]]) -> Counter[str]:
 
 
 def told(counts: Counter[str]) -> str:
-    return ", ".join(f"{number:,} {what}".replace(",", " ") for what, number in sorted(counts.items()))
+    return ", ".join(f"{f'{number:,}'.replace(',', ' ')} {what}" for what, number in sorted(counts.items()))
 
 
 def _read(path: Path, code: str) -> dict[int, Counter[str]]:
