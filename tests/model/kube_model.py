@@ -84,12 +84,12 @@ class Kube:
         """The watch has caught up."""
         self.view = View(dict(self.jobs), dict(self.pods))
 
-    def hear_of(self, name: str) -> None:
-        """One object's newest state arrives, whatever is still on its way."""
-        for seen, true in ((self.view.jobs, self.jobs), (self.view.pods, self.pods)):
-            if name in true:
+    def hear_of(self, name: str, *, job: bool = True, pod: bool = True) -> None:
+        """One object's newest state arrives, whatever is still on its way: the watches of Jobs and pods are two."""
+        for wanted, seen, true in ((job, self.view.jobs, self.jobs), (pod, self.view.pods, self.pods)):
+            if wanted and name in true:
                 seen[name] = true[name]  # type: ignore[assignment]
-            else:
+            elif wanted:
                 seen.pop(name, None)
 
     def observed(self) -> Snapshot:

@@ -32,6 +32,7 @@ TROUBLES = {
     "invalid": "Jobs refused for good (422)",
 }
 """What may become of one of the operator's calls."""
+LOOKS = st.sampled_from(["all", "all", "all", "one", "Job", "pod", "no", "no"])
 SOMETIMES = st.sampled_from([None, None, None, None, None, *TROUBLES])
 
 
@@ -214,22 +215,22 @@ class ExperimentMachine(Events, Invariants, RuleBasedStateMachine):
     # What the cluster does
 
     @precondition(lambda self: any(self.possible.values()))
-    @rule(data=st.data(), looks=st.sampled_from(["all", "all", "one", "no"]), trouble=SOMETIMES, at=st.integers(0, 2))
+    @rule(data=st.data(), looks=LOOKS, trouble=SOMETIMES, at=st.integers(0, 2))
     def something_happens(self, data: st.DataObject, looks: str, trouble: str | None, at: int) -> None:
-        """Mostly seen at once, sometimes only that object, sometimes only with what happens next."""
+        """Mostly seen at once, sometimes only that Job or its pod, sometimes only with what happens next."""
         events = {event: names for event, names in self.possible.items() if names}
         event = data.draw(st.sampled_from(sorted(events)), label="event")
         name = data.draw(st.sampled_from(events[event]), label="about")
         self.happens(event, name, data)
         if looks == "all":
             self.kube.relist()
-        elif looks == "one":
-            self.kube.hear_of(name)
+        elif looks != "no":
+            self.kube.hear_of(name, job=looks != "pod", pod=looks != "Job")
         if looks != "no":
             self.reconcile(trouble, at)
 
     @precondition(lambda self: any(self.possible.values()))
-    @rule(data=st.data(), looks=st.sampled_from(["all", "all", "one", "no"]), trouble=SOMETIMES, at=st.integers(0, 2))
+    @rule(data=st.data(), looks=LOOKS, trouble=SOMETIMES, at=st.integers(0, 2))
     def something_else_happens(self, data: st.DataObject, looks: str, trouble: str | None, at: int) -> None:
         self.something_happens(data, looks, trouble, at)
 
