@@ -99,6 +99,10 @@ class Candidate(ContractModel):
     """Digest of that result.json."""
 
 
+REFINED = "refineRecipe"
+"""Stands between a metaName that a refine job shares with its probe and the refine job's figures."""
+
+
 class JobContract(ContractModel):
     version: int = CONTRACT_VERSION
     task: Literal["run", "read", "check"] = "run"
@@ -126,8 +130,20 @@ class JobContract(ContractModel):
     keep_attempts: bool = False
     tracking: dict[str, Any] = {}
     active_seconds_left: int | None = None
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """`needs` by every name that they may have among outputs and metrics."""
+        return tuple(name for need in self.needs for name in (need, *figure_names(self.job.meta_name, need)[:2]))
+
     told_digest: Annotated[str | None, Field(exclude=True)] = None
     """In a pod: the digest as the writer computed it, who may know fields that this reader does not."""
+
+
+def figure_names(meta_name: str, name: str) -> tuple[str, str, str]:
+    """What a job's figure may be called among its metrics: they begin with its metaName, and those of a refine job that
+    shares its name with the probe it reads also with `REFINED`."""
+    return f"{meta_name}.{name}", f"{meta_name}.{REFINED}.{name}", name
 
 
 def contract_digest(contract: JobContract) -> str:

@@ -26,6 +26,8 @@ HOOK_NAME = "^[a-z]([a-z0-9-]*[a-z0-9])?$"
 MAX_HOOK_NAME = 63
 StageName = Literal["probe", "refine", "execution", "evaluation"]
 CHARACTERS = "[A-Za-z0-9_.%/-]"
+_IMAGES = frozenset(hook.image for hook in HOOKS.values())
+"""A SandboxHook's own image goes by the hook's name, and must not stand in for one of these."""
 IMAGE_RULE = "give either image (a reference) or imageName (one of the operator's images), not both"
 RAW_RULE = "contract: raw needs an image of its own"
 COMMAND_RULE = "contract: raw needs a command; contract: runtime has none, the runtime is started"
@@ -151,12 +153,15 @@ def hook_of(resource: Mapping[str, Any]) -> Hook | tuple[str, ...]:
     )
 
 
-def hooks_in(documents: Collection[Any], namespace: str | None = None) -> tuple[dict[str, Hook], tuple[str, ...]]:
-    """The hooks among the documents of a YAML file by name, and what is wrong with the others.
+def hooks_in(
+    documents: Collection[Any], namespace: str | None = None
+) -> tuple[dict[str, Hook | tuple[str, ...]], tuple[str, ...]]:
+    """The hooks among the documents of a YAML file by name (in place of a faulty one what is wrong with it), and all
+    that is wrong, in sentences that name the resource.
 
     With a namespace: only those of it, and those that name none.
     """
-    hooks: dict[str, Hook] = {}
+    hooks: dict[str, Hook | tuple[str, ...]] = {}
     problems: list[str] = []
     for document in documents:
         if not isinstance(document, Mapping) or document.get("kind") != KIND:
@@ -168,13 +173,13 @@ def hooks_in(documents: Collection[Any], namespace: str | None = None) -> tuple[
         told = f"{KIND} {metadata.get('name', '(without a name)')}"
         found = hook_of({**resource, "metadata": metadata})
         if resource.get("apiVersion") != API_VERSION:
-            problems.append(f"{told}: apiVersion: write {API_VERSION}, not {resource.get('apiVersion')!r}")
-        elif isinstance(found, tuple):
+            found = (f"apiVersion: write {API_VERSION}, not {resource.get('apiVersion')!r}",)
+        elif isinstance(found, Hook) and found.name in hooks:
+            found = ("metadata.name: there are two hooks of this name; rename one",)
+        if metadata.get("name"):
+            hooks.setdefault(str(metadata["name"]), found)
+        if isinstance(found, tuple):
             problems += [f"{told}: {problem}" for problem in found]
-        elif found.name in hooks:
-            problems.append(f"{told}: metadata.name: there are two hooks of this name; rename one")
-        else:
-            hooks[found.name] = found
     return hooks, tuple(problems)
 
 
@@ -245,6 +250,8 @@ def _name_problems(name: Any) -> Iterator[str]:
         )
     elif name in HOOKS:
         yield f"metadata.name: {name!r} is a hook that comes with the operator; take another name"
+    elif name in _IMAGES:
+        yield f"metadata.name: {name!r} is the name of an image that the operator's own hooks run on; take another name"
 
 
 def _form_problems(spec: HookSpec) -> Iterator[str]:

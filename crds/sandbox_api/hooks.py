@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 STAGES = ("probe", "refine", "execution", "evaluation")
+Kind = Literal["path", "list", "number"]
 
 
 class ExtraConfig(BaseModel):
@@ -49,6 +50,8 @@ class Hook:
     """Job lists it belongs to; in another list it is a warning."""
     outputs: tuple[str, ...]
     """Default names of what it returns, in order."""
+    kinds: tuple[Kind, ...] = ()
+    """What each of them is; empty where nobody knows before it has run, as with a SandboxHook."""
     image: str = "data"
     extra: type[ExtraConfig] = NoExtra
     writes: dict[str, str] = field(default_factory=dict)
@@ -89,6 +92,7 @@ HOOKS: dict[str, Hook] = _catalogue(
         "probe",
         ("probe", "evaluation"),
         ("stats", "overall", "histograms", "dataset"),
+        ("path", "path", "path", "path"),
         writes={"djConfigs.export_path": "dataset"},
         only_with={"dataset": "djConfigs.export_original_dataset"},
         reads_dj=True,
@@ -100,6 +104,7 @@ HOOKS: dict[str, Hook] = _catalogue(
         "refine",
         ("refine",),
         ("recipe", "changes"),
+        ("path", "path"),
         extra=KSigmaConfig,
         writes={"extraConfigs.path_k_sigma_recipe": "recipe"},
         reads_dj=True,
@@ -110,6 +115,7 @@ HOOKS: dict[str, Hook] = _catalogue(
         "process",
         ("execution",),
         ("dataset",),
+        ("path",),
         extra=ProcessConfig,
         writes={"djConfigs.export_path": "dataset"},
         reads_dj=True,

@@ -204,8 +204,7 @@ def encode_message(message: Message, *, needs: Sequence[str] = (), limit: int = 
         if _pack(_kept(message, outputs, first), limit) is not None:
             return _with_metrics(message, outputs, metrics, len(first), limit)
     if needed or first:
-        parts = needed_parts(message, needs)
-        message = message.model_copy(update={"pieces": len(parts) if len(parts) <= MAX_PIECES else 0})
+        message = message.model_copy(update={"pieces": len(needed_parts(message, needs))})
     short = [name for name in needed + others if len(canonical_json(message.outputs[name])) <= LONG_VALUE]
     for outputs in _shorter(short):
         if _pack(_kept(message, outputs, []), limit) is not None:
@@ -216,25 +215,28 @@ def encode_message(message: Message, *, needs: Sequence[str] = (), limit: int = 
 def needed_parts(message: Message, needs: Sequence[str]) -> list[str]:
     """What is needed of a whole message, as texts that each fit into a message of their own; joined they are JSON.
 
-    They depend on nothing but the values: whoever computes them again gets the same.
+    Empty where it is more than `MAX_PIECES`, or than a message may hold before compression. They depend on nothing but
+    the values: whoever computes them again gets the same.
     """
     body = {
         "outputs": {name: value for name, value in message.outputs.items() if name in needs},
         "metrics": {name: value for name, value in message.metrics.items() if name in needs},
     }
     left = canonical_json(body)
+    if len(left) > BODY_BYTES:
+        return []
     parts: list[str] = []
-    while left and len(parts) <= MAX_PIECES:  # one too many says that it is too much
+    while left and len(parts) <= MAX_PIECES:
         size = _piece_size(left)
         parts.append(left[:size])
         left = left[size:]
-    return parts
+    return parts if not left else []
 
 
 def encode_piece(message: Message, number: int, *, needs: Sequence[str]) -> str:
     """Piece `number`, from 1, of what is needed of a whole message. Raises ValueError when there is none."""
     parts = needed_parts(message, needs)
-    if not 1 <= number <= len(parts) <= MAX_PIECES:
+    if not 1 <= number <= len(parts):
         raise ValueError(f"there is no piece {number} of the result of {message.job}; at most {MAX_PIECES} are given")
     piece = {"outputs": {}, "metrics": {}, "message": "", "pieces": len(parts), "piece": number}
     text = _pack(message.model_copy(update={**piece, "truncated": True, "part": parts[number - 1]}), MESSAGE_BYTES)

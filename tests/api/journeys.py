@@ -13,6 +13,8 @@ from tests.api.fakestore import Manifest
 from tests.api.lab import FILTER, outcome_of, probes, road
 from tests.api.played import Behaviour, Pod, Table, disrupted, fails, succeeds
 
+from sandbox_api.base import API_VERSION
+from sandbox_api.hook_resource import KIND as HOOK_KIND
 from sandbox_api.result import (
     EXIT_CODES,
     Message,
@@ -47,6 +49,13 @@ class Journey:
         return {"outcome": end["outcome"], "progress": end["progress"], "failures": failures}
 
 
+LISTER: Manifest = {
+    "apiVersion": API_VERSION,
+    "kind": HOOK_KIND,
+    "metadata": {"name": "lister"},
+    "spec": {"imageName": "data", "outputs": ["paths"], "figures": ["rows_in"], "cacheable": True},
+}
+"""A hook that makes a list; none of the catalogue does."""
 Kind = Callable[[str, random.Random], Journey]
 
 
@@ -152,7 +161,7 @@ def fanned(name: str, chance: random.Random) -> Journey:
             {**job, "metaName": "other", "input": {"djConfigs.dataset_path": "exps.one.made"}},
         ],
     }
-    first = {**job, "metaName": "pools", "output": ["paths"], "djConfigs": {"dataset_path": "a.jsonl", "process": []}}
+    first = {"hook": LISTER["metadata"]["name"], "metaName": "pools"}
     last = {**job, "metaName": "all", "input": {"djConfigs.dataset.configs": "exps.one.made"}}
     spec = {
         **{key: value for key, value in probes(claim_name=SHARED).items() if key != "probeJobConfigs"},
@@ -251,7 +260,7 @@ def long_listed(name: str, chance: random.Random) -> Journey:
         return pod.message(outcome="Succeeded", message="9 items", outputs={"paths": Output(kind="list", value=items)})
 
     spec = probes("list", claim_name=SHARED)
-    spec["probeJobConfigs"][0]["output"] = ["paths"]
+    spec["probeJobConfigs"] = [{"hook": LISTER["metadata"]["name"], "metaName": "list"}]
     job = {"hook": "ProcessDataHook", "metaName": "each", "djConfigs": {"process": FILTER}}
     over = {"forEach": {"item": "x", "in": "anonymous.list.paths"}, "input": {"djConfigs.dataset_path": "item.x"}}
     spec["executionJobConfigs"] = [{**job, **over}]

@@ -116,7 +116,7 @@ class Pod:
         text = result.model_dump_json()
         sha256 = hashlib.sha256(text.encode()).hexdigest()
         message = message_of(result, path=f"{self.folder}/result.json", sha256=sha256, size=len(text))
-        return encode_message(message, needs=contract.needs)
+        return encode_message(message, needs=contract.needed)
 
     @property
     def piece(self) -> int:

@@ -109,8 +109,8 @@ class Writer:
     def _for_each(self, *, pipeline: bool = False) -> Spec:
         name = self.chance.choice(["pool", "seed", "x"])
         literal = self.chance.choice([["a.jsonl", "b.jsonl"], [0.1, 0.5], [{"path": "a.jsonl", "k": 1}], [], ["one"]])
-        singles = [result for result in self.known if not result.is_fanned]
-        into = self.chance.choice(singles).reference if singles and self.maybe(0.5) else literal
+        lists = [result for result in self.known if result.is_fanned or self.maybe(0.05)]
+        into = self.chance.choice(lists).reference if lists and self.maybe(0.5) else literal
         limit = {"maxParallel": self.chance.randint(1, 3)} if self.maybe(0.4) else {}
         return {"item": name, "in": into, **limit} if not pipeline or into else {"item": name, "in": ["one"], **limit}
 

@@ -21,13 +21,14 @@ from tests.api.conftest import kubeconfig
 from tests.api.fakeapi import FakeAPI, OnCall
 from tests.api.fakestore import Manifest
 from tests.api.fates import RESET, Call, Fate, Moment
-from tests.api.journeys import SHARED, Journey
+from tests.api.journeys import LISTER, SHARED, Journey
 from tests.api.lab import Lab
 from tests.api.played import PLAYER
 from tests.api.warm import Nursery, WarmOperator
 from tests.api.witness import Witness
 
 from sandbox_operator.kube.config import Connection
+from sandbox_operator.reconcile.resources import HOOKS
 
 LIMIT = 120.0
 NEVER = ("duplicates", "lost", "run again")
@@ -126,6 +127,7 @@ async def storm(nursery: Nursery, folder: Path) -> AsyncIterator[Storm]:
                 killed.callback(operator.kill)
             async with Lab(Connection(api.url), "lab", fake=True) as lab:
                 await lab.make_claim(SHARED)
+                await lab.client.create(HOOKS, LISTER, lab.namespace)
                 it = Storm(api, lab, Witness(api), operators)
                 api.on_call = it.decide
                 try:

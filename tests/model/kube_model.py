@@ -10,10 +10,11 @@ from typing import Any
 from tests.unit.builders import NOW, a_claim, a_message, an_experiment, job_fact, pod_fact, written
 
 from sandbox_api.result import ErrorClass, ResultError, encode_message
+from sandbox_api.status import ExperimentStatus
 from sandbox_operator.build.names import LABEL_TASK
 from sandbox_operator.plan.actions import CreateClaim, CreateJob, DeleteFinishedJobs, DeleteJob
 from sandbox_operator.plan.clock import moment
-from sandbox_operator.plan.doubt import to_ask_for, to_ask_for_pods
+from sandbox_operator.plan.doubt import to_ask_for, to_ask_for_pods, to_rule_out
 from sandbox_operator.plan.facts import CacheEntry, ContainerFact, JobFact, PodFact, Refusal, Snapshot
 
 LIST_OUTPUT = ["experiments/x/a", "experiments/x/b", "experiments/x/c"]
@@ -112,6 +113,16 @@ class Kube:
                 n: told for n, (generation, told) in self.refusals.items() if generation == self.stored.generation
             },
         )
+
+    def has_left(self, before: ExperimentStatus, after: ExperimentStatus) -> bool:
+        """Whether an attempt that is over by our own decision has left something that was not seen: then it is now."""
+        found = False
+        for name in to_rule_out(before, after, set(self.view.pods)):
+            known = name in self.view.jobs
+            if name in self.pods or (not known and name in self.jobs):
+                self.hear_of(name)
+                found = True
+        return found
 
     def act(self, action: object) -> None:
         match action:

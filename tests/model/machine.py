@@ -14,7 +14,7 @@ from tests.model.events import USUAL, Events
 from tests.model.invariants import Invariants
 from tests.model.kube_model import Kube
 from tests.model.specs import SPECS, end_of, undisturbed
-from tests.unit.builders import DEFAULTS
+from tests.unit.builders import DEFAULTS, OWN_HOOKS
 
 from sandbox_api.status import Reason, ResultRef
 from sandbox_operator.plan.actions import Action, CreateJob, DeleteJob, Plan
@@ -81,7 +81,7 @@ class ExperimentMachine(Events, Invariants, RuleBasedStateMachine):
     def plan(self, snapshot: Snapshot) -> Plan:
         generation, compiled = self.compiled
         if generation != snapshot.generation:
-            compiled = compile_spec(snapshot.spec)
+            compiled = compile_spec(snapshot.spec, OWN_HOOKS)
             assert not compiled.problems, compiled.problems
             self.compiled = snapshot.generation, compiled
         return plan_experiment(snapshot, compiled, DEFAULTS, self.kube.now)
@@ -97,7 +97,8 @@ class ExperimentMachine(Events, Invariants, RuleBasedStateMachine):
 
     def do(self, seen: Snapshot, step: Plan, trouble: str | None = None, at: int = 0) -> None:
         """Write the status, if it has changed, then act. A call that fails ends the round."""
-        if seen.resource_version != self.kube.stored.resource_version:
+        has_left = self.kube.has_left(seen.status, step.status)
+        if has_left or seen.resource_version != self.kube.stored.resource_version:
             self.counts["conflicts"] += 1
             return
         calls: list[Action | None] = [*([None] if step.status != seen.status else []), *step.actions]

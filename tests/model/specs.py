@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from tests.model.kube_model import Kube
-from tests.unit.builders import DEFAULTS, a_spec, lists, pipelines, probe, process, refine
+from tests.unit.builders import DEFAULTS, OWN_HOOKS, a_spec, lister, lists, pipelines, probe, process, refine
 
 from sandbox_api.status import DONE_STATES, ExperimentStatus, JobStatus
 from sandbox_operator.plan.compile import compile_spec
@@ -36,7 +36,7 @@ SPECS: dict[str, dict[str, Any]] = {
         **COMMON,
     ),
     "for each item of a list": pipelines(
-        {"name": "split", **lists(executions=[process(metaName="pools", output=["paths"])])},
+        {"name": "split", **lists(executions=[lister(metaName="pools")])},
         {
             "name": "exps",
             "forEach": {"item": "pool", "in": "split.pools.paths", "maxParallel": 2},
@@ -82,7 +82,7 @@ class Undisturbed:
 @cache
 def undisturbed(name: str, access_mode: str) -> Undisturbed:
     kube = Kube.of(SPECS[name], access_mode=access_mode, names="other")
-    compiled, keys, done = compile_spec(kube.stored.spec), {}, {}
+    compiled, keys, done = compile_spec(kube.stored.spec, OWN_HOOKS), {}, {}
     for _ in range(100):
         step = plan_experiment(kube.observed(), compiled, DEFAULTS, kube.now)
         kube.stored = replace(kube.stored, status=step.status)

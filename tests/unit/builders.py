@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from sandbox_api.hooks import STAGES, Hook
 from sandbox_api.result import Message, ResultError, encode_message
 from sandbox_api.status import ExperimentStatus, JobStatus
 from sandbox_operator.build.defaults import Defaults
@@ -20,6 +21,8 @@ from sandbox_operator.plan.facts import ClaimFact, ContainerFact, JobFact, PodFa
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 UID = "1f2e3d4c-5b6a-4789-8abc-def012345678"
 DEFAULTS = Defaults(images={"data": "registry.example.com/data:1"})
+OWN_HOOKS = {"lister": Hook("lister", "lister", STAGES, ("paths",))}
+"""A namespace's own hook that makes a list."""
 RECIPE: list[dict[str, Any]] = [{"text_length_filter": {"min_len": 10}}]
 
 
@@ -43,6 +46,10 @@ def refine(**more: Any) -> dict[str, Any]:
 def process(**more: Any) -> dict[str, Any]:
     settings = {"dataset_path": "inputs/raw/demo.jsonl", "process": RECIPE}
     return {"hook": "ProcessDataHook", **({} if "input" in more else {"djConfigs": settings}), **more}
+
+
+def lister(**more: Any) -> dict[str, Any]:
+    return {"hook": "lister", **more}
 
 
 def a_spec(
@@ -100,7 +107,7 @@ def an_experiment(spec: Mapping[str, Any] | None = None, **more: Any) -> Snapsho
 
 
 def plan(snapshot: Snapshot, now: datetime = NOW, defaults: Defaults = DEFAULTS) -> Plan:
-    return plan_experiment(snapshot, compile_spec(snapshot.spec), defaults, now)
+    return plan_experiment(snapshot, compile_spec(snapshot.spec, OWN_HOOKS), defaults, now)
 
 
 def created(step: Plan) -> list[CreateJob]:
@@ -207,7 +214,7 @@ class Play:
         self.now += timedelta(seconds=after)
         generation = self.snapshot.generation
         if generation not in self.compiled:
-            self.compiled[generation] = compile_spec(self.snapshot.spec)
+            self.compiled[generation] = compile_spec(self.snapshot.spec, OWN_HOOKS)
         step = plan_experiment(self.snapshot, self.compiled[generation], DEFAULTS, self.now)
         self.plans.append(step)
         known = {job.name for job in self.snapshot.jobs}

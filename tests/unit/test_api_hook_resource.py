@@ -105,6 +105,7 @@ def test_a_figure_pattern_can_not_be_made_slow(figures: list[str]) -> None:
     [
         ({"name": "ProcessDataHook"}, ["metadata.name: 'ProcessDataHook' is not a hook's name: at most 63 lower-case letters, digits and '-', a letter first"]),
         ({"name": "a.b"}, ["metadata.name: 'a.b' is not a hook's name: at most 63 lower-case letters, digits and '-', a letter first"]),
+        ({"name": "data"}, ["metadata.name: 'data' is the name of an image that the operator's own hooks run on; take another name"]),
         ({"name": ""}, ["metadata.name: is missing; jobs name the hook by it"]),
         ({"image": "a", "imageName": "data"}, ["spec.image: give either image (a reference) or imageName (one of the operator's images), not both"]),
         ({"contract": "raw", "command": ["/x"]}, ["spec.image: contract: raw needs an image of its own"]),
@@ -200,7 +201,7 @@ def test_what_is_wrong_with_hooks_of_a_file_names_each() -> None:
         [resource("one"), resource("one"), resource("bad", command=["x"]), old, elsewhere, unnamed], "here"
     )
 
-    assert list(hooks) == ["one"]
+    assert {name: type(found) for name, found in hooks.items()} == {"one": Hook, "bad": tuple, "old": tuple}
     assert [problem.split(": ")[:2] for problem in problems] == [
         ["SandboxHook one", "metadata.name"],
         ["SandboxHook bad", "spec.command"],

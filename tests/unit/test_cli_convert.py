@@ -208,6 +208,22 @@ def test_a_missing_side_file_is_named_with_its_key_and_where_it_was_looked_for(t
     assert rooted.stderr.startswith(f"{where} in {tmp_path}; --root names")
 
 
+def test_unknown_keys_and_missing_side_files_are_named_together(tmp_path: Path) -> None:
+    """A misspelt key may hold what others read: then nothing is said of that."""
+    jobs = "probe_job_configs: [{hook: ProbeViaAnalyzerHook, dj_configs: configs/x.yaml, COLOUR: 3}]"
+    strange = converted(tmp_path, f"{jobs}\nshape: round")
+    misspelt = converted(tmp_path, f"{jobs}\nexecution_job_config: []")
+
+    assert [line.split(": ")[1] for line in strange.stderr.splitlines()] == [
+        "shape", "probe_job_configs[0].COLOUR", "probe_job_configs[0].dj_configs",
+    ]  # fmt: skip
+    assert [line.split(": ")[1] for line in misspelt.stderr.splitlines()] == [
+        "execution_job_config",
+        "probe_job_configs[0].COLOUR",
+    ]
+    assert strange.exit_code == misspelt.exit_code == 2
+
+
 def test_side_files_all_come_from_the_folder_that_has_the_first_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

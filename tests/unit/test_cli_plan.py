@@ -29,10 +29,10 @@ def manifest(spec: Any, **more: Any) -> dict[str, Any]:
     }
 
 
-def planned(folder: Path, *documents: Any, options: tuple[str, ...] = ()) -> Result:
+def planned(folder: Path, *documents: Any, options: tuple[str, ...] = (), columns: int = 250) -> Result:
     file = folder / "experiment.yaml"
     file.write_text(yaml.safe_dump_all(documents))
-    return CliRunner().invoke(app, ["plan", str(file), *options], env={"COLUMNS": "250"})
+    return CliRunner().invoke(app, ["plan", str(file), *options], env={"COLUMNS": str(columns)})
 
 
 def test_a_file_that_is_right_is_shown_as_a_table_of_jobs(tmp_path: Path) -> None:
@@ -133,6 +133,14 @@ def test_a_name_that_is_too_long_is_told_before_the_server_does(tmp_path: Path) 
     assert "more than 52 characters" in result.output
 
 
+@pytest.mark.parametrize("name", ["Bad_Name", "a-", "a..b", "-"])
+def test_a_name_that_no_object_may_have_is_told_before_the_server_does(tmp_path: Path, name: str) -> None:
+    result = planned(tmp_path, manifest(a_spec(), metadata={"name": name}))
+
+    assert result.exit_code == 1
+    assert f"metadata.name: {name!r} is not a name; write lower-case letters" in result.output
+
+
 def test_text_that_looks_like_markup_is_printed_as_it_is(tmp_path: Path) -> None:
     spec = a_spec(probes=[probe(), probe(input={"djConfigs.[/red]": "-1.rows"})])
     result = planned(tmp_path, manifest(spec))
@@ -160,6 +168,20 @@ def test_a_hook_alone_is_checked(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert [p.split(":")[0] for p in json.loads(result.stdout)["problems"]] == ["SandboxHook Mine"] * 2
     assert "contract: raw needs a command" in result.stderr
+
+
+def test_a_job_whose_hook_is_faulty_is_told_what_is_wrong_with_that_hook(tmp_path: Path) -> None:
+    """As the operator tells it, not as if the hook were misspelt."""
+    hook = {"apiVersion": "sandbox.datajuicer.io/v1alpha1", "kind": "SandboxHook", "metadata": {"name": "mine"}}
+    result = planned(
+        tmp_path, {**hook, "spec": {}}, manifest(a_spec(executions=[{"hook": "mine"}])), options=("-o", "json")
+    )
+    (problem,) = json.loads(result.stdout)["experiments"][0]["problems"]
+
+    assert result.exit_code == 1
+    assert problem.startswith(
+        "spec.executionJobConfigs[0].hook: the SandboxHook 'mine' can't be used: spec.image: give"
+    )
 
 
 GPUS = {"default": {"resources": {"limits": {"nvidia.com/gpu": 2, "cpu": "4"}, "requests": {"cpu": "1"}}}}
@@ -193,6 +215,37 @@ def test_order_resources_and_gpu_hours_are_told_as_data(tmp_path: Path) -> None:
     assert "at most 1h30m" in table
 
 
+def test_a_narrow_terminal_gets_lines_that_fit(tmp_path: Path) -> None:
+    output = planned(tmp_path, manifest(four_jobs(pods=GPUS)), columns=80).output
+    lines = [line.rstrip() for line in output.splitlines()]
+    begin = lines.index("3. anonymous/1/execution/0")
+
+    assert lines[begin : begin + 9] == [
+        "3. anonymous/1/execution/0",
+        "   ProcessDataHook as process",
+        "   inputs    djConfigs = analysis.refined_recipe",
+        "   outputs   processed",
+        "   image     data",
+        "   requests  cpu 1",
+        "   limits    cpu 4, nvidia.com/gpu 2",
+        "   runs      at most 1d",
+        "",
+    ]
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("iterations", "words"),
+    [
+        ({}, "at most 48 GPU-hours (each"),
+        ({"maxIterNum": 3}, "at most 144 GPU-hours in 3 iterations (each"),
+        ({"maxIterNum": 0, "iterTargets": ["anonymous.probe.rows > 1"]}, "at most 48 GPU-hours an iteration (each"),
+    ],
+)
+def test_gpu_hours_are_those_of_all_iterations(tmp_path: Path, iterations: dict[str, Any], words: str) -> None:
+    assert f"GPUs: 2 at once, {words}" in planned(tmp_path, manifest(a_spec(pods=GPUS, **iterations))).output
+
+
 def test_items_of_a_literal_list_stand_one_by_one_within_their_limit(tmp_path: Path) -> None:
     each = {"item": "set", "in": ["a.jsonl", "b.jsonl", "c.jsonl"], "maxParallel": 2}
     spec = a_spec(probes=[probe(forEach=each, input={"djConfigs.dataset_path": "item.set"})], pods=GPUS)
@@ -208,12 +261,14 @@ def test_items_of_a_literal_list_stand_one_by_one_within_their_limit(tmp_path: P
 
 
 def test_items_that_are_known_later_stand_once(tmp_path: Path) -> None:
+    hook = {"apiVersion": "sandbox.datajuicer.io/v1alpha1", "kind": "SandboxHook", "metadata": {"name": "lister"},
+            "spec": {"imageName": "data", "outputs": ["paths"]}}  # fmt: skip
     spec = a_spec(
-        probes=[probe(metaName="first")],
-        executions=[process(forEach={"item": "part", "in": "anonymous.first.histograms"}, input={"djConfigs": "item.part"}),
+        probes=[{"hook": "lister", "metaName": "first"}],
+        executions=[process(forEach={"item": "part", "in": "anonymous.first.paths"}, input={"djConfigs": "item.part"}),
                     process(metaName="other", input={"djConfigs.dataset_path": "-1.dataset"}, djConfigs={"process": RECIPE})],
     )  # fmt: skip
-    result, data = as_data(tmp_path, manifest(spec))
+    result, data = as_data(tmp_path, hook, manifest(spec))
     (plan,) = data["experiments"]
 
     assert plan["problems"] == [], result.output
@@ -221,7 +276,7 @@ def test_items_that_are_known_later_stand_once(tmp_path: Path) -> None:
         ("anonymous/1/probe/0", 1), ("anonymous/1/execution/0[*]", 2), ("anonymous/1/execution/1", 3),
     ]  # fmt: skip
     assert plan["jobs"][1]["inputs"] == [{"target": "djConfigs", "sources": [], "item": "part"}]
-    assert "Jobs with [*] run once for each item" in planned(tmp_path, manifest(spec)).output
+    assert "Jobs with [*] run once for each item" in planned(tmp_path, hook, manifest(spec)).output
 
 
 def test_one_iteration_is_shown_and_how_many_there_may_be(tmp_path: Path) -> None:

@@ -241,12 +241,44 @@ def test_a_field_of_a_job_that_asks_for_nothing_special_is_not_refused(harmless:
     assert compile_spec(a_spec(probes=[probe(**harmless)])).problems == ()
 
 
+@pytest.mark.parametrize(
+    "resources",
+    [{"requests": {"cpu": "500m"}, "limits": {"cpu": "0.5"}}, {"requests": {"cpu": 8}}, {"limits": {"nvidia.com/gpu": 1}},
+     {"requests": {"nvidia.com/gpu": "1"}, "limits": {"nvidia.com/gpu": 1}}],
+)  # fmt: skip
+def test_amounts_that_a_pod_may_have_are_not_refused(resources: dict[str, Any]) -> None:
+    compiled(a_spec(probes=[probe(resources=resources)], pods={"default": {"resources": resources}}))
+
+
+def test_an_amount_of_a_profile_is_told_once_however_many_jobs_have_it() -> None:
+    pods = {"default": {"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1G"}}}}
+    spec = a_spec(probes=[probe(), probe(resources={"limits": {"cpu": 1}})], pods=pods)
+
+    assert the_problem(spec).startswith("spec.pods.default.resources.requests.memory: 2Gi is above the limit 1G; ")
+
+
 # What can be wrong with it: one mistake, one sentence
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "unknown hook": (
         a_spec(probes=[probe(hook="ProbeViaAnalyserHook")]),
         f"{P}.hook: there is no hook 'ProbeViaAnalyserHook'; did you mean 'ProbeViaAnalyzerHook'?",
+    ),
+    "request above the profile's limit": (
+        a_spec(probes=[probe(resources={"requests": {"cpu": "4"}})], pods={"default": {"resources": {"limits": {"cpu": 1}}}}),
+        f"{P}.resources.requests.cpu: 4 is above the limit 1; lower it, or raise limits.cpu",
+    ),
+    "GPUs that are asked for, and no limit": (
+        a_spec(probes=[probe(resources={"requests": {"nvidia.com/gpu": 1}})]),
+        f"{P}.resources.requests.nvidia.com/gpu: request and limit must be the same; give the limit alone",
+    ),
+    "no time at all": (
+        a_spec(timeouts={"nodeLost": "0s"}),
+        "spec.timeouts.nodeLost: 0s leaves no time at all; write a longer time, or leave it out",
+    ),
+    "no time at all for a job": (
+        a_spec(probes=[probe(timeouts={"active": "0m"})]),
+        f"{P}.timeouts.active: 0m leaves no time at all; write a longer time, or leave it out",
     ),
     "hook of a later version": (
         a_spec(executions=[{"hook": "TrainModelHook", "type": "easyanimate", "extraConfigs": {"train": {"lr": 1}}}]),
@@ -505,7 +537,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "spec: there is no job; write at least one in probeJobConfigs, refineRecipeJobConfigs, executionJobConfigs or"
         " evaluationJobConfigs",
     ),
-    "no workspace": ({"probeJobConfigs": []}, "spec.workspace: is missing"),
+    "no workspace": ({key: value for key, value in a_spec().items() if key != "workspace"}, "spec.workspace: is missing"),
     "workspace of both kinds": (
         a_spec(workspace={"claimName": "c", "claim": {}}),
         "spec.workspace: give either claimName (an existing claim) or claim (one to make)",
@@ -629,5 +661,5 @@ def test_a_spec_without_form_gets_sentences_too(raw: dict[str, Any]) -> None:
     result = compile_spec(raw)
 
     assert result.spec is None
-    assert all(problem.startswith("spec.") for problem in result.problems)
+    assert all(problem.startswith("spec") for problem in result.problems)
     assert result.problems

@@ -63,8 +63,8 @@ def test_a_job_that_was_ended_before_it_had_a_pod_is_followed_when_it_can_get_no
     assert play.step().actions == (DeleteJob(first.name),)
     assert play.states()[A] == "Pending: Suspended"
     play.change(jobs=())
-    assert play.step().requeue_after == 2
-    (second,) = created(play.step(after=2))
+    assert play.step().requeue_after == 5
+    (second,) = created(play.step(after=5))
 
     assert contract_of(second).attempt == 2
 
@@ -77,7 +77,7 @@ def test_a_token_right_after_another_does_not_forget_a_pod_that_may_come_yet() -
     play.step()
     play.change(jobs=())
     play.change_spec(rerun={"token": "3"})
-    assert not created(play.step(after=1))
+    assert not created(play.step(after=4))
 
     assert created(play.step(after=1))
 
@@ -154,7 +154,7 @@ def test_a_stopped_experiment_is_run_again_by_a_token_once_stop_is_taken_away() 
     play.step(after=1)
     play.change(pods=(), jobs=())
     play.change_spec(stop=None, rerun={"token": "2"})
-    play.step(after=2)
+    play.step(after=5)
 
     assert play.states()[A] == "Succeeded: Completed"
     assert play.states()[R] == "Pending: Creating"

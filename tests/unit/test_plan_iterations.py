@@ -67,6 +67,48 @@ def test_without_a_limit_they_go_on_until_the_target_is_met() -> None:
     assert play.status.outcome == "Succeeded"
 
 
+def test_without_a_limit_a_target_that_is_no_number_ends_them_and_is_named() -> None:
+    play = Play(looping(maxIterNum=0))
+    play.step()
+    iterate(play, 1)
+    iterate(play, None)
+
+    assert (play.status.outcome, play.status.iteration) == ("Succeeded", 2)
+    assert f"anonymous/1/execution/0 gave no number for the target '{TARGET}'" in message(play)
+
+
+def test_what_reads_a_result_that_the_iteration_before_has_not_got_is_skipped() -> None:
+    update = {"anonymous.p.dataset": "anonymous.a.djConfigs.dataset_path"}
+    spec = looping(iterUpdater=update, maxIterNum=2, retry={"user": 0})
+    spec["executionJobConfigs"][0]["onFailure"] = "Continue"
+    play = Play(spec)
+    play.step()
+    play.succeed()
+    play.fail()
+
+    assert play.status.iteration == 2
+    assert play.states()["anonymous/2/probe/0"] == "Skipped: InputUnavailable"
+    assert "anonymous/1/execution/0, whose result it reads, has none" in (play.status.jobs[0].message or "")
+    assert play.status.completion_time is not None
+
+
+def test_reruns_never_push_out_what_the_iteration_before_hands_over() -> None:
+    update = {"anonymous.p.dataset": "anonymous.a.djConfigs.dataset_path"}
+    play = Play(looping(iterUpdater=update, maxIterNum=2))
+    play.step()
+    iterate(play, 1)
+    for token in range(140):
+        for job in "ap":
+            play.succeed(path=f"experiments/x/{job}/{token}.json")
+        play.change_spec(rerun={"token": str(token), "from": "a"})
+        play.step(after=10)
+        assert play.states()["anonymous/2/probe/0"] == "Pending: Creating"
+    earlier = [result.id for result in play.status.history or []]
+
+    assert len(earlier) == 256
+    assert earlier.count("anonymous/1/execution/0") == 1
+
+
 @pytest.mark.parametrize(("mode", "iterations"), [("all", 2), ("any", 1)])
 def test_all_targets_or_any_of_them(mode: str, iterations: int) -> None:
     play = Play(looping(iterTargets=[TARGET, "anonymous.p.rows_in < 5"], iterTargetsMode=mode, maxIterNum=2))
@@ -108,6 +150,7 @@ def test_figures_that_decide_are_kept_first_and_named_to_the_pod() -> None:
     play.step()
     (job,) = created(play.succeed())
     assert contract_of(job).needs == ["rows_out"]
+    assert contract_of(job).needed == ("rows_out", "p.rows_out", "p.refineRecipe.rows_out"), "as the runtime names it"
     play.succeed(metrics={**{f"p.other{n}": 1.0 for n in range(40)}, "p.rows_out": 10.0})
 
     assert (play.status.history or [])[-1].metrics is not None
@@ -137,6 +180,10 @@ def test_the_history_is_bounded_and_never_loses_the_iteration_before() -> None:
             {"iterTargets": ["anonymous.p.rows_out >= __import__('os')"]},
             "spec.iterTargets[0]: \"anonymous.p.rows_out >= __import__('os')\" is not a target; write"
             " <pipeline>.<metaName>.<output> <op> <number>, with one of ==, >=, <=, >, <",
+        ),
+        (
+            {"iterTargets": ["anonymous.p.dataset > 1"]},
+            "spec.iterTargets[0]: 'anonymous.p.dataset' is a path, no number; name one of the job's figures",
         ),
         (
             {"iterTargets": ["anonymous.q.rows_out > 1"]},

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from tests.unit.builders import Play, a_spec, lists, pipelines, probe, process
+from tests.unit.builders import Play, a_spec, lister, lists, pipelines, probe, process
 
 
 def over(reference: str, **more: Any) -> dict[str, Any]:
@@ -15,8 +15,8 @@ def over(reference: str, **more: Any) -> dict[str, Any]:
 def test_the_job_that_makes_the_list_has_failed_and_the_others_go_on() -> None:
     play = Play(
         a_spec(
-            probes=[probe(metaName="list", onFailure="Continue")],
-            executions=[over("anonymous.list.stats"), process(metaName="other")],
+            probes=[lister(metaName="list", onFailure="Continue")],
+            executions=[over("anonymous.list.paths"), process(metaName="other")],
         )
     )
     play.step()
@@ -29,8 +29,8 @@ def test_the_job_that_makes_the_list_has_failed_and_the_others_go_on() -> None:
 def test_the_job_that_makes_the_list_was_stopped_before_it_began() -> None:
     play = Play(
         a_spec(
-            executions=[process(metaName="list")],
-            evaluations=[over("anonymous.list.dataset"), probe(metaName="last")],
+            executions=[lister(metaName="list")],
+            evaluations=[over("anonymous.list.paths"), probe(metaName="last")],
             stop="AfterEvaluation",
         )
     )
@@ -45,19 +45,19 @@ def test_the_list_of_a_pipelines_own_item_and_that_of_a_pipeline() -> None:
     own = {
         "name": "exps",
         "forEach": {"item": "pool", "in": ["a", "b"]},
-        **lists(executions=[process(metaName="list", onFailure="Continue"), over("exps.list.dataset")]),
+        **lists(executions=[lister(metaName="list", onFailure="Continue"), over("exps.list.paths")]),
     }
     whole = {
         "name": "rest",
-        "forEach": {"item": "y", "in": "first.list.dataset"},
+        "forEach": {"item": "y", "in": "first.list.paths"},
         **lists(executions=[process(metaName="one", input={"djConfigs.dataset_path": "item.y"})]),
     }
-    first = {"name": "first", **lists(executions=[process(metaName="list", onFailure="Continue")])}
+    first = {"name": "first", **lists(executions=[lister(metaName="list", onFailure="Continue")])}
     play = Play(pipelines(first, own, whole))
     play.step()
     play.fail_in("first/1/execution/0")
     play.fail_in("exps[0]/1/execution/0")
-    play.succeed_in("exps[1]/1/execution/0", outputs={"dataset": ["p", "q"]})
+    play.succeed_in("exps[1]/1/execution/0", outputs={"paths": ["p", "q"]})
     play.succeed_in("exps[1]/1/execution/1[0]", "exps[1]/1/execution/1[1]")
     states = play.states()
     assert states["exps[0]/1/execution/1[*]"] == "Skipped: InputUnavailable"

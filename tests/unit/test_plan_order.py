@@ -79,6 +79,20 @@ def test_pipelines_follow_one_another_and_so_do_stages_of_ones_own() -> None:
             " 'frist'; did you mean 'first'?",
         ),
         (
+            a_spec(executions=[*named("a", dependsOn=["b"]), *named("b", dependsOn=["a"])]),
+            "spec.executionJobConfigs[0].dependsOn[0]: 'b' (spec.executionJobConfigs[1]) stands after this job; put it"
+            " first, or leave it out",
+        ),
+        (
+            a_spec(probes=[probe(dependsOn=["anonymous/1/execution/0"])], executions=named("a")),
+            "spec.probeJobConfigs[0].dependsOn[0]: 'anonymous/1/execution/0' (spec.executionJobConfigs[0]) stands after"
+            " this job; put it first, or leave it out",
+        ),
+        (
+            a_spec(executions=named("a", dependsOn=["a"])),
+            "spec.executionJobConfigs[0].dependsOn[0]: 'a' is this job itself; leave it out",
+        ),
+        (
             a_spec(executions=[*named("y"), *named("z", dependsOn=[], input={"djConfigs": "-1.dataset"})]),
             "spec.executionJobConfigs[1].input[\"djConfigs\"]: '-1.dataset' means the job before this one, which"
             " dependsOn leaves open; write <pipeline>.<metaName>.<output>",

@@ -56,7 +56,8 @@ def test_jobs_in_sequence_are_never_pinned() -> None:
 
     assert not pinned(second)
     assert play.status.workspace is not None
-    assert play.status.workspace.placement == "one job runs at a time, so nothing is pinned: the volume follows the pod"
+    assert play.status.workspace.placement is not None
+    assert "one job runs at a time, so nothing is pinned: the volume follows the pod" in play.status.workspace.placement
 
 
 def test_jobs_that_are_placed_by_different_rules_wait_for_each_other() -> None:

@@ -59,18 +59,28 @@ def test_a_jobs_own_budgets_override_the_experiments_one_by_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("attempt", "failures", "seconds"),
+    ("attempt", "failures", "error", "seconds"),
     [
-        (1, Failures(infra=1), 8.876569),
-        (2, Failures(infra=2), 18.795590),
-        (3, Failures(infra=2, preempted=1), 41.390319),
-        (8, Failures(preempted=8), 600.0),
-        (9, Failures(preempted=100), 600.0),
+        (1, Failures(infra=1), "Infra", 8.876569),
+        (2, Failures(infra=2), "Infra", 18.795590),
+        (3, Failures(infra=2, preempted=1), "Preempted", 10.347580),
+        (3, Failures(preempted=40, user=1), "User", 10.347580),
+        (8, Failures(preempted=8), "Preempted", 526.719976),
+        (9, Failures(preempted=100), "Preempted", 577.445357),
     ],
 )
-def test_the_wait_is_part_of_the_contract(attempt: int, failures: Failures, seconds: float) -> None:
+def test_the_wait_is_part_of_the_contract(attempt: int, failures: Failures, error: ErrorClass, seconds: float) -> None:
     """Golden values: another version of the operator must decide the same."""
-    assert delay(UID, "anonymous/1/probe/0", attempt, failures, DEFAULT) == pytest.approx(seconds, abs=1e-6)
+    wait = delay(UID, "anonymous/1/probe/0", attempt, failures, error, DEFAULT)
+
+    assert wait == pytest.approx(seconds, abs=1e-6)
+
+
+def test_those_who_have_waited_longest_do_not_all_come_back_at_once() -> None:
+    waits = {delay(f"uid-{n}", "j", 9, Failures(infra=9), "Infra", DEFAULT) for n in range(50)}
+
+    assert len(waits) == 50
+    assert all(400 <= wait < 600 for wait in waits)
 
 
 counts = st.integers(0, 200)
@@ -91,8 +101,8 @@ def test_more_failures_never_give_more_attempts(failures: Failures, error: Error
 def test_the_wait_is_never_longer_than_was_asked_for_and_never_shorter_than_it_was(
     failures: Failures, budgets: Budgets, attempt: int
 ) -> None:
-    wait = delay(UID, "j", attempt, failures, budgets)
-    one_more = delay(UID, "j", attempt, counted(failures, "Infra"), budgets)
+    wait = delay(UID, "j", attempt, failures, "Infra", budgets)
+    one_more = delay(UID, "j", attempt, counted(failures, "Infra"), "Infra", budgets)
 
     assert 0 <= wait <= budgets.max_backoff
     assert one_more >= wait

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.unit.builders import Play, a_spec, created, lists, pipelines, probe, process, success
+from tests.unit.builders import Play, a_spec, created, lister, lists, pipelines, probe, process, success
 
 from sandbox_api.contract import CONTRACT_ENV, JobContract, decode_contract
 from sandbox_operator.plan.actions import CreateJob
@@ -20,7 +20,7 @@ def contract_of(action: CreateJob) -> JobContract:
 def pools(**for_each: Any) -> dict[str, Any]:
     """Train and evaluate each pool, then look at all."""
     return pipelines(
-        {"name": "split", **lists(executions=[process(metaName="pools", output=["paths"])])},
+        {"name": "split", **lists(executions=[lister(metaName="pools")])},
         {
             "name": "exps",
             "forEach": {"item": "pool", "in": "split.pools.paths", **for_each},
@@ -108,6 +108,42 @@ def test_an_empty_list_makes_no_job_and_the_rest_goes_on() -> None:
     assert contract_of(last).inputs["djConfigs.dataset"] == []
 
 
+def test_a_list_that_is_empty_gives_other_pipelines_items_nothing_to_read() -> None:
+    each = {"item": "k", "in": ["x", "y"]}
+    spec = pools()
+    reader = probe(metaName="r", input={"djConfigs.dataset": "exps.train.dataset"})
+    spec["pipelines"][2:] = [{"name": "more", "forEach": each, **lists(evaluations=[reader])}]
+    play = Play(spec)
+    split_into(play, [])
+
+    assert list(play.states()) == ["split/1/execution/0", "more[0]/1/evaluation/0", "more[1]/1/evaluation/0"]
+    assert contract_of(created(play.plans[-1])[0]).inputs["djConfigs.dataset"] == []
+
+
+def test_an_item_whose_own_list_is_empty_reads_nothing_of_other_items() -> None:
+    many = process(
+        metaName="many", forEach={"item": "k", "in": "exps.split.paths"}, input={"djConfigs.np": "item.k"},
+        djConfigs=process()["djConfigs"],
+    )  # fmt: skip
+    spec = pipelines(
+        {
+            "name": "exps",
+            "forEach": {"item": "pool", "in": ["a", "b"]},
+            **lists(
+                executions=[process(metaName="split", output=["paths"]), many],
+                evaluations=[probe(metaName="look", input={"djConfigs.dataset": "exps.many.dataset"})],
+            ),
+        }
+    )
+    play = Play(spec)
+    play.step()
+    play.succeed_in(TRAIN.format(0), outputs={"paths": []})
+    play.succeed_in(TRAIN.format(1), outputs={"paths": [1, 2]})
+    (look,) = (job for step in play.plans for job in created(step) if contract_of(job).job.id == LOOK.format(0))
+
+    assert contract_of(look).inputs["djConfigs.dataset"] == []
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [
@@ -174,6 +210,21 @@ def test_keys_lead_into_an_item() -> None:
             " 'anonymous'",
         ),
         (
+            a_spec(
+                executions=[process(metaName="p", output=["paths"]), process(forEach={"item": "k", "in": "-1.paths"})]
+            ),
+            "spec.executionJobConfigs[1].forEach.in: '-1.paths' is a path, no list; write the list itself, or the"
+            " reference of an output that is one",
+        ),
+        (
+            a_spec(
+                probes=[probe(forEach={"item": "k", "in": [1]}, metaName="p")],
+                executions=[process(), process(forEach={"item": "k", "in": "anonymous.process.rows_out"})],
+            ),
+            "spec.executionJobConfigs[1].forEach.in: 'anonymous.process.rows_out' is a number, no list; write the list"
+            " itself, or the reference of an output that is one",
+        ),
+        (
             a_spec(executions=[process(forEach={"item": "k", "in": 5})]),
             "spec.executionJobConfigs[0].forEach.in: write a list, or the reference of an output that is one",
         ),
@@ -225,3 +276,10 @@ def test_a_list_too_long_for_one_message_is_read_in_pieces() -> None:
 
     assert (play.status.jobs[0].outputs or {})["paths"] == ["a", "b"]
     assert play.states()[TRAIN.format(1)] == "Pending: Creating"
+
+
+def test_what_each_item_of_another_for_each_made_is_a_list() -> None:
+    each = {"item": "x", "in": "anonymous.first.dataset"}
+    spec = a_spec(executions=[process(metaName="first", forEach={"item": "x", "in": [1, 2]}), process(forEach=each)])
+
+    assert compile_spec(spec).problems == ()

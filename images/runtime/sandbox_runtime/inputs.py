@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sandbox_api.contract import InputRef, JobContract
+from sandbox_api.contract import InputRef, JobContract, figure_names
 from sandbox_api.digest import sha256_of
 from sandbox_api.result import Output, Result
 
 from .errors import ConfigError, InputError
 from .workspace import NotStored, Workspace
-
-INFIX = "refineRecipe"
-"""Stands between a metaName that a refine job shares with its probe and the refine job's figures."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +154,7 @@ def _digest(output: Output, element: int | None) -> str:
 
 def _metric(reference: InputRef, result: Result) -> float:
     name = reference.output
-    for key in (name, f"{result.meta_name}.{name}", f"{result.meta_name}.{INFIX}.{name}"):
+    for key in figure_names(result.meta_name, name):
         if key in result.metrics:
             return result.metrics[key]
     known = ", ".join(sorted(result.outputs)) or "none"

@@ -34,7 +34,7 @@ def write_report(result: Result, contract: JobContract, workspace: Workspace, te
             result = result.model_copy(update={"outcome": "Failed", "error": told, "outputs": {}, "metrics": {}})
     message = message_of(result, path=workspace.relative(workspace.result), sha256=sha256, size=size)
     try:
-        termination.write_text(encode_message(message, needs=tuple(contract.needs)))
+        termination.write_text(encode_message(message, needs=contract.needed))
     except (OSError, ValueError) as error:
         # the result on the volume stands; the controller asks for it there
         print(f"the termination message can't be written: {error}", file=sys.stderr, flush=True)

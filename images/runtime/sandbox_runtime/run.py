@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from sandbox_api.contract import JobContract, contract_digest
+from sandbox_api.contract import REFINED, JobContract, contract_digest
 from sandbox_api.hooks import HOOKS
 from sandbox_api.result import EXIT_CODES, EXIT_SUCCESS, Result, RuntimeInfo, plain_text
 
@@ -30,7 +30,7 @@ from .errors import ConfigError, error_of
 from .externals import Externals
 from .hooks import load_hook
 from .hooks.base import HookContext, HookResult
-from .inputs import INFIX, ResolvedInput, resolve_inputs
+from .inputs import ResolvedInput, resolve_inputs
 from .logs import Events, Tee, last_peak
 from .measures import now, peak_memory, seconds_since_start, versions
 from .metrics import MetricsLog, finite_metrics
@@ -247,7 +247,7 @@ class Attempt:
     def _prefix(self) -> str:
         """What the hook's figures begin with. A refine job may share its name with the probe it reads."""
         name, probe = self.contract.job.meta_name, self._inputs.get("probe")
-        return f"{name}.{INFIX}" if probe and probe.producer and probe.producer.meta_name == name else name
+        return f"{name}.{REFINED}" if probe and probe.producer and probe.producer.meta_name == name else name
 
     def _data_juicer(self, configured: dict[str, Any] | None) -> dict[str, Any]:
         known = HOOKS.get(self.contract.job.hook)

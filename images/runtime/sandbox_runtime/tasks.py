@@ -48,9 +48,9 @@ def run_task(contract: JobContract, settings: Settings) -> int:
         else:
             message = _message(result_to_read(contract, workspace), contract, workspace, settings)
         if contract.task == "read" and settings.piece is not None:
-            text = encode_piece(message, settings.piece, needs=contract.needs)
+            text = encode_piece(message, settings.piece, needs=contract.needed)
         else:
-            text = encode_message(message, needs=contract.needs)
+            text = encode_message(message, needs=contract.needed)
     except Exception as error:
         told = error_of(error, memory, killed_before=killed)
         print(f"{told.class_}: {told.message}", file=sys.stderr, flush=True)

@@ -18,7 +18,11 @@ LABEL_TASK = f"{GROUP}/task"
 LABEL_CLAIM = f"{GROUP}/claim"
 ANNOTATION_JOB_ID = f"{GROUP}/job-id"
 ANNOTATION_CONTRACT = f"{GROUP}/contract"
+TASKS = ("run", "read", "pieces", "check")
 _NAME_CUT = 40  # with -<hash10>-a<n> and a pod's suffix it stays under 63
+
+
+_LABEL_CUT = 30  # with -<hash10>-a<n>-pieces-<n>
 
 
 def job_hash(uid: str, job_id: str) -> str:
@@ -32,7 +36,13 @@ def job_name(experiment: str, uid: str, job_id: str, attempt: int) -> str:
 
 
 def helper_name(name: str, task: str) -> str:
-    """Name of the Job that reads a result or checks the cache for an attempt's Job of this name."""
+    """Name of the Job that reads a result or checks the cache for an attempt's Job of this name.
+
+    Pods of `pieces` are numbered: the name and a number must be a DNS label, so it has no dots and is shorter.
+    """
+    if task == "pieces":
+        experiment, job, attempt = name.rsplit("-", 2)
+        return f"{experiment.replace('.', '-')[:_LABEL_CUT].rstrip('-')}-{job}-{attempt}-{task}"
     return name if task == "run" else f"{name}-{task}"
 
 

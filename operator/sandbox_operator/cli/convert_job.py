@@ -106,7 +106,9 @@ def jobs_of(upstream: Upstream) -> list[Job]:
             for up in written:
                 name = up.body.get("meta_name")
                 job = Job(up, pipeline.name, stage, len(jobs), str(up.body.get("hook")), str(name) if name else None)
-                job.out = Map({_OURS[key]: copied_entry(entry) for key, entry in up.body.entries.items()})
+                job.out = Map(
+                    {_OURS[key]: copied_entry(entry) for key, entry in up.body.entries.items() if key in _OURS}
+                )
                 for key in ("input", "local"):
                     _respell(job, key)
                 jobs.append(job)

@@ -47,7 +47,12 @@ def convert(
     jobs = jobs_of(upstream)
     name_pipelines(upstream, jobs)
     name_jobs(jobs)
-    written = load(jobs, files)
+    try:
+        written = load(jobs, files)
+    except NotConverted as error:
+        raise NotConverted(*upstream.problems, *error.problems) from error
+    if upstream.problems:
+        raise NotConverted(*upstream.problems)
     left_out = mend(jobs)
     experiment, origin = _name(name, upstream, file)
     uploads = Uploads(files, experiment, command, claim)
@@ -125,8 +130,7 @@ def _iterations(settings: Map, spec: Map, jobs: list[Job]) -> None:
     _copy(settings, spec, "iter_targets_mode", "iterTargetsMode")
     entry = _copy(settings, spec, "iter_updater", "iterUpdater")
     if entry is not None:
-        if not isinstance(entry.value, Map):
-            raise NotConverted("iter_updater: write `<pipeline>.<meta_name>.<output>: <pipeline>.<meta_name>.<key>`")
+        assert isinstance(entry.value, Map), "read_upstream has seen to it"
         entry.value = Map({_translated(key, jobs): value for key, value in entry.value.entries.items()})
         for value in entry.value.entries.values():
             value.value = _translated_target(str(plain(value.value)), jobs)

@@ -27,6 +27,8 @@ SETTINGS = (
 )  # fmt: skip
 JOB_KEYS = ("hook", "meta_name", "input", "output", "local", "dj_configs", "extra_configs")
 ANONYMOUS = "anonymous"
+_NO_SUCH_SETTING = ": the sandbox has no such setting"
+_NO_SUCH_KEY = ": a job has no such key; upstream passes over it"
 
 
 class NotConverted(Exception):
@@ -63,6 +65,8 @@ class Upstream:
     """Whether the four lists stand at the top: the pipeline `anonymous`."""
     below: list[str]
     """Comments after the last key."""
+    problems: list[str] = field(default_factory=list)
+    """Keys that upstream knows nothing of. It can't be converted, but what else is wrong with it can be found."""
 
 
 class Files:
@@ -130,9 +134,8 @@ def read_upstream(file: Path, files: Files) -> Upstream:
     if (foreign := _foreign(root)) is not None:
         raise NotConverted(foreign)
     known = (*SETTINGS, "pipelines", *LISTS)
-    problems = [
-        f"{key}: the sandbox has no such setting{did_you_mean(key, known)}" for key in root.entries if key not in known
-    ]
+    problems = [f"{key}{_NO_SUCH_SETTING}{did_you_mean(key, known)}" for key in root.entries if key not in known]
+    problems += _setting_problems(root)
     has_lists = any(_is_filled(root.get(name)) for name in LISTS)
     has_pipelines = _is_filled(root.get("pipelines"))
     if has_pipelines and has_lists:
@@ -141,10 +144,16 @@ def read_upstream(file: Path, files: Files) -> Upstream:
     pipelines = [*found]
     if not any(jobs for pipeline in pipelines for _, jobs in pipeline.lists.values()) and not problems:
         problems.append(f"there is no job in it; write at least one in {' or '.join(LISTS)}")
-    if problems:
+    if not all(map(_hides_nothing, problems)):
         raise NotConverted(*problems)
     settings = Map({key: entry for key, entry in root.entries.items() if key in SETTINGS})
-    return Upstream(settings, pipelines, not has_pipelines, below)
+    return Upstream(settings, pipelines, not has_pipelines, below, problems)
+
+
+def _setting_problems(root: Map) -> Iterator[str]:
+    updater = root.get("iter_updater")
+    if plain(updater) not in (None, "", [], {}) and not isinstance(updater, Map):
+        yield "iter_updater: write `<pipeline>.<meta_name>.<output>: <pipeline>.<meta_name>.<key>`"
 
 
 def _foreign(root: Map) -> str | None:
@@ -234,12 +243,17 @@ def _job(item: Entry, where: str, problems: list[str], files: Files) -> Upstream
     return UpstreamJob(where, item, body, source)
 
 
+def _hides_nothing(problem: str) -> bool:
+    """Whether it is an unknown key that is not a misspelt one: then all else says what it means."""
+    return (_NO_SUCH_SETTING in problem or _NO_SUCH_KEY in problem) and "; did you mean" not in problem
+
+
 def _form_problems(job: Map) -> Iterator[str]:
     if not isinstance(job.get("hook"), str):
         yield ".hook: name the hook that runs the job"
     for key in job.entries:
         if key not in JOB_KEYS:
-            yield f".{key}: a job has no such key; upstream passes over it{did_you_mean(key, JOB_KEYS)}"
+            yield f".{key}{_NO_SUCH_KEY}{did_you_mean(key, JOB_KEYS)}"
     name = job.get("meta_name")
     if isinstance(name, Map | Seq | bool | float):
         yield ".meta_name: write text"

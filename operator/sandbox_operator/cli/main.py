@@ -96,7 +96,7 @@ def plan(
             say(f"images named {UNKNOWN_IMAGE}... are the operator's own; name them with --image", error=True)
     elif output == "table":
         for experiment in whole.experiments:
-            console.print(plan_table(experiment))
+            console.print(plan_table(experiment, console.width))
             _tell(experiment.problems, experiment.warnings, error=False)
         _tell(whole.problems, [], error=False)
     else:

@@ -19,6 +19,8 @@ from sandbox_api.hooks import Hook
 from .experiments import Ended
 
 STDIN = "-"
+UNNAMED = "?"
+"""Stands for the name of what has none."""
 KIND = "SandboxExperiment"
 
 
@@ -41,8 +43,8 @@ class Documents:
         """By name."""
         return {_name_of(item): item for item in self.others if item.get("kind") == "ConfigMap"}
 
-    def hooks_for(self, experiment: Experiment) -> dict[str, Hook]:
-        """The SandboxHooks that jobs of an experiment may use, by name."""
+    def hooks_for(self, experiment: Experiment) -> dict[str, Hook | tuple[str, ...]]:
+        """The SandboxHooks that jobs of an experiment may name, or what is wrong with them, by name."""
         return hooks_in(self.others, experiment.namespace)[0]
 
     @property
@@ -96,7 +98,7 @@ def _experiment(document: Mapping[str, Any]) -> Experiment:
 
 
 def _name_of(document: Mapping[str, Any]) -> str:
-    return str(_metadata(document).get("name", "?"))
+    return str(_metadata(document).get("name", UNNAMED))
 
 
 def _metadata(document: Mapping[str, Any]) -> Mapping[str, Any]:

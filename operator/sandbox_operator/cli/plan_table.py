@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -14,27 +14,55 @@ from ..plan.drafts import ANONYMOUS
 from ..plan.job import ANY_ITEM
 from .preview import ExperimentPlan, InputPlan, JobPlan
 
+WIDE = 120
+"""Columns that a row needs to be read."""
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
-def plan_table(plan: ExperimentPlan) -> RenderableType:
-    """The jobs in order with what each needs, and what all of them may take."""
-    table = Table(title=f"{plan.name}: {_many(plan)}", title_justify="left")
+def plan_table(plan: ExperimentPlan, width: int) -> RenderableType:
+    """The jobs in order with what each needs, and what all of them may take, for a terminal of so many columns."""
+    jobs = sorted(plan.jobs, key=lambda job: job.step or 0)
+    names = {job.id: _reference(job) for job in jobs}
+    title = f"{plan.name}: {_many(plan)}"
+    shown = _wide(title, jobs, names) if width >= WIDE else _narrow(title, jobs, names)
+    return Group(*shown, *(Text(line) for line in _totals(plan)))
+
+
+def _wide(title: str, jobs: Sequence[JobPlan], names: Mapping[str, str]) -> Iterator[RenderableType]:
+    """A row for each job."""
+    table = Table(title=title, title_justify="left")
     for column in ("step", "job", "hook, metaName", "inputs", "outputs", "pod"):
         table.add_column(column, overflow="fold", no_wrap=column in ("step", "job", "hook, metaName"))
-    names = {job.id: _reference(job) for job in plan.jobs}
     last: int | None = None
-    for job in sorted(plan.jobs, key=lambda job: job.step or 0):
+    for job in jobs:
         if last is not None and job.step != last:
             table.add_section()
         last = job.step
-        inputs = [f"{entry.target} = {_source(entry, names)}" for entry in job.inputs]
+        pod = [text if label == "image" else f"{label} {text}" for label, text in _pod(job)]
         cells = (
-            str(job.step or ""), job.id, f"{job.hook}\n{job.meta_name}", "\n".join(inputs), ", ".join(job.outputs),
-            "\n".join(_pod(job)),
+            str(job.step or ""), job.id, f"{job.hook}\n{job.meta_name}", "\n".join(_inputs(job, names)),
+            ", ".join(job.outputs), "\n".join(pod),
         )  # fmt: skip
         table.add_row(*map(Text, cells))
-    return Group(table, *(Text(line) for line in _totals(plan)))
+    yield table
+
+
+def _narrow(title: str, jobs: Sequence[JobPlan], names: Mapping[str, str]) -> Iterator[RenderableType]:
+    """A few lines for each job, which fit where a row does not."""
+    yield Text(title)
+    for job in jobs:
+        step = f"{job.step}. " if job.step else ""
+        yield Text(f"\n{step}{job.id}\n   {job.hook} as {job.meta_name}")
+        lines = Table.grid(padding=(0, 2, 0, 0))
+        lines.add_column(no_wrap=True)
+        lines.add_column(overflow="fold")
+        for number, entry in enumerate(_inputs(job, names)):
+            lines.add_row("   " if number else "   inputs", Text(entry))
+        lines.add_row("   outputs", Text(", ".join(job.outputs)))
+        for label, text in _pod(job):
+            lines.add_row(f"   {label}", Text(text))
+        yield lines
+    yield Text()
 
 
 def _many(plan: ExperimentPlan) -> str:
@@ -62,20 +90,26 @@ def _source(entry: InputPlan, names: Mapping[str, str]) -> str:
     return one if len(entry.sources) == 1 else f"{one} of {len(entry.sources)} items"
 
 
-def _pod(job: JobPlan) -> Iterator[str]:
-    """Its image, its resources (where there is a limit: the limit), and its time limit."""
-    yield job.image_reference or job.image
-    amounts = job.resources.requests | job.resources.limits
-    if amounts:
-        yield ", ".join(f"{name} {amount}" for name, amount in amounts.items())
-    yield f"at most {duration(job.active_seconds)}"
+def _inputs(job: JobPlan, names: Mapping[str, str]) -> list[str]:
+    return [f"{entry.target} = {_source(entry, names)}" for entry in job.inputs]
+
+
+def _pod(job: JobPlan) -> Iterator[tuple[str, str]]:
+    """Its image, what it asks for, what it may have, how long it may run."""
+    yield "image", job.image_reference or job.image
+    for label, amounts in (("requests", job.resources.requests), ("limits", job.resources.limits)):
+        if amounts:
+            yield label, ", ".join(f"{name} {amount}" for name, amount in amounts.items())
+    yield "runs", f"at most {duration(job.active_seconds)}"
 
 
 def _totals(plan: ExperimentPlan) -> Iterator[str]:
     if plan.gpu_hours:
+        hours = f"{plan.gpu_hours * (plan.iterations or 1):g} GPU-hours"
+        in_all = {0: " an iteration", 1: ""}.get(plan.iterations, f" in {plan.iterations} iterations")
         yield (
-            f"GPUs: {plan.gpus_at_once} at once, at most {plan.gpu_hours:g} GPU-hours (each job's GPUs for its"
-            " timeouts.active, one attempt each)"
+            f"GPUs: {plan.gpus_at_once} at once, at most {hours}{in_all} (each job's GPUs for its timeouts.active, one"
+            " attempt each)"
         )
     if any(ANY_ITEM in job.id for job in plan.jobs):
         yield f"Jobs with {ANY_ITEM} run once for each item of a list that an earlier job makes; here they count once."

@@ -7,6 +7,7 @@ while `version` stands.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ from ..plan.compile import Compiled, compile_spec
 from ..plan.contracts import HELPER_IMAGE
 from ..plan.job import ANY_ITEM, Given, Item, PlannedJob, Source, references_in
 from ..plan.spread import spread
-from .offline import Experiment
+from .offline import UNNAMED, Experiment
 from .projected import contract_of
 from .rehearsal import Rehearsal, rehearse
 
@@ -27,6 +28,8 @@ PLAN_VERSION = 1
 UNKNOWN_IMAGE = "image-of-the-operator.invalid/"
 """Stands before the name of an image that only an operator's installation knows."""
 _HOUR = 3600
+_OBJECT_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+"""A DNS subdomain (RFC 1123), as the API server wants it."""
 
 
 class SourcePlan(ContractModel):
@@ -142,17 +145,16 @@ class FilePlan(ContractModel):
 
 
 def previewed(
-    experiment: Experiment, hooks: Mapping[str, Hook], images: Mapping[str, str]
+    experiment: Experiment, hooks: Mapping[str, Hook | tuple[str, ...]], images: Mapping[str, str]
 ) -> tuple[ExperimentPlan, Rehearsal | None]:
     """An experiment's plan, and what it would create; None where there are problems.
 
-    `hooks` are the SandboxHooks it may use; `images` are references by name, for those that the spec leaves to the
-    operator.
+    `hooks` are the SandboxHooks it may use, or what is wrong with them; `images` are references by name, for those
+    that the spec leaves to the operator.
     """
     compiled = compile_spec(experiment.spec, hooks)
     name = experiment.name
-    too_long = (f"metadata.name: {name!r} has more than {MAX_NAME} characters",) if len(name) > MAX_NAME else ()
-    problems = [*too_long, *compiled.problems]
+    problems = [*_name_problems(name), *compiled.problems]
     own = {job.hook.image: job.hook.image_reference for job in compiled.jobs if job.hook.image_reference}
     known = {**images, **own, **(compiled.spec.images if compiled.spec else {})}
     rehearsed = None if problems else _rehearsed(experiment, hooks, compiled, known)
@@ -181,7 +183,7 @@ def manifests(rehearsed: Rehearsal) -> list[dict[str, Any]]:
 
 
 def _rehearsed(
-    experiment: Experiment, hooks: Mapping[str, Hook], compiled: Compiled, images: Mapping[str, str]
+    experiment: Experiment, hooks: Mapping[str, Hook | tuple[str, ...]], compiled: Compiled, images: Mapping[str, str]
 ) -> Rehearsal:
     names = {HELPER_IMAGE, *(job.hook.image for job in compiled.jobs)}
     unknown = {name: f"{UNKNOWN_IMAGE}{name}" for name in names}
@@ -238,6 +240,18 @@ def _input(target: str, source: Source) -> InputPlan:
         target=target,
         sources=[SourcePlan(job=r.job_id, output=r.output, element=r.element) for r in references_in(source)],
     )
+
+
+def _name_problems(name: str) -> Iterator[str]:
+    if name == UNNAMED:
+        yield "metadata.name: is missing"
+    elif len(name) > MAX_NAME:
+        yield f"metadata.name: {name!r} has more than {MAX_NAME} characters"
+    elif not _OBJECT_NAME.fullmatch(name):
+        yield (
+            f"metadata.name: {name!r} is not a name; write lower-case letters, digits, '-' and '.', with a letter or"
+            " digit at either end and beside each '.'"
+        )
 
 
 def _held(experiment: Experiment) -> Iterator[str]:

@@ -27,6 +27,8 @@ T = TypeVar("T")
 RELIST_AFTER_FAILURES = 3
 """Failures in a row after which the list is made anew: perhaps it is our version that can't be served."""
 
+REMEMBERED = 10_000
+"""Objects that have gone whose version is still known."""
 QUIET_SECONDS = 30.0
 """A stream that ends after so long without a word was not refused: nothing happened. (Not every resource has bookmarks:
 Events have none.) The list is made anew all the same, it is as quiet."""
@@ -40,7 +42,7 @@ class Informer(Generic[T]):
         projection stays.
     on_change: called with (key, old, new) after the store changed; old is None for a new object, new is None
         for one that has gone (or is left out now). Objects that vanished while no watch ran are reported too.
-        It must not block, and an exception in it ends `run`.
+        It must not block. What it raises is logged, or ends `run`: the store is right either way.
     group_by: by what `group()` finds projections, for example the owner's key; None leaves one out.
     idle_seconds: silence on the stream, bookmarks included, after which it counts as dead.
 
@@ -81,7 +83,10 @@ class Informer(Generic[T]):
         self._store: dict[Key, T] = {}
         self._versions: dict[Key, int] = {}
         self._groups: dict[Hashable, dict[Key, T]] = {}
-        self._forgotten: dict[Key, int] = {}
+        self._gone: dict[Key, int] = {}
+        """The versions with which objects went since the last list, oldest first."""
+        self._listed = 0
+        """The version of the last list."""
         self._expected_while_listing: set[Key] | None = None
         self._watch_from: str | None = None
         self._failures = 0
@@ -95,19 +100,15 @@ class Informer(Generic[T]):
         return list(self._groups.get(value, {}).values())
 
     def expect(self, key: Key, projection: T, resource_version: str) -> None:
-        """Put in what we have just written, before its echo; older events won't replace it. Calls nobody."""
+        """Put in what we have just written or read, before its echo; older events won't replace it. Calls nobody.
+
+        What has been seen to go since stays gone.
+        """
         version = int(resource_version)
-        if version > self._versions.get(key, 0):
-            self._forgotten.pop(key, None)
+        if version > self._versions.get(key, self._gone.get(key, self._listed)):
             self._put(key, projection, version)
             if self._expected_while_listing is not None:
                 self._expected_while_listing.add(key)
-
-    def forget(self, key: Key) -> None:
-        """Take out what we have just deleted; only a newer event brings it back. Calls nobody."""
-        if key in self._store:
-            self._forgotten[key] = self._versions[key]
-            self._remove(key)
 
     async def run(self) -> None:
         """Keep the store up to date until cancelled; no answer of the server ends it."""
@@ -153,7 +154,7 @@ class Informer(Generic[T]):
                     with self._malformed_skipped(item):
                         key, version = _identity(item)
                         projection = self._projected(key, item)
-                        if projection is not None and version > self._forgotten.get(key, -1):
+                        if projection is not None:
                             found[key] = (projection, version)
         for key in [key for key in self._store if key not in found and key not in expected]:
             self._change(key, None, 0)
@@ -162,6 +163,7 @@ class Informer(Generic[T]):
             # written while it was made.
             if key not in expected or version > self._versions[key]:
                 self._change(key, projection, version)
+        self._listed = int(resource_version)
         return resource_version
 
     async def _watch(self, resource_version: str) -> None:
@@ -185,10 +187,12 @@ class Informer(Generic[T]):
     def _take(self, event: WatchEvent) -> None:
         key, version = _identity(event.object)
         if event.type == "DELETED":
-            self._forgotten.pop(key, None)
+            self._gone[key] = version
+            if len(self._gone) > REMEMBERED:
+                del self._gone[next(iter(self._gone))]
             if version >= self._versions.get(key, 0):
                 self._change(key, None, version)
-        elif version > self._versions.get(key, 0) and version > self._forgotten.get(key, -1):
+        elif version > self._versions.get(key, self._gone.get(key, 0)):
             self._change(key, self._projected(key, event.object), version)
 
     def _projected(self, key: Key, item: Manifest) -> T | None:
@@ -224,7 +228,7 @@ class Informer(Generic[T]):
 
     @contextmanager
     def _expectations_kept(self) -> Iterator[set[Key]]:
-        self._forgotten.clear()
+        self._gone.clear()
         self._expected_while_listing = expected = set[Key]()
         try:
             yield expected

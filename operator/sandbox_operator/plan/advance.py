@@ -11,6 +11,7 @@ from . import attempt as attempts
 from .actions import Event
 from .address import addressed
 from .clock import since, stamp
+from .facts import CacheEntry
 from .job import PlannedJob
 from .rerun import is_live
 from .round import Round
@@ -96,11 +97,14 @@ def _read(this: Round, job: PlannedJob, current: JobStatus, is_last_chance: bool
             _lost(this, job, f"its pod gave no result, and none was found on the volume: {words}", is_last_chance)
         case other:
             refusal = this.snapshot.refusals.get(name)
-            if _has_waited(this, job, current) or (refusal is not None and refusal.final):
+            if _has_waited(this, job, current) or _is_refused(this, name):
                 why = refusal.message if refusal is not None else "the pod that looks for it does not start"
                 _lost(this, job, f"its pod gave no result, and the volume could not be asked: {why}", is_last_chance)
-            elif isinstance(other, attempts.Missing):
+            elif isinstance(other, attempts.Missing) and name == helper_name(str(current.job_name), "read"):
                 create_reader(this, job)
+            elif isinstance(other, attempts.Missing):  # pieces of a result that nobody tells of any more
+                lost = attempts.Failed("Infra", Reason.RESULTS_LOST, "its pod went before its long result was read")
+                _begin_reading(this, job, current, lost)
 
 
 def _take(this: Round, job: PlannedJob, result: Message, is_last_chance: bool) -> None:
@@ -127,8 +131,10 @@ def _take(this: Round, job: PlannedJob, result: Message, is_last_chance: bool) -
         outputs, figures = joined
         whole = {"outputs": {**result.outputs, **outputs}, "metrics": {**figures, **result.metrics}}
         commit(this, job, result.model_copy(update=whole))
-    elif (fact is not None and fact.failed is not None) or _has_waited(this, job, current):
-        _lost(this, job, "its result is long, and could not be read in pieces", is_last_chance)
+    elif (fact is not None and fact.failed is not None) or _has_waited(this, job, current) or _is_refused(this, name):
+        refusal = this.snapshot.refusals.get(name)
+        why = f": {refusal.message}" if refusal is not None else ""
+        _lost(this, job, f"its result is long, and could not be read in pieces{why}", is_last_chance)
     elif fact is None and not pods:
         create_reader(this, job, result)
 
@@ -142,8 +148,7 @@ def _check(this: Round, job: PlannedJob, current: JobStatus) -> None:
     name, found = str(current.helper_job), candidate(this, job)
     state = _look(this, job, current, name)
     refusal = this.snapshot.refusals.get(name)
-    is_hit = isinstance(state, attempts.Succeeded) and found is not None
-    if is_hit and found is not None:
+    if isinstance(state, attempts.Succeeded) and found is not None and _is_about(state.result, found):
         commit_cached(this, job, found)
     elif (
         isinstance(state, attempts.Succeeded | attempts.Failed)
@@ -158,6 +163,18 @@ def _check(this: Round, job: PlannedJob, current: JobStatus) -> None:
             this.held = True
     elif isinstance(state, attempts.Missing):
         create_check(this, job, found)
+
+
+def _is_refused(this: Round, name: str) -> bool:
+    """Whether the API server will never have a Job of this name."""
+    refusal = this.snapshot.refusals.get(name)
+    return refusal is not None and refusal.final
+
+
+def _is_about(checked: Message, found: CacheEntry) -> bool:
+    """Whether it is this result that was compared: another equal job may have ended since, and stand there now."""
+    result = found.job.result
+    return result is not None and (checked.path, checked.sha256) == (result.path, result.sha256)
 
 
 def _has_waited(this: Round, job: PlannedJob, current: JobStatus) -> bool:
@@ -187,6 +204,8 @@ def _create_again(this: Round, job: PlannedJob, current: JobStatus) -> None:
 
 def _wait(this: Round, job: PlannedJob, current: JobStatus, waiting: Waiting) -> None:
     words = addressed(waiting, job, this.spec)
+    if current.waiting_since is None:  # it was suspended before its Job was seen
+        this.update(job.id, waiting_since=stamp(this.now))
     waited = since(current.waiting_since, this.now)
     if waited > job.limits.pending:
         words = f"waited {int(waited)} s for its pod to start, longer than timeouts.pending; {words}"

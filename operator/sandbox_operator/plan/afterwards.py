@@ -45,7 +45,9 @@ def invalid(snapshot: Snapshot, problems: tuple[str, ...], now: datetime) -> Pla
     return Plan(status, events=events, urgent=True)
 
 
-def after_the_end(snapshot: Snapshot, compiled: Compiled, defaults: Defaults, now: datetime) -> Plan:
+def after_the_end(
+    snapshot: Snapshot, compiled: Compiled, problems: tuple[str, ...], defaults: Defaults, now: datetime
+) -> Plan:
     """A finished experiment: its results stay; retention may change, and its Jobs go when their time is over."""
     status = snapshot.status
     # The status says first that an attempt is over, then its Job is deleted: the operator may have stopped between.
@@ -64,18 +66,18 @@ def after_the_end(snapshot: Snapshot, compiled: Compiled, defaults: Defaults, no
         else:
             requeue = left
     if status.observed_generation != snapshot.generation:
-        return _new_generation(snapshot, compiled, tuple(actions), requeue, now)
+        return _new_generation(snapshot, problems, tuple(actions), requeue, now)
     return Plan(status, tuple(actions), requeue_after=requeue)
 
 
 def _new_generation(
-    snapshot: Snapshot, compiled: Compiled, actions: tuple[Action, ...], requeue: float | None, now: datetime
+    snapshot: Snapshot, problems: tuple[str, ...], actions: tuple[Action, ...], requeue: float | None, now: datetime
 ) -> Plan:
     """A finished experiment whose spec changed: what can't be done is said, what is done stays."""
     told = [c for c in snapshot.status.conditions if not (c.type == "Stalled" and c.reason == Reason.INVALID_SPEC)]
     events: tuple[Event, ...] = ()
-    if compiled.problems:
-        words = "; ".join(compiled.problems)
+    if problems:
+        words = "; ".join(problems)
         events = (Event("Warning", Reason.INVALID_SPEC, words[:1000]),)
         headline = Headline("Running", Reason.INVALID_SPEC, words, stalled=True)
         told = [c for c in told if c.type != "Stalled"]

@@ -52,6 +52,7 @@ def _content(entry: JobStatus, output: str, element: int | None) -> list[Any]:
     """What an input is, whoever made it and when: the digest of its producer's outputs, or a figure's value."""
     result = entry.result
     if output not in (entry.outputs or {}):
-        name = f"{entry.meta_name}.{output}"
-        return [output, (entry.metrics or {}).get(name, result.sha256 if result else None)]
+        figures = map((entry.metrics or {}).get, wire.figure_names(entry.meta_name, output))
+        figure = next((value for value in figures if value is not None), None)
+        return [output, figure if figure is not None else result.sha256 if result else None]
     return [output, element, (result.content or result.sha256) if result else None]

@@ -25,6 +25,8 @@ from .exclusive import exclusive_problems
 from .inputs import inputs_of
 from .iterations import Targets, Updates, iteration_problems, targets_of, updates_of
 from .job import MAX_JOBS, Fan, Item, PlannedJob, Reference, references_in
+from .lenient import what_is_right
+from .limits import timeout_problems
 from .profiles import profile_problems
 from .references import Producer, Written, normal_path
 from .rerun import rerun_problems
@@ -52,10 +54,19 @@ def compile_spec(raw: Mapping[str, Any], added: Mapping[str, Hook | tuple[str, .
     `added` are the namespace's own hooks (SandboxHook) by name, or what is wrong with them.
     """
     try:
-        spec = ExperimentSpec.model_validate(raw)
+        return _compiled(ExperimentSpec.model_validate(raw), added)
     except ValidationError as error:
-        return Compiled(None, problems=tuple(schema_problems(error)))
-    problems = [*exclusive_problems(spec), *unsupported_in_spec(spec), *profile_problems(spec)]
+        problems = [*schema_problems(error)]
+    rest = what_is_right(raw)
+    others = _compiled(rest, added).problems if rest is not None else ()
+    return Compiled(None, problems=tuple(dict.fromkeys((*problems, *others))))
+
+
+def _compiled(spec: ExperimentSpec, added: Mapping[str, Hook | tuple[str, ...]]) -> Compiled:
+    problems = [
+        *exclusive_problems(spec), *unsupported_in_spec(spec), *profile_problems(spec),
+        *timeout_problems(spec.timeouts, "spec.timeouts"),
+    ]  # fmt: skip
     hooks = {**HOOKS, **added}
     jobs = [*drafts(spec, hooks, problems)]
     if not jobs:
@@ -178,4 +189,5 @@ def _producer(job: PlannedJob, recipe: Any = None) -> Producer:
         if isinstance(path, str) and output not in absent:
             writes[normal_path(path)] = Written(output, target)
     outputs = tuple(output for output in job.outputs if output not in absent)
-    return Producer(job.id, job.where, job.hook, job.pipeline, job.meta_name, outputs, writes, absent)
+    kinds = dict(zip(job.outputs, job.hook.kinds, strict=False))
+    return Producer(job.id, job.where, job.hook, job.pipeline, job.meta_name, outputs, writes, absent, kinds)

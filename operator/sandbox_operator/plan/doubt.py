@@ -14,37 +14,41 @@ from .clock import moment, stamp
 from .facts import JobFact, Snapshot
 
 OPEN = ("Pending", "Running")
-GRACE = timedelta(seconds=2)
-"""Time in which the Job controller, which may be behind, still makes the pod of a Job that was deleted. Times in a
-status are whole seconds."""
+GRACE = timedelta(seconds=5)
+"""Time in which a Job is deleted, once that is decided, and the Job controller, which may be behind, still makes its
+pod."""
 
 
 def to_ask_for_pods(status: ExperimentStatus, jobs: Mapping[str, JobFact], with_pods: Collection[str]) -> Iterator[str]:
-    """Names of Jobs whose pods have to be asked for.
-
-    A Job that is over without a known pod would be a lost result. An attempt that is over by our own decision may
-    have a pod that nobody has heard of, and the next one starts only when no pod of the last is left.
-    """
+    """Names of Jobs whose pods have to be asked for: one that is over without a known pod would be a lost result."""
     for entry in status.jobs:
-        if entry.state not in OPEN:
+        if entry.state not in OPEN or entry.retry_at is not None:
             continue
         for name in (entry.job_name, entry.helper_job):
-            if name is None or name in with_pods:
-                continue
-            job = jobs.get(name)
-            if entry.retry_at is not None or (job is not None and (job.complete or job.failed)):
-                yield name
+            job = jobs.get(name or "")
+            if job is not None and job.name not in with_pods and (job.complete or job.failed):
+                yield job.name
 
 
 def to_ask_for(status: ExperimentStatus, jobs: Mapping[str, JobFact], with_pods: Collection[str]) -> Iterator[str]:
-    """Names of Jobs that have to be asked for: a running hook without Job and pod would be a preemption, and an attempt
-    that is over by our own decision may have a Job that nobody has heard of, which would get a pod yet."""
+    """Names of Jobs that have to be asked for: a running hook without Job and pod would be a preemption."""
     for entry in status.jobs:
         name = entry.job_name
-        if name is None or name in with_pods or name in jobs or entry.state not in OPEN:
-            continue
-        if entry.state == "Running" or entry.retry_at is not None:
+        known = name is None or name in with_pods or name in jobs
+        if entry.state == "Running" and entry.retry_at is None and name is not None and not known:
             yield name
+
+
+def to_rule_out(before: ExperimentStatus, after: ExperimentStatus, with_pods: Collection[str]) -> Iterator[str]:
+    """Names of Jobs that must have gone, pods and all, before `after` may be written: those of the last attempts of
+    jobs that it begins again. An attempt that is over by our own decision may have left something nobody has heard of.
+    """
+    attempts = {entry.id: entry.attempts for entry in after.jobs}
+    for entry in before.jobs:
+        if entry.retry_at is None or entry.job_name is None or entry.job_name in with_pods:
+            continue
+        if attempts.get(entry.id, 0) > entry.attempts:
+            yield entry.job_name
 
 
 def before_their_pods(snapshot: Snapshot) -> set[str]:

@@ -7,7 +7,7 @@ References between them are not known yet; `compile.py` finds those.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sandbox_api.experiment import ExperimentSpec, ForEach, JobConfig, JobLists, Pipeline, PodProfile, Policy, Resources
@@ -15,6 +15,7 @@ from sandbox_api.hooks import STAGES, Hook
 
 from ..build.job import limits_of
 from .job import ANY_ITEM, PlannedJob, time_limits
+from .limits import resource_problems, timeout_problems
 from .profiles import secret_problems
 from .references import did_you_mean
 from .retry import budgets_of
@@ -43,6 +44,12 @@ class JobAsWritten:
     index: int
     config: JobConfig
 
+    @property
+    def id(self) -> str:
+        """Of the first iteration."""
+        pipeline = self.pipeline + (ANY_ITEM if self.for_each else "")
+        return f"{pipeline}/1/{self.stage}/{self.index}{ANY_ITEM if self.config.for_each else ''}"
+
 
 def drafts(
     spec: ExperimentSpec, hooks: Mapping[str, Hook | tuple[str, ...]], problems: list[str]
@@ -54,10 +61,11 @@ def drafts(
     written = [*jobs_as_written(spec)]
     taken = {(job.pipeline, job.config.meta_name) for job in written}
     used: Counter[tuple[str, str]] = Counter()
-    order = _Order()
+    order = _Order(written)
     for job in written:
         where, config = job.where, job.config
         problems += [*unsupported_in_job(config, where), *secret_problems(config, where)]
+        problems += timeout_problems(config.timeouts, f"{where}.timeouts")
         hook = hooks.get(config.hook)
         if hook is None:
             problems.append(f"{where}.hook: there is no hook {config.hook!r}{did_you_mean(config.hook, hooks)}")
@@ -82,9 +90,8 @@ def drafts(
                 f" {', '.join(hook.outputs)}"
             )
         profile, resources = _profile(spec, config, where, problems)
-        pipeline_part = job.pipeline + (ANY_ITEM if job.for_each else "")
         draft = PlannedJob(
-            id=f"{pipeline_part}/1/{job.stage}/{job.index}{ANY_ITEM if config.for_each else ''}",
+            id=job.id,
             where=where,
             pipeline=job.pipeline,
             iteration=1,
@@ -139,6 +146,7 @@ class _Order:
     """What each job comes after. Pipelines and their lists follow one another; inside a list a job comes after all
     that are written before it, unless it says `dependsOn`."""
 
+    written: Sequence[JobAsWritten]
     pipeline: str | None = None
     stage: str | None = None
     before: list[str] = field(default_factory=list)
@@ -178,11 +186,17 @@ class _Order:
             if name in self.in_list:
                 found.append(self.in_list[name])
             elif name not in self.earlier:
-                problems.append(
-                    f"{job.where}.dependsOn[{number}]: no job before this one in the pipeline has the metaName or id"
-                    f" {name!r}{did_you_mean(name, self.in_list)}"
-                )
+                problems.append(f"{job.where}.dependsOn[{number}]: {self._not_before(job, name)}")
         return list(dict.fromkeys(found))
+
+    def _not_before(self, job: PlannedJob, name: str) -> str:
+        if name in (job.meta_name, job.id):
+            return f"{name!r} is this job itself; leave it out"
+        for other in self.written:
+            if other.pipeline == job.pipeline and name in (other.config.meta_name, other.id):
+                return f"{name!r} ({other.where}) stands after this job; put it first, or leave it out"
+        hint = did_you_mean(name, self.in_list)
+        return f"no job before this one in the pipeline has the metaName or id {name!r}{hint}"
 
 
 def _unknown(config: JobConfig) -> Hook:
@@ -210,4 +224,8 @@ def _profile(
     if config.pod and config.pod not in spec.pods:
         problems.append(f"{where}.pod: spec.pods has no profile {config.pod!r}{did_you_mean(config.pod, spec.pods)}")
     profile = spec.pods.get(name, PodProfile())
-    return profile, limits_of(profile.resources, config.resources)
+    resources = limits_of(profile.resources, config.resources)
+    if config.resources is not None:
+        own = {*(config.resources.requests or ()), *(config.resources.limits or ())}
+        problems += resource_problems(resources, f"{where}.resources", own)
+    return profile, resources

@@ -24,7 +24,7 @@ from .compile import Compiled
 from .contracts import HELPER_IMAGE
 from .doubt import after_grace, before_their_pods
 from .facts import Snapshot
-from .history import archived
+from .history import archived, iteration_of
 from .iterations import in_iteration, jobs_of_iteration, wants_another
 from .job import PlannedJob
 from .rerun import begun_again, is_live, to_run_again
@@ -44,13 +44,16 @@ def plan_experiment(snapshot: Snapshot, compiled: Compiled, defaults: Defaults, 
     # 1. Gone, or over: only tidying is left.
     if snapshot.deleting:
         return Plan(snapshot.status)
-    rerun = _is_to_run_again(snapshot, compiled) and not compiled.problems
+    asked = _is_to_run_again(snapshot, compiled)
+    images = _images(snapshot, compiled, defaults, renew=asked)
+    problems = compiled.problems
+    if asked or snapshot.status.completion_time is None:
+        problems = (*problems, *_image_problems(compiled, images))
+    rerun = asked and not problems
     if snapshot.status.completion_time is not None and not rerun:
-        return after_the_end(snapshot, compiled, defaults, now)
+        return after_the_end(snapshot, compiled, problems, defaults, now)
 
     # 2. A spec that can't be run starts nothing, and says everything that is wrong with it.
-    images = _images(snapshot, compiled, defaults, renew=rerun)
-    problems = (*compiled.problems, *_image_problems(compiled, images))
     if compiled.spec is None or problems:
         return invalid(snapshot, problems, now)
 
@@ -142,7 +145,7 @@ def _entry(this: Round, job: PlannedJob) -> JobStatus:
 
 def _removed(this: Round, entry: JobStatus) -> JobStatus:
     if entry.result is not None:
-        this.history = archived(this.history, [entry])
+        this.history = archived(this.history, [entry], read=iteration_of(entry.id) - 1)
     words = "it no longer stands in the spec, or its item is no longer in the list"
     update = {"state": "Skipped", "reason": Reason.REMOVED, "message": words, "retry_at": None, "helper_job": None,
               "outputs": None, "metrics": None, "result": None, "cache_key": None, "waiting_since": None}  # fmt: skip
@@ -188,8 +191,7 @@ def _look_at_jobs(this: Round) -> None:
         elif _is_over_for(this, job):
             _skip_the_rest(this, job)
         elif (missing := missing_input(this, job)) is not None:
-            words = f"{missing.id} ({missing.meta_name}), whose result it reads, has none"
-            skip(this, job, Reason.INPUT_UNAVAILABLE, words)
+            skip(this, job, Reason.INPUT_UNAVAILABLE, f"{missing}, whose result it reads, has none")
         elif not job.is_spread:
             this.update(job.id, reason=Reason.WAITING_FOR_ITEMS, message="its list of items is not made yet")
         elif may_run(this, job):
@@ -235,7 +237,7 @@ def _wants_another(this: Round, compiled: Compiled, iteration: int) -> bool:
 
 
 def _next_iteration(this: Round, compiled: Compiled, iteration: int) -> None:
-    this.history = archived(this.history, list(this.jobs.values()))
+    this.history = archived(this.history, list(this.jobs.values()), read=iteration - 1)
     this.jobs = {}
     this.urgent = True
     _take_jobs(this, compiled, iteration)
@@ -243,22 +245,27 @@ def _next_iteration(this: Round, compiled: Compiled, iteration: int) -> None:
 
 def _is_to_run_again(snapshot: Snapshot, compiled: Compiled) -> bool:
     """Whether there is a rerun token that was not seen yet. The first one that a new experiment has means nothing."""
-    status = snapshot.status
-    if compiled.spec is None or compiled.spec.rerun is None or (status.start_time or status.completion_time) is None:
+    status, spec = snapshot.status, compiled.spec
+    if spec is None or spec.rerun is None or (status.start_time or status.completion_time) is None:
         return False
-    return compiled.spec.rerun.token != status.rerun_token
+    return spec.rerun.token != status.rerun_token
 
 
 def _run_again(this: Round) -> None:
     jobs = list(this.planned.values())
-    words = f"spec.rerun.token: {this.spec.rerun.token if this.spec.rerun else ''}"
+    assert this.spec.rerun is not None
+    words, start = f"spec.rerun.token: {this.spec.rerun.token}", this.spec.rerun.from_
     again = to_run_again(this.spec, jobs, this.jobs)
     for job_id in this.planned:
         this.update(job_id, remade=None)  # once for each token
     for job_id in again:
         this.jobs[job_id] = begun_again(this.jobs[job_id], this.now, Reason.RERUN, words, new_budgets=True)
     this.urgent = True
-    this.events.append(Event("Normal", Reason.RERUN, words))
+    if this.spec.stop is not None:
+        words += f"; nothing more is begun, since spec.stop is {this.spec.stop}"
+    elif not again:
+        words += f"; nothing runs again: no job of this iteration is spec.rerun.from, {start!r}"
+    this.events.append(Event("Normal" if again and not this.spec.stop else "Warning", Reason.RERUN, words))
 
 
 def _is_wanted(this: Round, action: Action) -> bool:

@@ -13,8 +13,11 @@ FIGURES_BYTES = 30_000
 """What outputs and figures of all of them may take: the newest keep theirs, of the others only the place is known."""
 
 
-def archived(history: list[EarlierResult] | None, jobs: Iterable[JobStatus]) -> list[EarlierResult]:
-    """The history with these jobs' results added, oldest first; the oldest are dropped."""
+def archived(history: list[EarlierResult] | None, jobs: Iterable[JobStatus], *, read: int) -> list[EarlierResult]:
+    """The history with these jobs' results added, oldest first; the oldest are dropped.
+
+    But none that may be read yet: the newest of each job in iteration `read`, the one before that at work.
+    """
     added = [
         EarlierResult(
             id=job.id, completion_time=job.completion_time, outputs=job.outputs, metrics=job.metrics, result=job.result
@@ -22,9 +25,19 @@ def archived(history: list[EarlierResult] | None, jobs: Iterable[JobStatus]) -> 
         for job in jobs
         if job.result is not None
     ]
-    kept: list[EarlierResult] = []
+    every = [*(history or ()), *added]
+    newest = {result.id: place for place, result in enumerate(every) if iteration_of(result.id) == read}
+    needed = sorted(newest.values(), reverse=True)
+    others = [place for place in range(len(every) - 1, -1, -1) if newest.get(every[place].id) != place]
+    kept: dict[int, EarlierResult] = {}
     room = FIGURES_BYTES
-    for earlier in reversed([*(history or ()), *added][-MAX_HISTORY:]):
+    for place in [*needed, *others][: max(MAX_HISTORY, len(needed))]:
+        earlier = every[place]
         room -= len(canonical_json([earlier.outputs, earlier.metrics]))
-        kept.append(earlier if room >= 0 else earlier.model_copy(update={"outputs": None, "metrics": None}))
-    return kept[::-1]
+        kept[place] = earlier if room >= 0 else earlier.model_copy(update={"outputs": None, "metrics": None})
+    return [kept[place] for place in sorted(kept)]
+
+
+def iteration_of(job_id: str) -> int:
+    """The iteration in a job's id."""
+    return int(job_id.split("/", 2)[1])

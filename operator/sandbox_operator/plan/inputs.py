@@ -12,7 +12,7 @@ from sandbox_api.hooks import HOOKS
 from .configs import ROOTS, effective
 from .drafts import JobAsWritten
 from .job import MAX_ITEMS, Fan, Item, PlannedJob, Reference, Source
-from .references import Producer, did_you_mean, path_references, resolve
+from .references import Producer, did_you_mean, list_problem, path_references, resolve
 
 PROBE_HOOK = "ProbeViaAnalyzerHook"
 PROBE_OUTPUT = HOOKS[PROBE_HOOK].outputs.index("overall")
@@ -101,17 +101,22 @@ def _find_fans(
         if job.pipeline not in fans:
             where = around.where.split("]", 1)[0] + "].forEach"
             before = tuple(p for p in earlier if p.pipeline != job.pipeline)
-            fans[job.pipeline] = _fan(around.for_each, where, before, later, found.problems)
+            fans[job.pipeline] = _fan(around.for_each, where, job.pipeline, before, later, found.problems)
         found.pipeline_fan = fans[job.pipeline]
     if job.config.for_each is not None:
         where = f"{job.where}.forEach"
-        found.fan = _fan(job.config.for_each, where, earlier, later, found.problems)
+        found.fan = _fan(job.config.for_each, where, job.pipeline, earlier, later, found.problems)
         if found.pipeline_fan is not None and found.pipeline_fan.name == found.fan.name:
             found.problems.append(f"{where}.item: {found.fan.name!r} is the pipeline's item already; take another name")
 
 
 def _fan(
-    for_each: ForEach, where: str, earlier: tuple[Producer, ...], later: tuple[Producer, ...], problems: list[str]
+    for_each: ForEach,
+    where: str,
+    pipeline: str,
+    earlier: tuple[Producer, ...],
+    later: tuple[Producer, ...],
+    problems: list[str],
 ) -> Fan:
     items: Reference | tuple[object, ...] = ()
     if isinstance(for_each.in_, list):
@@ -126,6 +131,8 @@ def _fan(
             problems.append(source)
         else:
             items = source
+            problem = list_problem(for_each.in_, source, f"{where}.in", pipeline, earlier)
+            problems += [problem] if problem else []
     else:
         problems.append(f"{where}.in: write a list, or the reference of an output that is one")
     return Fan(for_each.item, where, items, for_each.max_parallel)

@@ -11,12 +11,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from sandbox_api.contract import figure_names
 from sandbox_api.experiment import ExperimentSpec
 from sandbox_api.status import JobStatus
 
 from .configs import ROOTS
 from .job import ANY_ITEM, Fan, Gathered, PlannedJob, Reference, Source
-from .references import Producer, did_you_mean, resolve
+from .references import Producer, did_you_mean, number_problem, resolve
 
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "==": operator.eq, ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt,
@@ -50,12 +51,7 @@ Updates = Mapping[str, Mapping[str, Reference]]
 def figure_of(entry: JobStatus, name: str) -> float | None:
     """The number that a committed job gave under this name: an output's value, else a metric."""
     metrics = entry.metrics or {}
-    candidates = (
-        (entry.outputs or {}).get(name),
-        metrics.get(f"{entry.meta_name}.{name}"),
-        metrics.get(f"{entry.meta_name}.refineRecipe.{name}"),
-        metrics.get(name),
-    )
+    candidates = (entry.outputs or {}).get(name), *map(metrics.get, figure_names(entry.meta_name, name))
     return next((float(v) for v in candidates if isinstance(v, int | float) and not isinstance(v, bool)), None)
 
 
@@ -74,6 +70,8 @@ def targets_of(spec: ExperimentSpec, producers: Sequence[Producer], problems: li
             continue
         reference = _one(resolve(match["figure"], where, tuple(producers), ()), where, problems)
         if reference is not None:
+            problem = number_problem(match["figure"], reference, where, producers)
+            problems += [problem] if problem else []
             meta_name = next(p.meta_name for p in producers if p.job_id == reference.job_id)
             found.append(Target(text, reference, match["op"], value, meta_name))
     return tuple(found)
@@ -117,8 +115,19 @@ def iteration_problems(spec: ExperimentSpec) -> Iterator[str]:
 
 
 def wants_another(spec: ExperimentSpec, targets: Targets, jobs: Mapping[str, JobStatus], iteration: int) -> bool:
-    """Whether an iteration follows this one, all of whose jobs are done."""
-    return (spec.max_iter_num == 0 or iteration < spec.max_iter_num) and not targets_met(spec, targets, jobs, iteration)
+    """Whether an iteration follows this one, all of whose jobs are done. Without a limit none follows one whose targets
+    can't be told: it would go on for ever."""
+    if targets_met(spec, targets, jobs, iteration):
+        return False
+    if spec.max_iter_num == 0:
+        return untold(spec, targets, jobs, iteration) is None
+    return iteration < spec.max_iter_num
+
+
+def untold(spec: ExperimentSpec, targets: Targets, jobs: Mapping[str, JobStatus], iteration: int) -> Target | None:
+    """A target without which they can't be met, and whose job gave no number under its name."""
+    without = [target for target in targets if target.value(jobs, iteration) is None]
+    return without[0] if without and (spec.iter_targets_mode == "all" or len(without) == len(targets)) else None
 
 
 def targets_met(spec: ExperimentSpec, targets: Targets, jobs: Mapping[str, JobStatus], iteration: int) -> bool:

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decides which figures of a result go into the status. All of them stand in result.json, so a cut loses nothing."""
+"""Decides what of a result goes into the status. All of it stands in result.json, so a cut loses nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+from sandbox_api.digest import canonical_json
 from sandbox_api.status import MAX_JOB_METRICS, MAX_METRICS, JobStatus
 
 STATUS_BYTES = 300_000
+OUTPUT_BYTES = 300_000
+"""What the outputs of all jobs may take; others know them by the result's path."""
 JOB_BYTES = 1_000
 """What a job's status takes without its figures."""
 RESULT_BYTES = 350
@@ -35,6 +39,18 @@ def kept(
             break
         chosen[name] = metrics[name]
     return chosen
+
+
+def kept_outputs(outputs: Mapping[str, Any], jobs: Mapping[str, JobStatus], needs: tuple[str, ...]) -> dict[str, Any]:
+    """The outputs of a result that fit into the status beside those of all `jobs`, and those that are needed."""
+    room = OUTPUT_BYTES - sum(len(canonical_json(job.outputs)) for job in jobs.values() if job.outputs)
+    chosen: set[str] = set()
+    for name in sorted(outputs, key=lambda name: name not in needs):
+        size = len(canonical_json(outputs[name]))
+        if name in needs or size <= room:
+            chosen.add(name)
+            room -= size
+    return {name: value for name, value in outputs.items() if name in chosen}
 
 
 def _size(name: str) -> int:

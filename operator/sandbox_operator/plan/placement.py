@@ -49,6 +49,11 @@ def told(mode: str | None, *, may_be_parallel: bool) -> str:
             "ReadWriteOnce: jobs that run at the same time share a node (required pod affinity), or run one after"
             " another where their pod profiles place them differently"
         )
+    if mode == "ReadWriteOnce":
+        return (
+            "one job runs at a time, so nothing is pinned: the volume follows the pod; while another experiment works"
+            " on the claim, both share a node"
+        )
     if not may_be_parallel:
         return "one job runs at a time, so nothing is pinned: the volume follows the pod"
     return "ReadWriteMany: jobs may run at the same time on any nodes"

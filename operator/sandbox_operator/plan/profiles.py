@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from sandbox_api.experiment import ExperimentSpec, JobConfig
 
+from .limits import resource_problems
+
 OUR_ENV = "SANDBOX_"
 _KEPT = {
     "containers": "it would replace the hook's own container",
@@ -20,6 +22,7 @@ def profile_problems(spec: ExperimentSpec) -> Iterator[str]:
     """A sentence for each mistake in the pod profiles."""
     for name, profile in spec.pods.items():
         where = f"spec.pods.{name}"
+        yield from resource_problems(profile.resources, f"{where}.resources")
         for number, variable in enumerate(profile.env or ()):
             yield from _env_problem(variable.name, f"{where}.env[{number}].name")
         for key in profile.patch or {}:

@@ -15,9 +15,9 @@ from difflib import get_close_matches
 from typing import Any
 
 from sandbox_api.contract import INPUTS
-from sandbox_api.hooks import HOOKS, Hook
+from sandbox_api.hooks import HOOKS, Hook, Kind
 
-from .job import Reference
+from .job import ANY_ITEM, Reference
 
 _WRITTEN = {target for hook in HOOKS.values() for target in hook.writes}
 
@@ -45,6 +45,14 @@ class Producer:
     """By normalised path."""
     absent: Mapping[str, str] = field(default_factory=dict)
     """Outputs it will not make, and the configuration key that would change that."""
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+    """Of its outputs, as far as they are known before it runs."""
+
+    def kind_of(self, name: str) -> Kind | None:
+        """What an output or a figure is; None: nobody knows yet."""
+        if name in self.outputs:
+            return self.kinds.get(name)
+        return "number" if self.hook.available else None
 
 
 def resolve(text: str, where: str, earlier: tuple[Producer, ...], later: tuple[Producer, ...]) -> Reference | str:
@@ -81,6 +89,27 @@ def resolve(text: str, where: str, earlier: tuple[Producer, ...], later: tuple[P
     else:
         what = f"no job before this one has the metaName {meta_name!r} in the pipeline {pipeline!r}"
     return f"{where}: {what}{did_you_mean(text, known)}"
+
+
+def list_problem(text: str, reference: Reference, where: str, reader: str, earlier: Iterable[Producer]) -> str | None:
+    """A sentence where a forEach (in the pipeline `reader`) goes through what is known to be no list."""
+    producer = next(p for p in earlier if p.job_id == reference.job_id)
+    own_item = producer.pipeline == reader and not reference.job_id.endswith(ANY_ITEM)
+    if ANY_ITEM in reference.job_id and not own_item:
+        return None  # one result of each item, which is a list
+    kind = producer.kind_of(reference.output)
+    if kind is None or kind == "list":
+        return None
+    return f"{where}: {text!r} is a {kind}, no list; write the list itself, or the reference of an output that is one"
+
+
+def number_problem(text: str, reference: Reference, where: str, producers: Iterable[Producer]) -> str | None:
+    """A sentence where a target compares what is known to be no number."""
+    producer = next(p for p in producers if p.job_id == reference.job_id)
+    kind = producer.kind_of(reference.output)
+    if kind is None or kind == "number" or producer.hook.has_figure(reference.output):
+        return None
+    return f"{where}: {text!r} is a {kind}, no number; name one of the job's figures"
 
 
 def _told_absent(where: str, producer: Producer, output: str) -> str:

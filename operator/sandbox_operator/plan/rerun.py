@@ -15,7 +15,7 @@ from sandbox_api.status import DONE_STATES, FINISHED_STATES, JobStatus, Reason
 
 from .clock import moment, stamp
 from .doubt import GRACE
-from .job import PlannedJob
+from .job import ANY_ITEM, PlannedJob
 from .references import did_you_mean
 
 
@@ -98,4 +98,16 @@ def is_live(entry: JobStatus) -> bool:
 
 
 def _is_named(job: PlannedJob, name: str) -> bool:
-    return job.meta_name == name or job.id.startswith(name)
+    """Whether this is its metaName, or where its id begins. The iteration is always the one at work; without an item
+    all of a forEach are meant."""
+    if job.meta_name == name:
+        return True
+    parts, wanted = job.id.split("/"), name.split("/")
+    del parts[1], wanted[1:2]
+    return len(wanted) <= len(parts) and all(map(_is_part, parts, wanted))
+
+
+def _is_part(part: str, wanted: str) -> bool:
+    if part.endswith(ANY_ITEM):  # no item is known yet
+        return part.removesuffix(ANY_ITEM) == wanted.partition("[")[0]
+    return wanted in (part, part.partition("[")[0])

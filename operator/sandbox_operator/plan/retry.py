@@ -59,14 +59,14 @@ def may_retry(failures: Failures, error: ErrorClass, budgets: Budgets) -> bool:
     return budget is not None and getattr(failures, budget) <= getattr(budgets, budget)
 
 
-def delay(uid: str, job_id: str, attempt: int, failures: Failures, budgets: Budgets) -> float:
+def delay(uid: str, job_id: str, attempt: int, failures: Failures, error: ErrorClass, budgets: Budgets) -> float:
     """Seconds from a failed attempt to the next one.
 
-    Doubles with each failure, times a jitter in [0.8, 1.2) that is a function of (experiment uid, job id, attempt), so
-    that a restarted operator decides the same; never more than `max_backoff`.
+    Doubles with each failure on the same budget, times a jitter in [0.8, 1.2) that is a function of (experiment uid,
+    job id, attempt), so that a restarted operator decides the same; never more than `max_backoff`.
     """
-    count = failures.user + failures.infra + failures.preempted
+    count = getattr(failures, BUDGET_OF[error] or "user")
     digest = hashlib.sha256(f"{uid}/{job_id}/{attempt}".encode()).digest()
     jitter = 0.8 + 0.4 * int.from_bytes(digest[:4], "big") / 2**32
     doubled = float(budgets.backoff << min(max(count - 1, 0), 30))
-    return min(doubled * jitter, float(budgets.max_backoff))
+    return min(doubled, budgets.max_backoff / 1.2) * jitter

@@ -7,15 +7,15 @@ The API server has refused most of this before anyone sees it; what it prunes or
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from sandbox_api.base import SpecModel
+from sandbox_api.experiment import ExperimentSpec
 
-from .references import did_you_mean
-
+UNKNOWN_FIELD = "extra_forbidden"
+"""What pydantic calls a key that no field has."""
 _SAID_PLAINLY = {
     "missing": "is missing",
     "string_type": "write text",
@@ -32,11 +32,23 @@ _FORMS = ("int", "str")
 def schema_problems(error: ValidationError) -> Iterator[str]:
     """One sentence for each field that is wrong."""
     told: set[str] = set()
-    for entry in error.errors():
+    for entry in mistakes(error):
         path = _path(entry["loc"])
         if path not in told:  # each form that a field may have complains of its own
             told.add(path)
             yield f"{path}: {_sentence(entry)}"
+
+
+def mistakes(error: ValidationError) -> list[Any]:
+    """Pydantic's entries, without the fields that are only missing because they are misspelt."""
+    entries = error.errors()
+    meant = {(*loc[:-1], meant_field(loc)) for loc in (e["loc"] for e in entries if e["type"] == UNKNOWN_FIELD)}
+    return [entry for entry in entries if entry["type"] != "missing" or entry["loc"] not in meant]
+
+
+def meant_field(loc: tuple[int | str, ...]) -> str | None:
+    """The field of the same object that a misspelt one was probably meant to be."""
+    return next(iter(get_close_matches(str(loc[-1]), _fields_beside(loc), 1)), None)
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
@@ -47,18 +59,27 @@ def _path(loc: tuple[int | str, ...]) -> str:
 
 
 def _sentence(entry: Any) -> str:
-    if entry["type"] == "extra_forbidden":
-        hint = did_you_mean(str(entry["loc"][-1]), _field_names())
-        return f"there is no such field{hint or '; check the spelling with kubectl explain'}"
+    if entry["type"] == UNKNOWN_FIELD:
+        meant = meant_field(entry["loc"])
+        hint = f"did you mean {meant!r}?" if meant else "check the spelling with kubectl explain"
+        return f"there is no such field; {hint}"
     if entry["loc"] and entry["loc"][-1] in _FORMS:
         return "write it like 500m, 2 or 4Gi"
     words = str(_SAID_PLAINLY.get(entry["type"], entry["msg"].removeprefix("Value error, ")))
     return words[0].lower() + words[1:]
 
 
-@cache
-def _field_names() -> frozenset[str]:
-    models: list[type[SpecModel]] = [SpecModel]
-    for model in models:
-        models += model.__subclasses__()
-    return frozenset(field.alias or name for model in models for name, field in model.model_fields.items())
+def _fields_beside(loc: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields that the object has in which a mistake lies."""
+    model: type[BaseModel] = ExperimentSpec
+    for part in loc[:-1]:
+        field = next((f for name, f in model.model_fields.items() if part == (f.alias or name)), None)
+        model = next(_models_in(field.annotation), model) if field is not None else model  # else an index, or a key
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)

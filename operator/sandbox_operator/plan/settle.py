@@ -25,7 +25,7 @@ MESSAGE_LENGTH = 1024
 def commit(this: Round, job: PlannedJob, result: Message) -> None:
     """The result goes into the status before anything else is done; from then on its Job does not matter."""
     before = this.jobs[job.id]
-    others = {**this.jobs, job.id: before.model_copy(update={"metrics": None})}
+    others = {**this.jobs, job.id: before.model_copy(update={"metrics": None, "outputs": None})}
     this.update(
         job.id,
         state="Succeeded",
@@ -33,7 +33,7 @@ def commit(this: Round, job: PlannedJob, result: Message) -> None:
         completion_time=result.finished_at,
         reason=Reason.RECOVERED if result.recovered else Reason.COMPLETED,
         message=plain_text(result.message, MESSAGE_LENGTH) or None,
-        outputs=dict(result.outputs),
+        outputs=metrics.kept_outputs(result.outputs, others, job.needs),
         metrics=metrics.kept(result.metrics, others, job.needs, len(this.history)),
         result=ResultRef(
             path=result.path,
@@ -59,7 +59,7 @@ def commit_cached(this: Round, job: PlannedJob, found: CacheEntry) -> None:
         completion_time=stamp(this.now),
         reason=Reason.CACHED,
         message=f"equal to {other.id} of {found.experiment}, done {other.completion_time}",
-        outputs=other.outputs,
+        outputs=metrics.kept_outputs(other.outputs or {}, this.jobs, job.needs),
         metrics=metrics.kept(other.metrics or {}, this.jobs, job.needs, len(this.history)),
         result=other.result.model_copy(update={"generation": before.generation or 1}),
         digest=job.digest,
@@ -75,7 +75,7 @@ def _after_commit(this: Round, job: PlannedJob, before: JobStatus) -> None:
     old, new = before.result, this.jobs[job.id].result
     if old is None or new is None or old.path == new.path:
         return
-    this.history = archived(this.history, [before])
+    this.history = archived(this.history, [before], read=job.iteration - 1)
     if old.content is not None and old.content == new.content:
         return
     for reader in downstream(list(this.planned.values()), {job.id}) - {job.id}:
@@ -96,7 +96,7 @@ def fail(this: Round, job: PlannedJob, failure: Failed, *, may_try_again: bool) 
     if job.config.results_lost == "Fail" and failure.reason == Reason.RESULTS_LOST:
         give_up(this, job, failure.reason, failure.message)
     elif may_try_again and may_retry(failures, failure.error, job.budgets):
-        seconds = delay(this.snapshot.uid, job.id, current.attempts, failures, job.budgets)
+        seconds = delay(this.snapshot.uid, job.id, current.attempts, failures, failure.error, job.budgets)
         at = stamp(this.now + timedelta(seconds=seconds))
         words = f"attempt {current.attempts} failed ({failure.reason}): {failure.message}"
         this.update(

@@ -166,8 +166,14 @@ def _copies(job_id: str, reader: PlannedJob, instances: Mapping[str, list[_Insta
     found = instances.get(job_id)
     if found is None:  # of an earlier iteration, or located already
         return [_Instance(job_id, "", None)]
-    own = [one for one in found if one.pipeline == reader.pipeline and one.pipeline_item == reader.pipeline_item]
-    return own if own else found
+    if not _is_of_its_item(job_id, reader):
+        return found
+    return [one for one in found if one.pipeline_item == reader.pipeline_item]
+
+
+def _is_of_its_item(job_id: str, reader: PlannedJob) -> bool:
+    """Whether both are in the same pipeline, spread out by its forEach: then a reader means its own item's."""
+    return reader.pipeline_item is not None and job_id.startswith(f"{reader.pipeline}{ANY_ITEM}/")
 
 
 def _located(
@@ -175,10 +181,11 @@ def _located(
 ) -> Reference | Gathered:
     """The result that a reference means: one, or one of each item."""
     found = _copies(reference.job_id, reader, instances)
-    if reference.job_id in instances and ANY_ITEM in reference.job_id:
-        inside = reader.pipeline_item is not None and all(one.pipeline == reader.pipeline for one in found)
-        if not (inside and not reference.job_id.endswith(ANY_ITEM)):
-            return Gathered(tuple(replace(reference, job_id=one.id) for one in found))
+    if reference.job_id in instances and (
+        reference.job_id.endswith(ANY_ITEM)
+        or (ANY_ITEM in reference.job_id and not _is_of_its_item(reference.job_id, reader))
+    ):
+        return Gathered(tuple(replace(reference, job_id=one.id) for one in found))
     (one,) = found
     return replace(reference, job_id=one.id)
 

@@ -7,7 +7,7 @@ waited for.
 
 from __future__ import annotations
 
-from sandbox_api.contract import Candidate
+from sandbox_api.contract import Candidate, figure_names
 from sandbox_api.result import Message
 from sandbox_api.status import DONE_STATES, FINISHED_STATES, JobStatus, Reason
 
@@ -18,8 +18,9 @@ from .actions import CreateJob
 from .cache import is_cacheable
 from .clock import since, stamp
 from .contracts import helper_request, job_request, key_of
-from .doubt import before_their_pods
+from .doubt import GRACE, before_their_pods
 from .facts import CacheEntry
+from .history import iteration_of
 from .job import PlannedJob
 from .placement import Placement, place
 from .rerun import is_live
@@ -50,7 +51,9 @@ def start(this: Round, job: PlannedJob) -> None:
 
 def _is_time(this: Round, job: PlannedJob, current: JobStatus) -> bool:
     """Whether the next attempt may start: its time has come and no pod of an earlier one is left."""
-    if current.retry_at is not None and (left := -since(current.retry_at, this.now)) > 0:
+    longest = max(job.budgets.max_backoff, GRACE.total_seconds())
+    # Nothing waits longer than that: more is left only when the clock was set back.
+    if current.retry_at is not None and 0 < (left := -since(current.retry_at, this.now)) <= longest:
         this.requeue.append(left)
         return False
     if current.retry_at is not None and this.is_decided_now(job.id):  # its Job goes first, its pods are asked for then
@@ -136,7 +139,7 @@ def _is_settled_by_cache(this: Round, job: PlannedJob, where: Placement) -> bool
 def _has_needs(done: JobStatus, needs: tuple[str, ...]) -> bool:
     """Whether a status has what the controller must know of the result: it may have been cut where nobody needed it."""
     outputs, metrics = done.outputs or {}, done.metrics or {}
-    return all(need in outputs or f"{done.meta_name}.{need}" in metrics or need in metrics for need in needs)
+    return all(need in outputs or any(n in metrics for n in figure_names(done.meta_name, need)) for need in needs)
 
 
 def candidate(this: Round, job: PlannedJob) -> CacheEntry | None:
@@ -208,7 +211,12 @@ def may_run(this: Round, job: PlannedJob) -> bool:
     )
 
 
-def missing_input(this: Round, job: PlannedJob) -> JobStatus | None:
+def missing_input(this: Round, job: PlannedJob) -> str | None:
     """A job whose result this one reads, or is spread out by, and that will never have one."""
-    entries = (this.jobs.get(producer) for producer in sorted(job.producers | job.list_makers))
-    return next((entry for entry in entries if entry is not None and entry.state in ("Failed", "Skipped")), None)
+    for producer in sorted(job.producers | job.list_makers):
+        entry = this.jobs.get(producer)
+        if entry is None and producer not in this.earlier and iteration_of(producer) < job.iteration:
+            return producer
+        if entry is not None and entry.state in ("Failed", "Skipped"):
+            return f"{entry.id} ({entry.meta_name})"
+    return None

@@ -10,6 +10,7 @@ from sandbox_api.status import (
     DONE_STATES,
     FINISHED_STATES,
     ExperimentStatus,
+    Failures,
     JobStatus,
     Reason,
     Resolved,
@@ -22,7 +23,7 @@ from .clock import since, stamp
 from .comparison import compare
 from .compile import Compiled
 from .conditions import Headline, conditions_of
-from .iterations import targets_met
+from .iterations import targets_met, untold
 from .placement import told
 from .rerun import is_live
 from .round import Round
@@ -50,7 +51,7 @@ def conclude(this: Round, compiled: Compiled, claim: ClaimDecision, iteration: i
         stage=current.id.split("/")[2] if current else None,
         progress=f"{sum(job.state in DONE_STATES for job in jobs)}/{len(jobs)}",
         hook=current.hook if current else None,
-        retries=sum(max(0, job.attempts - (job.generation or 1)) for job in jobs),
+        retries=sum(map(_retries, jobs)),
         start_time=started,
         completion_time=stamp(this.now) if finished else None,
         conditions=conditions_of(old.conditions, headline, claim, snapshot.generation, this.now),
@@ -76,6 +77,12 @@ def conclude(this: Round, compiled: Compiled, claim: ClaimDecision, iteration: i
     events = [*_warning_events(this, compiled), *this.events]
     urgent = this.urgent or old.observed_generation != snapshot.generation
     return Plan(status, tuple(this.actions), tuple(events), min(this.requeue, default=None), urgent)
+
+
+def _retries(job: JobStatus) -> int:
+    """Attempts that a failure of this generation made necessary."""
+    failures = job.failures or Failures()
+    return max(0, failures.user + failures.infra + failures.preempted - (job.state == "Failed"))
 
 
 def _current(jobs: list[JobStatus]) -> JobStatus | None:
@@ -124,7 +131,8 @@ def _headline(
 
 def _success(this: Round, compiled: Compiled, jobs: list[JobStatus], iteration: int) -> str:
     began = this.snapshot.status.start_time
-    took = f" in {int(since(began, this.now))} s" if began else ""
+    once = all((job.generation or 1) == 1 for job in jobs)  # else it was over, and began again at some time
+    took = f" in {int(since(began, this.now))} s" if began and once else ""
     parts = [f"{_count(sum(job.state in DONE_STATES for job in jobs), 'job')} done{took}"]
     for state, words in (
         ("Cached", "taken from the cache"),
@@ -137,6 +145,8 @@ def _success(this: Round, compiled: Compiled, jobs: list[JobStatus], iteration: 
     if compiled.targets:
         met = targets_met(this.spec, compiled.targets, this.jobs, iteration)
         parts.append(f"{'targets met' if met else 'targets not met'} after {_count(iteration, 'iteration')}")
+        if (target := untold(this.spec, compiled.targets, this.jobs, iteration)) is not None:
+            parts.append(f"{target.reference.job_id} gave no number for the target {target.text!r}")
     elif iteration > 1:
         parts.append(_count(iteration, "iteration"))
     return "; ".join(parts)

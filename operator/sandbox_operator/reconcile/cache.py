@@ -15,7 +15,7 @@ from typing import Any
 from sandbox_api.hooks import Hook
 from sandbox_api.status import ExperimentStatus, Reason
 
-from ..build.names import LABEL_MANAGED, LABEL_UID, MANAGED_BY, claim_name, job_name
+from ..build.names import LABEL_MANAGED, LABEL_UID, MANAGED_BY, TASKS, claim_name, helper_name, job_name
 from ..kube.client import Client
 from ..kube.informer import Informer, Key
 from ..plan.facts import ClaimFact, JobFact, PodFact, Refusal, Snapshot, WarningFact
@@ -120,6 +120,13 @@ class Scope:
         warnings = [warning for name in names for warning in self.warnings.group(name)]
         return jobs, pods, tuple(sorted(warnings, key=lambda warning: warning.time))
 
+    def look_at(self, key: Key) -> ExperimentFact | None:
+        """An experiment as it is known, whose children wake it from now on: it may have been put in unheard."""
+        fact = self.experiments.store.get(key)
+        if fact is not None:
+            self._key_of[fact.uid] = key
+        return fact
+
     def claims_of(self, fact: ExperimentFact) -> Mapping[str, ClaimFact]:
         """The claim an experiment asks for, by name, if it is there; the experiment is woken when it changes."""
         key = claim_key(fact)
@@ -128,13 +135,14 @@ class Scope:
         return {claim.name: claim} if claim is not None else {}
 
     def _experiment_changed(self, key: Key, old: ExperimentFact | None, new: ExperimentFact | None) -> None:
+        if old is not None and (new is None or new.uid != old.uid):
+            self._key_of.pop(old.uid, None)
+            self._users.get(claim_key(old), set()).discard(key)
         if new is not None:
             self._key_of[new.uid] = key
             waiting = self.steps.update(key, claim_key(new), new.status)
         else:
             waiting = self.steps.remove(key)
-            if old is not None:
-                self._key_of.pop(old.uid, None)
         for other in (key, *waiting):
             self.wake(other, 0)
 
@@ -184,7 +192,7 @@ class Scope:
 def _is_made_for(fact: ExperimentFact, job: JobFact) -> bool:
     """Whether a Job with our label is what its name says: an attempt of ours, or what reads or checks for it."""
     attempt = job_name(fact.name, fact.uid, job.job_id, job.attempt)
-    return job.owner_uid == fact.uid and (job.name == attempt or job.name.startswith(f"{attempt}-"))
+    return job.owner_uid == fact.uid and job.name in {helper_name(attempt, task) for task in TASKS}
 
 
 def claim_key(fact: ExperimentFact) -> Key:
@@ -235,7 +243,7 @@ class Cache:
     def observe(self, key: Key) -> Snapshot | None:
         """Everything known of one experiment, or None when it has gone."""
         scope = self.scope(key)
-        fact = scope.experiments.store.get(key)
+        fact = scope.look_at(key)
         if fact is None:
             return None
         refusals = self._refused(key, (fact.uid, fact.generation))

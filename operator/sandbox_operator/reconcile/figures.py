@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..kube.client import Client
@@ -21,7 +21,11 @@ PLURAL = "plural as in the API, with `/status` for a status"
 
 
 def ask_for_figures(
-    metrics: Metrics, client: Client, cache: Cache, queue: Callable[[], KeyedQueue[Any] | None], version: str
+    metrics: Metrics,
+    clients: Sequence[Client],
+    cache: Cache,
+    queue: Callable[[], KeyedQueue[Any] | None],
+    version: str,
 ) -> None:
     """Add them to `metrics`. `queue()` is that of the workers, or None while this replica does not work."""
 
@@ -70,8 +74,9 @@ def ask_for_figures(
     )  # fmt: skip
     metrics.ask(
         "api_requests", "counter", "Requests to the API server that were answered, or never were (`none`).",
-        lambda: list(dict(client.answers).items()),
-        verb="get, list, watch, create, patch, delete, deletecollection", resource=PLURAL, code="HTTP status, or none",
+        lambda: list(sum((client.answers for client in clients), Counter[tuple[str, str, str]]()).items()),
+        verb="get, list, watch, create, update, patch, delete, deletecollection", resource=PLURAL,
+        code="HTTP status, or none",
     )  # fmt: skip
     metrics.ask(
         "watch_restarts", "counter", "Failures after which a watch began anew; a stream's ordinary end is none.",
@@ -91,7 +96,7 @@ def all_metrics() -> Metrics:
     def ignore(*_: object) -> None:
         return None
 
-    ask_for_figures(metrics, client, Cache(client, (), ignore, ignore, ignore), lambda: None, "")
+    ask_for_figures(metrics, [client], Cache(client, (), ignore, ignore, ignore), lambda: None, "")
     return metrics
 
 

@@ -71,9 +71,10 @@ class Operator:
     async def __aenter__(self) -> Operator:
         """Open the connections and serve the pages. Raises SettingsError when a port can't be had."""
         async with AsyncExitStack() as stack:
-            for client in filter(None, (self.client, self._lease_client)):
+            clients = [client for client in (self.client, self._lease_client) if client is not None]
+            for client in clients:
                 await stack.enter_async_context(client)
-            ask_for_figures(self._metrics, self.client, self._cache, lambda: self._queue, version("sandbox-operator"))
+            ask_for_figures(self._metrics, clients, self._cache, lambda: self._queue, version("sandbox-operator"))
             health: Pages = {
                 "/healthz": VerdictPage("not healthy", self.unhealthy),
                 "/readyz": VerdictPage("not ready", self.unready),

@@ -14,7 +14,7 @@ import orjson
 from sandbox_api.contract import CONTAINER
 from sandbox_api.hook_resource import HookStatus, hook_of
 from sandbox_api.hooks import Hook
-from sandbox_api.status import ExperimentStatus
+from sandbox_api.status import ExperimentStatus, Reason
 
 from ..build.names import ANNOTATION_CONTRACT, ANNOTATION_JOB_ID, LABEL_ATTEMPT, LABEL_EXPERIMENT, LABEL_UID
 from ..plan.facts import ClaimFact, ContainerFact, JobFact, PodFact, Snapshot, WarningFact
@@ -72,7 +72,10 @@ def experiment_fact(item: Manifest) -> ExperimentFact:
         memoryview(orjson.dumps(status))
     )  # a copy: the original keeps a buffer of 8 KiB, however short it is
     _unpacked(packed)  # what can't be read is not taken in
-    settled = status.get("completionTime") is not None and status.get("observedGeneration") == meta["generation"]
+    # A spec that can't be run may become one that can, when a SandboxHook is there.
+    refused = any(c["type"] == "Stalled" and c["reason"] == Reason.INVALID_SPEC for c in status.get("conditions") or ())
+    over = status.get("completionTime") is not None and status.get("observedGeneration") == meta["generation"]
+    settled = over and not refused
     return ExperimentFact(
         name=meta["name"],
         namespace=meta["namespace"],

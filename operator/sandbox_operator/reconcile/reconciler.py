@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -18,9 +17,9 @@ from ..kube.client import Client
 from ..kube.errors import ApiError, Conflict, NotFound
 from ..kube.informer import Key
 from ..kube.queue import KeyedQueue, QueueClosed
-from ..plan.actions import CreateJob, Plan
+from ..plan.actions import Plan
 from ..plan.compile import Compiled, compile_spec
-from ..plan.doubt import to_ask_for, to_ask_for_pods
+from ..plan.doubt import to_ask_for, to_ask_for_pods, to_rule_out
 from ..plan.experiment import plan_experiment
 from ..plan.facts import Snapshot
 from . import projections as project
@@ -77,11 +76,12 @@ class Reconciler:
 
         # 2. Plan.
         plan = plan_experiment(snapshot, self._compile(key, snapshot), self._defaults, self._clock())
+        await self._rule_out(key, snapshot, plan)
 
         # 3. Write the status: it commits results and names what is about to be made.
         with self._cache.planned(snapshot, plan.status):
             written = await self._write(key, snapshot, plan)
-        if not written and any(isinstance(action, CreateJob) for action in plan.actions):
+        if not written and plan.actions:
             await self._check_newest(key, snapshot)
 
         # 4. Act: creates, then deletes.
@@ -129,21 +129,37 @@ class Reconciler:
 
         What is in doubt is decided in `plan/doubt.py`. True when something was found.
         """
-        scope, found = self._cache.scope(key), False
+        found = False
         jobs, with_pods = {job.name: job for job in snapshot.jobs}, {pod.job_name for pod in snapshot.pods}
         for name in to_ask_for_pods(snapshot.status, jobs, with_pods):
-            selector = f"{LABEL_POD_JOB}={name}"
-            for pod in (await self._client.list(PODS, snapshot.namespace, label_selector=selector)).items:
-                pod_key = (snapshot.namespace, pod["metadata"]["name"])
-                scope.pods.expect(pod_key, project.pod_fact(pod), pod["metadata"]["resourceVersion"])
-                found = True
+            found |= await self._ask_for_pods(key, name)
         for name in to_ask_for(snapshot.status, jobs, with_pods):
-            with suppress(NotFound):
-                item = await self._client.get(JOBS, name, snapshot.namespace)
-                job_key = (snapshot.namespace, name)
-                scope.jobs.expect(job_key, project.job_fact(item), item["metadata"]["resourceVersion"])
-                found = True
+            found |= await self._ask_for_job(key, name)
         return found
+
+    async def _rule_out(self, key: Key, snapshot: Snapshot, plan: Plan) -> None:
+        """Raise Conflict when the last attempt of a job that begins again has left something that was not seen."""
+        jobs = {job.name for job in snapshot.jobs}
+        for name in to_rule_out(snapshot.status, plan.status, {pod.job_name for pod in snapshot.pods}):
+            if await self._ask_for_pods(key, name) or (name not in jobs and await self._ask_for_job(key, name)):
+                raise Conflict(f"the last attempt's Job {name} has not gone yet", status=409, reason="Conflict")
+
+    async def _ask_for_pods(self, key: Key, job: str) -> bool:
+        """Take in a Job's pods as they are; whether there is one."""
+        found = (await self._client.list(PODS, key[0], label_selector=f"{LABEL_POD_JOB}={job}")).items
+        for pod in found:
+            pod_key = (key[0], pod["metadata"]["name"])
+            self._cache.scope(key).pods.expect(pod_key, project.pod_fact(pod), pod["metadata"]["resourceVersion"])
+        return bool(found)
+
+    async def _ask_for_job(self, key: Key, name: str) -> bool:
+        """Take in a Job as it is; whether it is there."""
+        try:
+            item = await self._client.get(JOBS, name, key[0])
+        except NotFound:
+            return False
+        self._cache.scope(key).jobs.expect((key[0], name), project.job_fact(item), item["metadata"]["resourceVersion"])
+        return True
 
     def _forget(self, key: Key) -> None:
         self._compiled.pop(key, None)
@@ -160,9 +176,10 @@ class Reconciler:
         return compiled
 
     async def _check_newest(self, key: Key, snapshot: Snapshot) -> None:
-        """Raise Conflict when the status is not the one that stands: a Job that it names may be over, and gone.
+        """Raise Conflict when the status is not the one that stands: a Job that it names may be over, and gone, and one
+        that it does not name may have been begun.
 
-        Asked before a Job is made that an earlier look, or another leader, has named: a watch may be behind.
+        Asked before something is done that an earlier look, or another leader, has decided: a watch may be behind.
         """
         item = await self._client.get(EXPERIMENTS, snapshot.name, snapshot.namespace)
         fact = project.experiment_fact(item)

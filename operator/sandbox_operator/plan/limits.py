@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks amounts and times that have their form, but with which no pod could be, or do its work."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from sandbox_api.base import seconds
+from sandbox_api.experiment import Resources, Timeouts
+
+from ..build.quantity import amount
+
+
+def resource_problems(resources: Resources | None, where: str, names: Collection[str] | None = None) -> Iterator[str]:
+    """A sentence for each amount (of `names`, where given) whose request and limit the API server would refuse."""
+    requests = (resources.requests if resources is not None else None) or {}
+    limits = (resources.limits if resources is not None else None) or {}
+    for name, request in requests.items():
+        limit = limits.get(name)
+        if names is not None and name not in names:
+            continue
+        if _is_exact(name) and (limit is None or amount(limit) != amount(request)):
+            yield f"{where}.requests.{name}: request and limit must be the same; give the limit alone"
+        elif limit is not None and amount(request) > amount(limit):
+            yield f"{where}.requests.{name}: {request} is above the limit {limit}; lower it, or raise limits.{name}"
+
+
+def timeout_problems(timeouts: Timeouts | None, where: str) -> Iterator[str]:
+    """A sentence for each time limit that is over at once."""
+    for name, value in (timeouts or Timeouts()).model_dump(by_alias=True, exclude_none=True).items():
+        if seconds(value) == 0:
+            yield f"{where}.{name}: {value} leaves no time at all; write a longer time, or leave it out"
+
+
+def _is_exact(name: str) -> bool:
+    """Whether it is of a kind that a node never promises twice: GPUs and other devices, huge pages."""
+    return "/" in name or name.startswith("hugepages-")
