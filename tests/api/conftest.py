@@ -128,45 +128,11 @@ async def lab(plane: Plane) -> AsyncIterator[Lab]:
             await client.delete(NAMESPACES, name)
 
 
-DEEP = bool(os.environ.get("SANDBOX_DEEP"))
-"""Whether the full counts are wanted (`make test-deep`), not a sample."""
-long = pytest.mark.timeout(7200 if DEEP else 300)
-"""For tests whose full count takes long."""
-Say = Callable[[str], None]
-COUNTS = pytest.StashKey[list[str]]()
-
-
 @pytest.fixture(scope="session")
 def nursery() -> Iterator[Nursery]:
     """Where operators start in milliseconds."""
     with Nursery() as made:
         yield made
-
-
-@pytest.fixture(scope="session")
-def say(request: pytest.FixtureRequest) -> Say:
-    """Says a line to who waits for a long run, while it goes on."""
-    terminal = request.config.pluginmanager.getplugin("terminalreporter")
-
-    def write(line: str) -> None:
-        if terminal is not None:
-            terminal.write_line(line)
-            terminal.flush()
-
-    return write
-
-
-@pytest.fixture(scope="session")
-def counts(request: pytest.FixtureRequest) -> Say:
-    """Keeps a line with what a test has counted for the end of the run."""
-    return request.config.stash.setdefault(COUNTS, []).append
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    if lines := config.stash.get(COUNTS, []):
-        terminalreporter.section("counts")
-        for line in lines:
-            terminalreporter.write_line(line)
 
 
 Operators = Callable[..., OperatorProcess]

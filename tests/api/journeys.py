@@ -43,7 +43,10 @@ class Journey:
     def end_of(self, status: Manifest) -> Manifest:
         """What must be the same however it went."""
         end = outcome_of(status)
-        return {"outcome": end["outcome"], "progress": end["progress"]} if self.hangs_on_others else end
+        if not self.hangs_on_others:
+            return end
+        failures = [job["failures"] for job in end["jobs"] if job["failures"]]
+        return {"outcome": end["outcome"], "progress": end["progress"], "failures": failures}
 
 
 LISTER: Manifest = {

@@ -409,7 +409,8 @@ def outcome_of(status: Manifest) -> Manifest:
         "outcome": status.get("outcome"),
         "progress": status.get("progress"),
         "jobs": [
-            {key: job.get(key) for key in ("id", "state", "attempts", "reason", "metrics")} for job in status["jobs"]
+            {key: job.get(key) for key in ("id", "state", "attempts", "failures", "reason", "metrics")}
+            for job in status["jobs"]
         ],
         "comparison": status.get("comparison"),
         "ready": [c["status"] for c in status["conditions"] if c["type"] == "Ready"],

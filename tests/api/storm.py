@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -31,6 +31,16 @@ from sandbox_operator.kube.config import Connection
 from sandbox_operator.reconcile.resources import HOOKS
 
 LIMIT = 120.0
+NEVER = ("duplicates", "lost", "run again")
+"""What the witness must not have seen, whatever happened."""
+ENDED, UNSEEN, AGAIN = EXCUSES = (
+    "results of attempts that had been ended", "results that nobody could see", "Jobs made again because they vanished",
+)  # fmt: skip
+"""What it lets pass: only where people end attempts, or objects vanish, may there be any of it."""
+
+
+def assert_nothing_lost(found: Counter[str], *, excused: Collection[str] = ()) -> None:
+    assert {name: found[name] for name in (*NEVER, *EXCUSES) if found[name] and name not in excused} == {}
 
 
 @dataclass
@@ -100,7 +110,7 @@ class Storm:
 
     def counted(self) -> Counter[str]:
         """What the witness saw, with zeros."""
-        names = ("Jobs", "results", "duplicates", "lost", "run again")
+        names = ("Jobs", "results", *NEVER, *EXCUSES)
         return Counter({name: self.witness.counts[name] for name in names} | {"experiments": len(self.fed)})
 
 

@@ -15,15 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.api.conftest import DEEP, Say, long
 from tests.api.fakestore import Manifest
 from tests.api.faults import Faults
 from tests.api.journeys import Journey, Journeys
-from tests.api.progress import in_pieces, summed, told
-from tests.api.storm import Storm, Weather, storm, undisturbed
+from tests.api.storm import ENDED, Storm, Weather, assert_nothing_lost, storm, undisturbed
 from tests.api.warm import Nursery
+from tests.progress import DEEP, Say, in_pieces, long, summed, told
 
 WEIGHTS = {"suspend": 4, "suspend at once": 4, "resume": 6, "rerun": 4, "rerun from": 3, "ttl": 2, "stop": 1, "stop at once": 1, "apply again": 1}  # fmt: skip
+ENDING = ("suspend at once", "stop at once", "rerun", "rerun from")
+"""Those after which what a hook gives in that very moment is not waited for."""
 
 
 @dataclass
@@ -74,14 +75,22 @@ class Commander:
             await self.it.lab.change(journey.name, {"suspend": False})
 
 
-def states_of(end: Manifest) -> Manifest:
-    """How it ended, however often it was begun."""
-    return {"outcome": end["outcome"], "states": {job["id"]: job["state"] for job in end.get("jobs") or ()}}
+def came_to(end: Manifest) -> Manifest:
+    """How it ended and with which figures, however often it was begun."""
+    jobs = {job["id"]: (job["state"], job["metrics"]) for job in end.get("jobs") or ()}
+    return {"outcome": end["outcome"], "jobs": jobs}
+
+
+def failures_of(end: Manifest) -> Counter[str]:
+    """By class, of all jobs."""
+    several = [job["failures"] for job in end.get("jobs") or ()] + (end.get("failures") or [])
+    return sum((Counter(one) for one in several if one), Counter())
 
 
 @long
 async def test_commands_at_any_moment(nursery: Nursery, tmp_path: Path, say: Say, counts: Say) -> None:
-    """What is not stopped comes to the end that it has without commands, only with more attempts."""
+    """What is not stopped comes to the end that it has without commands, only with more attempts: those that were ended
+    by a command count as no failure, and nobody else ends one."""
 
     async def piece(seed: int) -> Counter[str]:
         chance = random.Random(seed)
@@ -111,9 +120,11 @@ async def test_commands_at_any_moment(nursery: Nursery, tmp_path: Path, say: Say
             if name in commander.stopped:
                 assert end["outcome"] in ("Stopped", expected[name]["outcome"]), (name, end)
             else:
-                assert states_of(end) == states_of(expected[name]), name
+                assert came_to(end) == came_to(expected[name]), name
+            assert failures_of(end) <= failures_of(expected[name]), (name, end)
         return found
 
     found = await in_pieces("commands", range(200 if DEEP else 6), piece, say=say, deep=DEEP, at_once=4)
     counts(f"commands: {told(found)}")
-    assert found["duplicates"] == found["lost"] == found["run again"] == 0
+    assert_nothing_lost(found, excused=[ENDED])
+    assert found[ENDED] <= sum(found[f"x {command}"] for command in ENDING)

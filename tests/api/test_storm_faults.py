@@ -12,12 +12,11 @@ import random
 from collections import Counter
 from pathlib import Path
 
-from tests.api.conftest import DEEP, Say, long
 from tests.api.faults import Faults
 from tests.api.journeys import Journeys
-from tests.api.progress import in_pieces, summed, told
-from tests.api.storm import Weather, storm, undisturbed
+from tests.api.storm import Weather, assert_nothing_lost, storm, undisturbed
 from tests.api.warm import Nursery
+from tests.progress import DEEP, Say, in_pieces, long, summed, told
 
 
 @long
@@ -46,7 +45,7 @@ async def test_faults_on_any_call(nursery: Nursery, tmp_path: Path, say: Say, co
     found = await in_pieces("faults", range(pieces), piece, say=say, deep=DEEP, at_once=4)
     counts(f"faults: {told(found)}")
     assert found["faults"] >= pieces * each
-    assert found["duplicates"] == found["lost"] == found["run again"] == 0
+    assert_nothing_lost(found)
 
 
 @long
@@ -75,7 +74,7 @@ async def test_the_status_comes_back_late_while_pods_go_on(
 
     found = await in_pieces("late echoes", range(50 if DEEP else 4), piece, say=say, deep=DEEP, at_once=4)
     counts(f"late echoes of the status: {told(found)}")
-    assert found["duplicates"] == found["lost"] == found["run again"] == 0
+    assert_nothing_lost(found)
 
 
 @long
@@ -99,4 +98,4 @@ async def test_bad_weather(nursery: Nursery, tmp_path: Path, say: Say, counts: S
 
     found = await in_pieces("bad weather", range(100 if DEEP else 4), piece, say=say, deep=DEEP, at_once=4)
     counts(f"bad weather: {told(found)}")
-    assert found["duplicates"] == found["lost"] == found["run again"] == 0
+    assert_nothing_lost(found)

@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.api.conftest import DEEP, Say, long
 from tests.api.fakestore import Manifest
 from tests.api.fates import Moment
 from tests.api.faults import Faults
 from tests.api.journeys import Journey, Journeys, Kind, bulky, fanned, mute, parallel, rough, smooth, with_a_claim
-from tests.api.progress import in_pieces, summed, told
-from tests.api.storm import KillAtCall, Storm, Weather, storm, undisturbed
+from tests.api.storm import KillAtCall, Storm, Weather, assert_nothing_lost, storm, undisturbed
 from tests.api.warm import Nursery
+from tests.progress import DEEP, Say, in_pieces, long, summed, told
 
 KINDS = (smooth, rough, with_a_claim, bulky, parallel, fanned, mute)
 COALESCED = ("update", "sandboxexperiments/status")
@@ -92,12 +91,12 @@ async def test_killed_at_each_call_before_the_server_hears_of_it_and_after_it_di
     name = f"kills at calls of {kind.__name__}"
     found = await in_pieces(name, chosen, piece, say=say, deep=DEEP, at_once=6)
     counts(
-        f"kills at calls ({kind.__name__}): {len(points) // 2} points x 2, {found['struck']} of {len(chosen)} struck,"
-        f" {found['Jobs']} Jobs, duplicates {found['duplicates']}, lost {found['lost']}, run again {found['run again']}"
+        f"kills at calls ({kind.__name__}): {len(points) // 2} points x 2, {found['struck']} of {len(chosen)} struck:"
+        f" {told(found)}"
     )
     assert {point.call for point in missed} <= {COALESCED}
     assert found["struck"] >= 0.9 * len(chosen)
-    assert found["duplicates"] == found["lost"] == found["run again"] == 0
+    assert_nothing_lost(found)
 
 
 @dataclass
@@ -165,4 +164,4 @@ async def test_killed_at_random(nursery: Nursery, tmp_path: Path, say: Say, coun
     found = await in_pieces("kills at random", range(40 if DEEP else 4), piece, say=say, deep=DEEP, at_once=4)
     counts(f"kills at random: {told(found)}")
     assert found["kills"] >= (1000 if DEEP else 100)
-    assert found["duplicates"] == found["lost"] == found["run again"] == 0
+    assert_nothing_lost(found)

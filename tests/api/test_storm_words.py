@@ -14,14 +14,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.api.conftest import DEEP, Say, long
 from tests.api.journeys import SHARED, Journey
 from tests.api.lab import probes
 from tests.api.played import Behaviour, Pod, Table
-from tests.api.progress import in_pieces, told
 from tests.api.storm import storm
 from tests.api.warm import Nursery
 from tests.api.wild import Wild
+from tests.progress import DEEP, Say, in_pieces, long, told
 
 from sandbox_api.contract import contract_digest
 from sandbox_api.result import MESSAGE_PREFIX

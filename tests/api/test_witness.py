@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.api import progress
+from tests import progress
 from tests.api.fakestore import FakeStore, Manifest
 from tests.api.witness import Witness
 from tests.unit.builders import Play, a_message, created, four_jobs
@@ -234,6 +234,6 @@ async def test_finished_pieces_are_not_done_again_and_those_of_other_code_are(
     assert sorted(done) == [0, 1, 3]
     assert await run() == Counter(seeds=4, losses=0)
     assert done[3:] == [2]
-    monkeypatch.setattr(progress, "fingerprint", lambda: "of other code")
+    monkeypatch.setattr(progress, "fingerprint", lambda _: "of other code")
     await run()
     assert len(done) == 8

@@ -2,7 +2,6 @@
 """`sandboxctl convert` on files that nobody would write: it ends with sentences or with resources, never otherwise."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tests.progress import DEEP, long
 from typer.testing import CliRunner
 
 from sandbox_api.hooks import HOOKS
@@ -82,11 +82,12 @@ files = st.one_of(
 REFERS_TO_ITSELF = {"hook": "RefineRecipeViaKSigmaHook", "meta_name": "a", "input": {"dj_configs": "anonymous.a.x"}}
 
 
+@long
 @given(content=files, is_json=st.booleans())
 @example(content={"probe_job_configs": [REFERS_TO_ITSELF]}, is_json=False)
 @example(content={"probe_job_configs": [REFERS_TO_ITSELF, {**REFERS_TO_ITSELF, "meta_name": "b"}]}, is_json=True)
 @settings(
-    max_examples=10_000 if os.environ.get("SANDBOX_DEEP") else 150,
+    max_examples=10_000 if DEEP else 150,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

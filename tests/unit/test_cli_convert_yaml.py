@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tree under `sandboxctl convert`: what is read is what Data-Juicer would read, and nothing is lost in writing it."""
 
-import os
 from typing import Any
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.progress import DEEP, long
 
 from sandbox_operator.cli.convert_read import Unreadable, read_json, read_yaml
 from sandbox_operator.cli.convert_tree import Entry, Map, Seq, plain, tree
@@ -40,9 +40,10 @@ def trees(draw: st.DrawFn) -> Map:
     return made
 
 
-EXAMPLES = settings(max_examples=5000 if os.environ.get("SANDBOX_DEEP") else 60, deadline=None)
+EXAMPLES = settings(max_examples=5000 if DEEP else 60, deadline=None)
 
 
+@long
 @given(made=trees())
 @EXAMPLES
 def test_what_is_written_says_the_same_to_pyyaml_and_to_our_own_reader(made: Map) -> None:
@@ -53,6 +54,7 @@ def test_what_is_written_says_the_same_to_pyyaml_and_to_our_own_reader(made: Map
         assert plain(read_yaml(text)[0]) == plain(made)
 
 
+@long
 @given(made=trees())
 @EXAMPLES
 def test_no_comment_and_no_remark_is_lost_in_writing(made: Map) -> None:
@@ -69,6 +71,7 @@ def test_no_comment_and_no_remark_is_lost_in_writing(made: Map) -> None:
         assert " ".join(words.replace("#", " ").split()) in unwrapped
 
 
+@long
 @given(made=trees())
 @EXAMPLES
 def test_what_was_written_is_written_the_same_once_it_has_been_read(made: Map) -> None:

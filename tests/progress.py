@@ -11,25 +11,32 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from functools import cache
 from pathlib import Path
 
-from tests.api.lab import REPOSITORY
+import pytest
 
+REPOSITORY = Path(__file__).resolve().parents[1]
+DEEP = bool(os.environ.get("SANDBOX_DEEP"))
+"""Whether the full counts are wanted (`make test-deep`), not a sample."""
+HOURS = 6
+long = pytest.mark.timeout(HOURS * 3600 if DEEP else 300)
+"""For tests whose full count takes long."""
 Say = Callable[[str], None]
 Piece = Callable[[int], Awaitable[Counter[str]]]
 FOLDER = REPOSITORY / "build" / "deep"
-CODE = ("crds/sandbox_api", "operator/sandbox_operator", "tests/api", "tests/unit/builders.py")
+CODE = ("crds/sandbox_api", "operator/sandbox_operator", "tests/unit/builders.py")
 
 
 @cache
-def fingerprint() -> str:
-    """Of everything that the outcome of a piece depends on."""
+def fingerprint(tests: str) -> str:
+    """Of everything that the outcome of a piece of these tests depends on."""
     digest = hashlib.sha256()
-    for part in CODE:
+    for part in (*CODE, tests):
         root = REPOSITORY / part
         for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
             digest.update(str(path.relative_to(REPOSITORY)).encode() + path.read_bytes())
@@ -37,14 +44,14 @@ def fingerprint() -> str:
 
 
 async def in_pieces(
-    name: str, seeds: Iterable[int], piece: Piece, *, say: Say, deep: bool, at_once: int = 2
+    name: str, seeds: Iterable[int], piece: Piece, *, say: Say, deep: bool, at_once: int = 2, tests: str = "tests/api"
 ) -> Counter[str]:
-    """Run `piece` for each seed, a few at once; the sum of what they counted.
+    """Run `piece` for each seed, a few at once; the sum of what they counted. `tests` is the folder that they are of.
 
     The first piece that fails ends it, with its seed said; the others' work is kept.
     """
     path = FOLDER / f"{name.replace(' ', '-')}.json"
-    known = _read(path) if deep else {}
+    known = _read(path, fingerprint(tests)) if deep else {}
     wanted = list(seeds)
     left = [seed for seed in wanted if seed not in known]
     if deep and len(left) < len(wanted):
@@ -59,7 +66,7 @@ async def in_pieces(
                 say(f"{name}: seed {seed} failed")
                 raise
             if deep:
-                _write(path, known)
+                _write(path, known, fingerprint(tests))
                 done = sum(other in known for other in wanted)
                 total = summed(known[other] for other in wanted if other in known)
                 say(f"{name}: {done}/{len(wanted)} after {time.monotonic() - began:.0f} s: {told(total)}")
@@ -79,20 +86,20 @@ def summed(counts: Iterable[Counter[str]]) -> Counter[str]:
 
 
 def told(counts: Counter[str]) -> str:
-    return ", ".join(f"{number:,} {what}".replace(",", " ") for what, number in sorted(counts.items()))
+    return ", ".join(f"{f'{number:,}'.replace(',', ' ')} {what}" for what, number in sorted(counts.items()))
 
 
-def _read(path: Path) -> dict[int, Counter[str]]:
+def _read(path: Path, code: str) -> dict[int, Counter[str]]:
     if not path.exists():
         return {}
     found = json.loads(path.read_text())
-    if found["code"] != fingerprint():
+    if found["code"] != code:
         return {}
     return {int(seed): Counter(counts) for seed, counts in found["done"].items()}
 
 
-def _write(path: Path, known: dict[int, Counter[str]]) -> None:
+def _write(path: Path, known: dict[int, Counter[str]], code: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_suffix(".new")
-    new.write_text(json.dumps({"code": fingerprint(), "done": known}))
+    new.write_text(json.dumps({"code": code, "done": known}))
     new.rename(path)

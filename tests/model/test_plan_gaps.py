@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the planner is known to get wrong, each as short as it can be told. Whoever mends one of them takes its mark away,
+and what the model leaves out because of it."""
+
+from dataclasses import replace
+
+import pytest
+from tests.model.kube_model import Kube
+from tests.model.specs import SPECS, undisturbed
+from tests.unit.builders import DEFAULTS, OWN_HOOKS, a_spec, an_experiment, condition, later, plan
+
+from sandbox_operator.plan.compile import compile_spec
+from sandbox_operator.plan.experiment import plan_experiment
+from sandbox_operator.plan.facts import CacheEntry
+
+
+def look(kube: Kube) -> None:
+    step = plan_experiment(kube.observed(), compile_spec(kube.stored.spec, OWN_HOOKS), DEFAULTS, kube.now)
+    kube.stored = replace(kube.stored, status=step.status)
+    for action in step.actions:
+        kube.act(action)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="doubt.py asks for no pods of an attempt that is Pending and whose Job has gone",
+)
+def test_a_job_that_was_deleted_is_not_made_again_while_its_pod_which_nobody_has_heard_of_works() -> None:
+    """Two pods would work in the folder of one attempt; one that has succeeded would be repeated."""
+    kube = Kube.of(a_spec())
+    look(kube)
+    (name,) = kube.jobs
+    kube.make_pod(name)
+    kube.begin(name)
+    del kube.jobs[name]  # kubectl delete job: its pod has half a minute to end
+    kube.tell_to_go(name, stays=True)
+    kube.view.jobs.pop(name)  # the watch of Jobs is ahead of that of pods
+    look(kube)  # the model itself says when two attempts live
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="the step cache knows claims by name: what lay on a deleted one is still a hit",
+)
+def test_a_result_that_lay_on_a_claim_which_is_gone_is_no_hit() -> None:
+    """The files of the hit are nowhere; and an operator killed between the status and its next call, which makes the
+    claim, leaves an experiment that says ClaimLost for ever."""
+    name = "one after another"
+    cached = {key: CacheEntry("neighbour", job) for key, job in undisturbed(name, "ReadWriteMany").done.items()}
+    first = plan(an_experiment(SPECS[name], cached=cached))
+    second = plan(an_experiment(SPECS[name], cached=cached, status=first.status), later(5))
+    assert [job.state for job in first.status.jobs if job.state == "Cached"] == []
+    assert condition(second.status, "Stalled") is None
