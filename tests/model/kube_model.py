@@ -51,8 +51,8 @@ class Kube:
     """Uids of Jobs that have had their pod: none gets a second one (backoffLimit 0)."""
     too_late: dict[str, tuple[JobFact, datetime]] = field(default_factory=dict)
     """Jobs that were deleted before they had a pod, and when: the Job controller may make it all the same, at once."""
-    made_late: dict[str, str] = field(default_factory=dict)
-    """The names of such Jobs by job id, once it has."""
+    made_late: set[str] = field(default_factory=set)
+    """The names of such Jobs, once it has."""
     vanished: set[str] = field(default_factory=set)
     """Uids of Jobs that others have deleted."""
     silent: set[str] = field(default_factory=set)
@@ -174,11 +174,16 @@ class Kube:
         return next(job for job in reversed(self.made_all) if job.name == name)
 
     @property
-    def live(self) -> list[str]:
-        """The job id of every hook's pod whose process may still write, and of every Job that will yet have one."""
+    def at_work(self) -> list[str]:
+        """Names of the hooks' Jobs with a pod whose process may still write, and of those that will yet have one."""
         ahead = [name for name in self.open_jobs if self.jobs[name].uid not in self.podded]
         names = [*(name for name, pod in self.pods.items() if not (pod.is_over or self.is_lost(pod))), *ahead]
-        return [self.job_of(name).job_id for name in names if self.tasks[name] == "run"]
+        return [name for name in names if self.tasks[name] == "run"]
+
+    @property
+    def live(self) -> list[str]:
+        """Their job ids."""
+        return [self.job_of(name).job_id for name in self.at_work]
 
     def is_lost(self, pod: PodFact) -> bool:
         """Whether a pod has been told to go for so long that its node can't be there; another one has the volume too."""
@@ -188,8 +193,12 @@ class Kube:
 
     @property
     def expected(self) -> list[str]:
-        """The same without pods that nobody could know of: made for a Job that had gone, and told to go at once."""
-        return [job_id for job_id in self.live if self.made_late.get(job_id) not in self.pods]
+        """Those that the operator could know of: not a pod made for a Job that had gone, and not a Job whose making was
+        answered by nobody, when that attempt has been ended since."""
+        asked = {entry.job_name for entry in self.stored.status.jobs if entry.retry_at is None}
+        heard = asked | set(self.view.jobs) | set(self.view.pods)
+        names = [name for name in self.at_work if name in heard and name not in self.made_late]
+        return [self.job_of(name).job_id for name in names]
 
     @property
     def open_jobs(self) -> list[str]:
@@ -219,7 +228,7 @@ class Kube:
         job = self.jobs.get(name)
         if job is None:
             job, _ = self.too_late.pop(name)
-            self.made_late[job.job_id] = name
+            self.made_late.add(name)
         self.podded.add(job.uid)
         self.pods[name] = pod_fact(job, name=f"{name}-{job.uid}", uid=f"pod-of-{job.uid}")
         if name not in self.jobs:
