@@ -6,7 +6,7 @@ import asyncio
 from tests.unit.instant import now, on_clock
 
 from sandbox_operator.kube.informer import Key
-from sandbox_operator.reconcile.pace import AT_ONCE, WRITES_A_SECOND, Pace
+from sandbox_operator.reconcile.pace import AT_ONCE, LONGEST, WRITES_A_SECOND, Pace
 
 
 class Tellers:
@@ -70,3 +70,30 @@ async def test_who_is_looked_at_before_its_turn_keeps_its_place() -> None:
         tellers.look_at(keys(100)[99])
     await asyncio.sleep(100)
     assert list(tellers.told) == keys(100)
+
+
+@on_clock
+async def test_while_much_is_decided_only_who_has_waited_long_is_told() -> None:
+    tellers, begin = Tellers(), now()
+    tellers.pace.decided()
+    for key in keys(100):
+        tellers.look_at(key)
+    for _ in range(2000):  # a hundred seconds of decisions
+        tellers.pace.decided()
+        await asyncio.sleep(0.05)
+    at_first = [time for time in tellers.told.values() if time - begin < LONGEST]
+    assert len(at_first) <= AT_ONCE
+    assert len(tellers.told) - len(at_first) == 1
+    await asyncio.sleep(100 / WRITES_A_SECOND)
+    assert len(tellers.told) == 100
+
+
+@on_clock
+async def test_a_few_decisions_hold_nobody_up() -> None:
+    tellers = Tellers()
+    for key in keys(20):
+        tellers.look_at(key)
+    for _ in range(20):
+        tellers.pace.decided()
+        await asyncio.sleep(1)
+    assert len(tellers.told) == 20

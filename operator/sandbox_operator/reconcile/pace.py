@@ -2,7 +2,8 @@
 """How often statuses that decide nothing may be written, over all experiments together.
 
 A thousand experiments that begin to wait at the same moment have a thousand reasons to tell, while the API server has
-better things to do: what decides something never waits here.
+better things to do: what decides something never waits here, and counts. While more is decided than that, the rest
+waits: its next decision tells it too.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from ..kube.informer import Key
 WRITES_A_SECOND = 5.0
 AT_ONCE = 10.0
 """So many may be written without a pause by an operator that has been quiet."""
+LONGEST = 60.0
+"""Seconds after which one is written, however much is decided."""
 
 
 class Pace:
@@ -28,7 +31,17 @@ class Pace:
         """Who has been woken and has not written yet."""
         self._next = 0.0
         """Loop time from which on the next one may write."""
+        self._told = 0.0
+        """Loop time of the last one."""
         self._timer: asyncio.TimerHandle | None = None
+
+    def decided(self) -> None:
+        """A status was written that decides something."""
+        now = asyncio.get_running_loop().time()
+        if not self._waiting:
+            self._told = now  # nobody has waited so far
+        # A burst is forgotten soon after it is over.
+        self._next = min(self._after(now), now + AT_ONCE / WRITES_A_SECOND, self._told + LONGEST)
 
     def may_write(self, key: Key) -> bool:
         """Whether it is this key's turn; if not, it is woken then."""
@@ -49,7 +62,10 @@ class Pace:
         self._turns.discard(key)
 
     def _spend(self, now: float) -> None:
-        self._next = max(self._next, now - AT_ONCE / WRITES_A_SECOND) + 1 / WRITES_A_SECOND
+        self._told, self._next = now, self._after(now)
+
+    def _after(self, now: float) -> float:
+        return max(self._next, now - AT_ONCE / WRITES_A_SECOND) + 1 / WRITES_A_SECOND
 
     def _set_timer(self) -> None:
         if self._timer is None and self._waiting:
@@ -57,10 +73,11 @@ class Pace:
 
     def _hand_out(self) -> None:
         self._timer = None
-        if self._waiting:
+        now = asyncio.get_running_loop().time()
+        if self._waiting and now >= self._next:
             key = next(iter(self._waiting))
             del self._waiting[key]
             self._turns.add(key)
-            self._spend(asyncio.get_running_loop().time())
+            self._spend(now)
             self._wake(key)
         self._set_timer()

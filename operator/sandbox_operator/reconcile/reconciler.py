@@ -204,6 +204,8 @@ class Reconciler:
         body = status_update(snapshot, status)
         stored = await self._client.update_status(EXPERIMENTS, body, snapshot.namespace)
         self._written[key] = now
+        if plan.urgent:
+            self._pace.decided()
         self._observer.written(snapshot, plan, self._compile(key, snapshot), self._clock())
         fact = project.written(snapshot, body["status"], stored)
         self._cache.scope(key).experiments.expect(key, fact, fact.resource_version)
