@@ -97,7 +97,7 @@ class ExperimentMachine(Events, Invariants, RuleBasedStateMachine):
 
     def do(self, seen: Snapshot, step: Plan, trouble: str | None = None, at: int = 0) -> None:
         """Write the status, if it has changed, then act. A call that fails ends the round."""
-        has_left = self.kube.has_left(seen.status, step.status)
+        has_left = self.kube.has_left(seen, step.status)
         if has_left or seen.resource_version != self.kube.stored.resource_version:
             self.counts["conflicts"] += 1
             return
