@@ -119,11 +119,11 @@ class Kube:
             },
         )
 
-    def has_left(self, before: ExperimentStatus, after: ExperimentStatus) -> bool:
+    def has_left(self, seen: Snapshot, after: ExperimentStatus) -> bool:
         """Whether an attempt that is over by our own decision has left something that was not seen: then it is now."""
         found = False
-        for name in to_rule_out(before, after, set(self.view.pods)):
-            known = name in self.view.jobs
+        for name in to_rule_out(seen.status, after, {pod.job_name for pod in seen.pods}):
+            known = any(job.name == name for job in seen.jobs)
             if name in self.pods or (not known and name in self.jobs):
                 self.hear_of(name)
                 found = True

@@ -53,3 +53,20 @@ def test_a_result_that_lay_on_a_claim_which_is_gone_is_no_hit() -> None:
     second = plan(an_experiment(SPECS[name], cached=cached, status=first.status), later(5))
     assert [job.state for job in first.status.jobs if job.state == "Cached"] == []
     assert condition(second.status, "Stalled") is None
+
+
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="start.py waits for no time further off than any back-off"
+)
+def test_a_clock_that_jumps_back_does_not_end_the_wait_for_a_pod_that_is_made_late() -> None:
+    """The Job was deleted a moment ago, and its controller, which is behind, makes its pod all the same."""
+    kube = Kube.of(a_spec())
+    look(kube)
+    (name,) = kube.jobs
+    for suspend, jump in ((True, -3600), (False, 3600)):
+        spec = {**kube.stored.spec, "suspend": suspend, "suspendPolicy": "Now"}
+        kube.stored = replace(kube.stored, spec=spec, generation=kube.stored.generation + 1)
+        look(kube)
+        kube.pass_time(jump)
+    kube.make_pod(name)
+    assert len(kube.live) == len(set(kube.live))
