@@ -10,9 +10,8 @@ from typing import Any
 from tests.unit.builders import NOW, a_claim, a_message, an_experiment, job_fact, pod_fact, written
 
 from sandbox_api.result import ErrorClass, ResultError, encode_message
-from sandbox_api.status import ExperimentStatus
 from sandbox_operator.build.names import LABEL_TASK
-from sandbox_operator.plan.actions import CreateClaim, CreateJob, DeleteFinishedJobs, DeleteJob
+from sandbox_operator.plan.actions import CreateClaim, CreateJob, DeleteFinishedJobs, DeleteJob, Plan, made_by
 from sandbox_operator.plan.clock import moment
 from sandbox_operator.plan.doubt import to_ask_for, to_ask_for_pods, to_rule_out
 from sandbox_operator.plan.facts import CacheEntry, ContainerFact, JobFact, PodFact, Refusal, Snapshot
@@ -86,12 +85,7 @@ class Kube:
         self.view = View(dict(self.jobs), dict(self.pods))
 
     def hear_of(self, name: str, *, job: bool = True, pod: bool = True) -> None:
-        """One object's newest state arrives, whatever is still on its way: the watches of Jobs and pods are two.
-
-        Left out: that a Job has gone is heard before anything of its pod. What the planner does then is known, and
-        stands in `test_plan_gaps.py`.
-        """
-        pod |= name not in self.jobs
+        """One object's newest state arrives, whatever is still on its way: the watches of Jobs and pods are two."""
         for wanted, seen, true in ((job, self.view.jobs, self.jobs), (pod, self.view.pods, self.pods)):
             if wanted and name in true:
                 seen[name] = true[name]  # type: ignore[assignment]
@@ -119,10 +113,10 @@ class Kube:
             },
         )
 
-    def has_left(self, seen: Snapshot, after: ExperimentStatus) -> bool:
-        """Whether an attempt that is over by our own decision has left something that was not seen: then it is now."""
+    def has_left(self, seen: Snapshot, step: Plan) -> bool:
+        """Whether an attempt that is to follow, or to be made again, has left something that was not seen: now it is."""
         found = False
-        for name in to_rule_out(seen.status, after, {pod.job_name for pod in seen.pods}):
+        for name in to_rule_out(seen.status, step.status, made_by(step.actions), {pod.job_name for pod in seen.pods}):
             known = any(job.name == name for job in seen.jobs)
             if name in self.pods or (not known and name in self.jobs):
                 self.hear_of(name)

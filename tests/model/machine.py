@@ -97,7 +97,7 @@ class ExperimentMachine(Events, Invariants, RuleBasedStateMachine):
 
     def do(self, seen: Snapshot, step: Plan, trouble: str | None = None, at: int = 0) -> None:
         """Write the status, if it has changed, then act. A call that fails ends the round."""
-        has_left = self.kube.has_left(seen, step.status)
+        has_left = self.kube.has_left(seen, step)
         if has_left or seen.resource_version != self.kube.stored.resource_version:
             self.counts["conflicts"] += 1
             return
@@ -164,11 +164,8 @@ class ExperimentMachine(Events, Invariants, RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1, 15, 80, 130, -1, -30, -400]), looks=st.booleans())
     def time_passes(self, seconds: int, looks: bool) -> None:
-        """Or the clock jumps back for a while. Left out: in the very moment in which the Job controller makes the pod of a
-        Job that was deleted; what the planner does then stands in `test_plan_gaps.py`."""
+        """Or the clock jumps back for a while."""
         self.kube.pass_time(seconds)
-        if seconds < 0:
-            self.kube.too_late.clear()
         if looks or seconds < 0:
             self.reconcile()
         if seconds < 0:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from sandbox_api.contract import CONTRACT_ENV, decode_contract
 from sandbox_api.hooks import STAGES, Hook
 from sandbox_api.result import Message, ResultError, encode_message
 from sandbox_api.status import ExperimentStatus, JobStatus
@@ -175,6 +176,14 @@ def a_message(job: JobFact, pod: PodFact, /, **more: Any) -> Message:
         "started_at": written(NOW), "finished_at": written(later(5)), "message": "300 rows analysed",
     }  # fmt: skip
     return Message(**(fields | more))
+
+
+def about(action: CreateJob) -> dict[str, Any]:
+    """What a pod that reads or checks a result says of it: where it lies."""
+    env = action.manifest["spec"]["template"]["spec"]["containers"][0]["env"]
+    contract = decode_contract(next(e["value"] for e in env if e["name"] == CONTRACT_ENV))
+    found = contract.candidate
+    return {"path": found.result_path, "sha256": found.sha256} if found is not None else {}
 
 
 def success(job: JobFact, pod: PodFact, /, **more: Any) -> PodFact:

@@ -5,7 +5,20 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.unit.builders import DEFAULTS, Play, a_spec, created, four_jobs, plan, probe, process
+from tests.unit.builders import (
+    DEFAULTS,
+    Play,
+    a_claim,
+    a_spec,
+    about,
+    created,
+    four_jobs,
+    later,
+    plan,
+    probe,
+    process,
+    written,
+)
 from tests.unit.test_plan_spread import contract_of
 
 from sandbox_api.status import ExperimentStatus
@@ -52,7 +65,7 @@ def key_in(play: Play) -> str:
 def beside(done: ExperimentStatus, spec: dict[str, Any] | None = None) -> Play:
     """An equal experiment on the same claim, after another one."""
     play = Play(spec or four_jobs())
-    play.change(cached=index_of(("other", done)).done(CLAIM))
+    play.change(cached=index_of(("other", done)).done(CLAIM), claims={"demo-workspace": a_claim()})
     return play
 
 
@@ -70,7 +83,7 @@ def test_a_hit_on_files_that_no_job_made_is_confirmed_by_a_small_pod() -> None:
     assert play.states()[A] == "Pending: CheckingCache"
     assert play.status.jobs[0].attempts == 0
 
-    play.succeed()
+    play.succeed(**about(check))
     assert play.states()[A] == "Cached: Cached"
     assert play.status.jobs[0].metrics == {"analysis.rows": 300.0}
     assert (play.status.jobs[0].message or "").startswith("equal to anonymous/1/probe/0 of other, done ")
@@ -95,6 +108,36 @@ def test_a_hit_on_results_of_jobs_alone_costs_no_pod() -> None:
     assert play.states() == {A: "Succeeded: Completed", E: "Cached: Cached"}
     assert len(play.snapshot.jobs) == 2, "the check and the first job's own"
     assert play.status.outcome == "Succeeded"
+
+
+def test_a_check_of_another_result_confirms_nothing() -> None:
+    """Two experiments have an equal job: what was compared is one's, and the other's stands in the index now."""
+    play = beside(finished())
+    (check,) = created(play.step())
+    (job,) = created(play.succeed(**about(check) | {"sha256": "6" * 64}))
+
+    assert contract_of(job).task == "run"
+
+
+def test_what_is_older_than_the_claim_is_compared_before_it_is_used() -> None:
+    """The claim was deleted and made again, perhaps from a copy."""
+    spec = a_spec(
+        probes=[probe(metaName="a")],
+        evaluations=[probe(metaName="b", djConfigs={"process": [{"text_length_filter": {}}]},
+                           input={"djConfigs.dataset_path": "anonymous.a.dataset"})],
+    )  # fmt: skip
+    spec["probeJobConfigs"][0]["djConfigs"]["export_original_dataset"] = True
+    first = Play(spec)
+    first.step()
+    first.succeed(content="same", outputs={"dataset": "d"}, cache_key=key_in(first), externals=1)
+    first.succeed(content="b", cache_key=key_in(first))
+    play = beside(first.status, spec)
+    play.change(claims={"demo-workspace": a_claim(created=written(later(3600)))})
+    (check,) = created(play.step())
+    (second,) = created(play.succeed(**about(check), outputs={"dataset": "d"}))
+
+    assert contract_of(second).task == "check"
+    assert contract_of(second).job.id == E
 
 
 def test_a_check_that_finds_a_change_runs_the_job() -> None:
@@ -138,8 +181,9 @@ def test_a_rerun_and_a_retry_bypass_the_cache() -> None:
     assert contract_of(retried).task == "run"
 
     again = beside(done)
-    again.step()
-    again.succeed()
+    (check,) = created(again.step())
+    again.succeed(**about(check))
+    assert again.states()[A] == "Cached: Cached"
     again.change_spec(rerun={"token": "1"})
     assert [contract_of(action).task for action in created(again.step(after=1))] == ["run"]
 
@@ -150,7 +194,8 @@ def test_an_equal_job_that_runs_elsewhere_is_waited_for() -> None:
     first.run_in(A)
     index = index_of(("first", first.status))
     play = Play(four_jobs())
-    play.change(running_keys=index.running_elsewhere(("lab", "demo"), CLAIM))
+    claims = {"demo-workspace": a_claim()}
+    play.change(running_keys=index.running_elsewhere(("lab", "demo"), CLAIM), claims=claims)
     step = play.step()
 
     assert created(step) == []

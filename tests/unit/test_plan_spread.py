@@ -130,7 +130,7 @@ def test_an_item_whose_own_list_is_empty_reads_nothing_of_other_items() -> None:
             "name": "exps",
             "forEach": {"item": "pool", "in": ["a", "b"]},
             **lists(
-                executions=[process(metaName="split", output=["paths"]), many],
+                executions=[lister(metaName="split"), many],
                 evaluations=[probe(metaName="look", input={"djConfigs.dataset": "exps.many.dataset"})],
             ),
         }

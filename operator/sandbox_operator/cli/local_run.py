@@ -15,6 +15,8 @@ from sandbox_api.hooks import Hook
 from sandbox_api.status import ExperimentStatus
 
 from ..build.defaults import Defaults
+from ..plan.actions import CreateClaim
+from ..plan.claim import decide_claim
 from ..plan.compile import Compiled, compile_spec
 from ..plan.contracts import HELPER_IMAGE
 from ..plan.experiment import plan_experiment
@@ -57,6 +59,7 @@ class LocalRun:
         status = self._folder.read_status()
         yield status
         await self._cluster.load()
+        await self._make_claim(status)
         while True:
             # 1. Observe.
             snapshot = self._observe(status)
@@ -82,6 +85,14 @@ class LocalRun:
                 return
             look_again = not self._cluster.is_alive and not is_quiet
             await self._cluster.news(0 if look_again else plan.requeue_after)
+
+    async def _make_claim(self, status: ExperimentStatus) -> None:
+        """The folder is there before the experiment, with what others have left in it, and so is the claim."""
+        compiled = self._compile()
+        if compiled.spec is not None:
+            claim = decide_claim(compiled.spec.workspace, self._observe(status), _defaults(compiled))
+            if isinstance(claim.action, CreateClaim):
+                await self._cluster.act(claim.action)
 
     def interrupt(self) -> None:
         """Suspend the experiment, which tells its hooks to end; told a second time, kill them."""

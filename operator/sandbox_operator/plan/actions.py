@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -50,6 +51,11 @@ class Event:
     type: Literal["Normal", "Warning"]
     reason: str
     message: str
+
+
+def made_by(actions: Iterable[Action]) -> set[str]:
+    """Names of the Jobs that are made."""
+    return {action.manifest["metadata"]["name"] for action in actions if isinstance(action, CreateJob)}
 
 
 @dataclass(frozen=True)

@@ -39,15 +39,21 @@ def to_ask_for(status: ExperimentStatus, jobs: Mapping[str, JobFact], with_pods:
             yield name
 
 
-def to_rule_out(before: ExperimentStatus, after: ExperimentStatus, with_pods: Collection[str]) -> Iterator[str]:
-    """Names of Jobs that must have gone, pods and all, before `after` may be written: those of the last attempts of
-    jobs that it begins again. An attempt that is over by our own decision may have left something nobody has heard of.
+def to_rule_out(
+    before: ExperimentStatus, after: ExperimentStatus, made: Collection[str], with_pods: Collection[str]
+) -> Iterator[str]:
+    """Names of Jobs that must have gone, pods and all, before `after` is written and Jobs are `made`.
+
+    Those of the last attempts of jobs that begin again: an attempt that is over by our own decision may have left
+    something nobody has heard of. And those that are made though they were named before: they may have been there, and
+    been deleted by others while their pods still end.
     """
     attempts = {entry.id: entry.attempts for entry in after.jobs}
     for entry in before.jobs:
-        if entry.retry_at is None or entry.job_name is None or entry.job_name in with_pods:
+        if entry.job_name is None or entry.job_name in with_pods:
             continue
-        if attempts.get(entry.id, 0) > entry.attempts:
+        again = entry.retry_at is not None and attempts.get(entry.id, 0) > entry.attempts
+        if again or entry.job_name in made:
             yield entry.job_name
 
 

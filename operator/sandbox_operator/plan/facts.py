@@ -79,6 +79,7 @@ class ClaimFact:
     """The label that says which experiment it was made for."""
     owner_uid: str | None = None
     deleting: bool = False
+    created: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ waited for.
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from sandbox_api.contract import Candidate, figure_names
 from sandbox_api.result import Message
 from sandbox_api.status import DONE_STATES, FINISHED_STATES, JobStatus, Reason
@@ -51,10 +53,11 @@ def start(this: Round, job: PlannedJob) -> None:
 
 def _is_time(this: Round, job: PlannedJob, current: JobStatus) -> bool:
     """Whether the next attempt may start: its time has come and no pod of an earlier one is left."""
-    longest = max(job.budgets.max_backoff, GRACE.total_seconds())
-    # Nothing waits longer than that: more is left only when the clock was set back.
-    if current.retry_at is not None and 0 < (left := -since(current.retry_at, this.now)) <= longest:
-        this.requeue.append(left)
+    if current.retry_at is not None and (left := -since(current.retry_at, this.now)) > 0:
+        longest = max(timedelta(seconds=job.budgets.max_backoff), GRACE)
+        if left > longest.total_seconds():  # the clock was set back
+            this.update(job.id, retry_at=stamp(this.now + longest))
+        this.requeue.append(min(left, longest.total_seconds()))
         return False
     if current.retry_at is not None and this.is_decided_now(job.id):  # its Job goes first, its pods are asked for then
         this.requeue.append(0.0)
@@ -111,6 +114,9 @@ def _items_at_work(this: Round) -> dict[str, set[int]]:
 
 def _is_settled_by_cache(this: Round, job: PlannedJob, where: Placement) -> bool:
     """Whether the cache has the result, or may have it soon."""
+    claim = this.snapshot.claims.get(this.claim)
+    if claim is None:  # results in its name lay on one that is gone
+        return False
     key = key_of(this.asked, job)
     if (runner := this.snapshot.running_keys.get(key)) is not None:
         this.requeue.append(POLL)
@@ -119,7 +125,9 @@ def _is_settled_by_cache(this: Round, job: PlannedJob, where: Placement) -> bool
     found = this.snapshot.cached.get(key)
     if found is None or not _has_needs(found.job, job.needs):
         return False
-    if found.job.result is not None and found.job.result.externals == 0:
+    done = found.job.completion_time
+    is_older = claim.created is not None and done is not None and done < claim.created
+    if found.job.result is not None and found.job.result.externals == 0 and not is_older:
         commit_cached(this, job, found)
         return True
     name = job_name(this.snapshot.name, this.snapshot.uid, job.id, 1)
@@ -129,7 +137,7 @@ def _is_settled_by_cache(this: Round, job: PlannedJob, where: Placement) -> bool
         cache_key=key,
         waiting_since=stamp(this.now),
         reason=Reason.CHECKING_CACHE,
-        message=f"an equal job is done in the experiment {found.experiment}; its inputs are compared",
+        message=f"an equal job is done in the experiment {found.experiment}; its files are compared",
     )
     this.urgent = True
     create_check(this, job, found, where)

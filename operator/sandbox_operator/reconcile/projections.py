@@ -67,7 +67,8 @@ class ExperimentFact:
 
 
 def experiment_fact(item: Manifest) -> ExperimentFact:
-    meta, spec, status = item["metadata"], item.get("spec") or {}, item.get("status") or {}
+    meta, spec, status = item["metadata"], item.get("spec"), item.get("status") or {}
+    spec = spec if isinstance(spec, Mapping) else {}  # only an API server without our schema would have stored it
     packed = bytes(
         memoryview(orjson.dumps(status))
     )  # a copy: the original keeps a buffer of 8 KiB, however short it is
@@ -181,6 +182,7 @@ def claim_fact(item: Manifest) -> ClaimFact:
         experiment=(meta.get("labels") or {}).get(LABEL_EXPERIMENT),
         owner_uid=next((o["uid"] for o in meta.get("ownerReferences") or ()), None),
         deleting="deletionTimestamp" in meta,
+        created=meta.get("creationTimestamp"),
     )
 
 

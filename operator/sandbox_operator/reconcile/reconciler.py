@@ -17,7 +17,7 @@ from ..kube.client import Client
 from ..kube.errors import ApiError, Conflict, NotFound
 from ..kube.informer import Key
 from ..kube.queue import KeyedQueue, QueueClosed
-from ..plan.actions import Plan
+from ..plan.actions import Plan, made_by
 from ..plan.compile import Compiled, compile_spec
 from ..plan.doubt import to_ask_for, to_ask_for_pods, to_rule_out
 from ..plan.experiment import plan_experiment
@@ -138,9 +138,9 @@ class Reconciler:
         return found
 
     async def _rule_out(self, key: Key, snapshot: Snapshot, plan: Plan) -> None:
-        """Raise Conflict when the last attempt of a job that begins again has left something that was not seen."""
-        jobs = {job.name for job in snapshot.jobs}
-        for name in to_rule_out(snapshot.status, plan.status, {pod.job_name for pod in snapshot.pods}):
+        """Raise Conflict when an attempt that is to follow, or to be made again, has left what was not seen."""
+        jobs, with_pods = {job.name for job in snapshot.jobs}, {pod.job_name for pod in snapshot.pods}
+        for name in to_rule_out(snapshot.status, plan.status, made_by(plan.actions), with_pods):
             if await self._ask_for_pods(key, name) or (name not in jobs and await self._ask_for_job(key, name)):
                 raise Conflict(f"the last attempt's Job {name} has not gone yet", status=409, reason="Conflict")
 
