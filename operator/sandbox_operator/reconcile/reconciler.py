@@ -140,9 +140,16 @@ class Reconciler:
     async def _rule_out(self, key: Key, snapshot: Snapshot, plan: Plan) -> None:
         """Raise Conflict when an attempt that is to follow, or to be made again, has left what was not seen."""
         jobs, with_pods = {job.name for job in snapshot.jobs}, {pod.job_name for pod in snapshot.pods}
-        for name in to_rule_out(snapshot.status, plan.status, made_by(plan.actions), with_pods):
-            if await self._ask_for_pods(key, name) or (name not in jobs and await self._ask_for_job(key, name)):
-                raise Conflict(f"the last attempt's Job {name} has not gone yet", status=409, reason="Conflict")
+        names = set(to_rule_out(snapshot.status, plan.status, made_by(plan.actions), with_pods))
+        for name in names:
+            await self._ask_for_pods(key, name)
+            if name not in jobs:
+                await self._ask_for_job(key, name)
+        if names and (now := self._cache.observe(key)) is not None:  # which leaves out what is somebody else's
+            found = {pod.job_name for pod in now.pods} | {job.name for job in now.jobs} - jobs
+            if left := names & found:
+                words = f"the last attempt's Job {min(left)} has not gone yet"
+                raise Conflict(words, status=409, reason="Conflict")
 
     async def _ask_for_pods(self, key: Key, job: str) -> bool:
         """Take in a Job's pods as they are; whether there is one."""
