@@ -7,8 +7,6 @@ waited for.
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from sandbox_api.contract import Candidate, figure_names
 from sandbox_api.result import Message
 from sandbox_api.status import DONE_STATES, FINISHED_STATES, JobStatus, Reason
@@ -20,7 +18,7 @@ from .actions import CreateJob
 from .cache import is_cacheable
 from .clock import since, stamp
 from .contracts import helper_request, job_request, key_of
-from .doubt import GRACE, before_their_pods
+from .doubt import before_their_pods
 from .facts import CacheEntry
 from .history import iteration_of
 from .job import PlannedJob
@@ -54,10 +52,7 @@ def start(this: Round, job: PlannedJob) -> None:
 def _is_time(this: Round, job: PlannedJob, current: JobStatus) -> bool:
     """Whether the next attempt may start: its time has come and no pod of an earlier one is left."""
     if current.retry_at is not None and (left := -since(current.retry_at, this.now)) > 0:
-        longest = max(timedelta(seconds=job.budgets.max_backoff), GRACE)
-        if left > longest.total_seconds():  # the clock was set back
-            this.update(job.id, retry_at=stamp(this.now + longest))
-        this.requeue.append(min(left, longest.total_seconds()))
+        this.requeue.append(left)
         return False
     if current.retry_at is not None and this.is_decided_now(job.id):  # its Job goes first, its pods are asked for then
         this.requeue.append(0.0)
