@@ -19,7 +19,7 @@ from uuid import uuid4
 import pytest
 from tests.api.controllers import make_node
 from tests.api.fakeapi import FakeAPI
-from tests.api.lab import MISTAKES, REPOSITORY, Lab, OperatorProcess, free_port
+from tests.api.lab import MISTAKES, REPOSITORY, Lab, OperatorProcess, free_ports
 from tests.api.played import PLAYER
 from tests.api.warm import Nursery
 
@@ -80,7 +80,7 @@ def tool_folder(name: str) -> Path:
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
     folder = tmp_path_factory.mktemp("plane")
     for _ in range(3):  # five ports in a row: another one may take them between the look and the use
-        port = free_port() // 5 * 5
+        port = free_ports(5)
         environment = {**os.environ, "W": str(folder), "PORT": str(port)}
         up = subprocess.run(
             [REPOSITORY / "cluster/plane", "up"], env=environment, capture_output=True, text=True, check=False
