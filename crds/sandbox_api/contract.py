@@ -130,14 +130,13 @@ class JobContract(ContractModel):
     keep_attempts: bool = False
     tracking: dict[str, Any] = {}
     active_seconds_left: int | None = None
+    told_digest: Annotated[str | None, Field(exclude=True)] = None
+    """In a pod: the digest as the writer computed it, who may know fields that this reader does not."""
 
     @property
     def needed(self) -> tuple[str, ...]:
         """`needs` by every name that they may have among outputs and metrics."""
         return tuple(name for need in self.needs for name in (need, *figure_names(self.job.meta_name, need)[:2]))
-
-    told_digest: Annotated[str | None, Field(exclude=True)] = None
-    """In a pod: the digest as the writer computed it, who may know fields that this reader does not."""
 
 
 def figure_names(meta_name: str, name: str) -> tuple[str, str, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sandbox_api.contract import CONTRACT_ENV, decode_contract
+from sandbox_api.contract import CONTRACT_ENV, JobContract, decode_contract
 from sandbox_api.hooks import STAGES, Hook
 from sandbox_api.result import Message, ResultError, encode_message
 from sandbox_api.status import ExperimentStatus, JobStatus
@@ -178,11 +178,14 @@ def a_message(job: JobFact, pod: PodFact, /, **more: Any) -> Message:
     return Message(**(fields | more))
 
 
+def contract_of(action: CreateJob) -> JobContract:
+    env = action.manifest["spec"]["template"]["spec"]["containers"][0]["env"]
+    return decode_contract(next(e["value"] for e in env if e["name"] == CONTRACT_ENV))
+
+
 def about(action: CreateJob) -> dict[str, Any]:
     """What a pod that reads or checks a result says of it: where it lies."""
-    env = action.manifest["spec"]["template"]["spec"]["containers"][0]["env"]
-    contract = decode_contract(next(e["value"] for e in env if e["name"] == CONTRACT_ENV))
-    found = contract.candidate
+    found = contract_of(action).candidate
     return {"path": found.result_path, "sha256": found.sha256} if found is not None else {}
 
 

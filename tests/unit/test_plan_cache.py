@@ -11,6 +11,7 @@ from tests.unit.builders import (
     a_claim,
     a_spec,
     about,
+    contract_of,
     created,
     four_jobs,
     later,
@@ -19,7 +20,6 @@ from tests.unit.builders import (
     process,
     written,
 )
-from tests.unit.test_plan_spread import contract_of
 
 from sandbox_api.status import ExperimentStatus
 from sandbox_operator.kube.informer import Key
@@ -69,6 +69,21 @@ def beside(done: ExperimentStatus, spec: dict[str, Any] | None = None) -> Play:
     return play
 
 
+def beside_one_that_reads_another() -> Play:
+    """Two jobs: A reads a file of the user's, and E nothing but what A has made."""
+    spec = a_spec(
+        probes=[probe(metaName="a")],
+        evaluations=[probe(metaName="b", djConfigs={"process": [{"text_length_filter": {}}]},
+                           input={"djConfigs.dataset_path": "anonymous.a.dataset"})],
+    )  # fmt: skip
+    spec["probeJobConfigs"][0]["djConfigs"]["export_original_dataset"] = True
+    first = Play(spec)
+    first.step()
+    first.succeed(content="same", outputs={"dataset": "d"}, cache_key=key_in(first), externals=1)
+    first.succeed(content="b", cache_key=key_in(first))
+    return beside(first.status, spec)
+
+
 def test_a_hit_on_files_that_no_job_made_is_confirmed_by_a_small_pod() -> None:
     play = beside(finished())
     (check,) = created(play.step())
@@ -90,17 +105,7 @@ def test_a_hit_on_files_that_no_job_made_is_confirmed_by_a_small_pod() -> None:
 
 
 def test_a_hit_on_results_of_jobs_alone_costs_no_pod() -> None:
-    spec = a_spec(
-        probes=[probe(metaName="a")],
-        evaluations=[probe(metaName="b", djConfigs={"process": [{"text_length_filter": {}}]},
-                           input={"djConfigs.dataset_path": "anonymous.a.dataset"})],
-    )  # fmt: skip
-    spec["probeJobConfigs"][0]["djConfigs"]["export_original_dataset"] = True
-    first = Play(spec)
-    first.step()
-    first.succeed(content="same", outputs={"dataset": "d"}, cache_key=key_in(first), externals=1)
-    first.succeed(content="b", cache_key=key_in(first))
-    play = beside(first.status, spec)
+    play = beside_one_that_reads_another()
     play.step()
     play.fail("Input", 3)  # the first has to run: its file was changed
     play.succeed_in(A, content="same", outputs={"dataset": "d"})
@@ -121,17 +126,7 @@ def test_a_check_of_another_result_confirms_nothing() -> None:
 
 def test_what_is_older_than_the_claim_is_compared_before_it_is_used() -> None:
     """The claim was deleted and made again, perhaps from a copy."""
-    spec = a_spec(
-        probes=[probe(metaName="a")],
-        evaluations=[probe(metaName="b", djConfigs={"process": [{"text_length_filter": {}}]},
-                           input={"djConfigs.dataset_path": "anonymous.a.dataset"})],
-    )  # fmt: skip
-    spec["probeJobConfigs"][0]["djConfigs"]["export_original_dataset"] = True
-    first = Play(spec)
-    first.step()
-    first.succeed(content="same", outputs={"dataset": "d"}, cache_key=key_in(first), externals=1)
-    first.succeed(content="b", cache_key=key_in(first))
-    play = beside(first.status, spec)
+    play = beside_one_that_reads_another()
     play.change(claims={"demo-workspace": a_claim(created=written(later(3600)))})
     (check,) = created(play.step())
     (second,) = created(play.succeed(**about(check), outputs={"dataset": "d"}))

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Control over time: suspend at the boundary or at once, resume, stop now or after the evaluation."""
 
-from tests.unit.builders import Play, a_spec, condition, created, four_jobs, process
-from tests.unit.test_plan_spread import contract_of
+from tests.unit.builders import Play, a_spec, condition, contract_of, created, four_jobs, process
 
 from sandbox_operator.plan.actions import DeleteJob
 

@@ -4,8 +4,7 @@
 from typing import Any
 
 import pytest
-from tests.unit.builders import Play, a_spec, created, probe, process
-from tests.unit.test_plan_spread import contract_of
+from tests.unit.builders import Play, a_spec, contract_of, created, probe, process
 
 from sandbox_operator.plan.compile import compile_spec
 

@@ -4,8 +4,7 @@
 from typing import Any
 
 import pytest
-from tests.unit.builders import Play, a_spec, condition, created, four_jobs, probe, process
-from tests.unit.test_plan_spread import contract_of
+from tests.unit.builders import Play, a_spec, condition, contract_of, created, four_jobs, probe, process
 
 from sandbox_operator.plan.compile import compile_spec
 

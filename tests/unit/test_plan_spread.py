@@ -5,16 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.unit.builders import Play, a_spec, created, lister, lists, pipelines, probe, process, success
+from tests.unit.builders import Play, a_spec, contract_of, created, lister, lists, pipelines, probe, process, success
 
-from sandbox_api.contract import CONTRACT_ENV, JobContract, decode_contract
-from sandbox_operator.plan.actions import CreateJob
 from sandbox_operator.plan.compile import compile_spec
-
-
-def contract_of(action: CreateJob) -> JobContract:
-    env = action.manifest["spec"]["template"]["spec"]["containers"][0]["env"]
-    return decode_contract(next(e["value"] for e in env if e["name"] == CONTRACT_ENV))
 
 
 def pools(**for_each: Any) -> dict[str, Any]:

@@ -69,9 +69,8 @@ class ExperimentFact:
 def experiment_fact(item: Manifest) -> ExperimentFact:
     meta, spec, status = item["metadata"], item.get("spec"), item.get("status") or {}
     spec = spec if isinstance(spec, Mapping) else {}  # only an API server without our schema would have stored it
-    packed = bytes(
-        memoryview(orjson.dumps(status))
-    )  # a copy: the original keeps a buffer of 8 KiB, however short it is
+    # A copy: the original keeps a buffer of 8 KiB, however short it is.
+    packed = bytes(memoryview(orjson.dumps(status)))
     _unpacked(packed)  # what can't be read is not taken in
     # A spec that can't be run may become one that can, when a SandboxHook is there.
     refused = any(c["type"] == "Stalled" and c["reason"] == Reason.INVALID_SPEC for c in status.get("conditions") or ())
