@@ -145,19 +145,16 @@ class Toys:
 
     def jobs(self, name: str, task: str = "run") -> list[Object]:
         """The Kubernetes Jobs of an experiment, oldest first: those that run hooks, or those of another task."""
-        found = self.node.get("jobs", "-n", self.namespace)["items"]
-        mine = [
-            job
-            for job in found
-            if (job["metadata"]["labels"][LABEL_EXPERIMENT], job["metadata"]["labels"][LABEL_TASK]) == (name, task)
-        ]
-        return sorted(mine, key=lambda job: job["metadata"]["creationTimestamp"])
+        return sorted(self._of("jobs", name, task), key=lambda job: job["metadata"]["creationTimestamp"])
 
     def pods(self, name: str) -> list[Object]:
-        """The pods of an experiment's hooks that are still there."""
-        names = {job["metadata"]["name"] for job in self.jobs(name)}
-        found = self.node.get("pods", "-n", self.namespace)["items"]
-        return [pod for pod in found if pod["metadata"]["labels"]["batch.kubernetes.io/job-name"] in names]
+        """The pods of an experiment's hooks that are still there: a Job may go before its pod does."""
+        return self._of("pods", name, "run")
+
+    def _of(self, kind: str, name: str, task: str) -> list[Object]:
+        selector = f"{LABEL_EXPERIMENT}={name},{LABEL_TASK}={task}"
+        found: list[Object] = self.node.get(kind, "-n", self.namespace, "-l", selector)["items"]
+        return found
 
     def pod(self, name: str) -> str:
         """The name of the one pod of an experiment that runs."""
