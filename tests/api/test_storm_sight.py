@@ -17,8 +17,9 @@ import pytest
 from tests.api.fakestore import Manifest
 from tests.api.fates import RESET, Call, Fate, Moment
 from tests.api.inprocess import SETTINGS
-from tests.api.journeys import smooth
-from tests.api.played import Gate, succeeds
+from tests.api.journeys import SHARED, Journey, smooth
+from tests.api.lab import probes
+from tests.api.played import Gate, succeeds, waits
 from tests.api.storm import AGAIN, UNSEEN, Storm, assert_nothing_lost, storm, undisturbed
 from tests.api.warm import Nursery
 from tests.progress import DEEP, Say, in_pieces, long, summed, told
@@ -183,6 +184,26 @@ async def test_watches_that_die_without_a_word_are_found_dead(nursery: Nursery, 
         assert {name: end for name, end in it.ends().items() if end != expected["smooth"]} == {}
     counts(f"watches that died in silence: {deaths}, with {told(it.counted())}")
     assert_nothing_lost(it.counted())
+
+
+async def test_a_hook_that_has_begun_unseen_is_not_given_up_for_waiting_too_long(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    """The watch of pods is silent for longer than `timeouts.pending`; what really waits that long is given up."""
+    async with storm(nursery, tmp_path) as it:
+        runs = Gate(succeeds())
+        spec = probes("a", claim_name=SHARED, timeouts={"pending": "2s"})
+        it.operator.start()
+        it.api.stall(plural="pods")
+        await it.feed(Journey("begun", spec, {("a",): runs}))
+        await it.feed(Journey("waits", spec, {("a",): waits("ImagePullBackOff", "pull access denied")}))
+        await it.lab.reached(runs, "the hook runs")
+        await it.lab.until(lambda: it.lab.job("waits", "a").get("reason") == "PendingTimeout", "the other is given up")
+        await it.lab.until(lambda: it.lab.job("begun", "a").get("state") == "Running", "it is seen to run")
+        runs.opened.set()
+        it.api.stall(False)
+        await it.finished()
+        assert it.lab.status("begun")["outcome"] == "Succeeded", it.lab.told()
 
 
 STRANGERS: dict[str, Callable[[Manifest], None]] = {

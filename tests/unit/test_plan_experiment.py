@@ -469,6 +469,19 @@ def test_a_pod_that_waits_too_long_ends_the_experiment_and_goes() -> None:
     assert step.actions == (DeleteJob(play.snapshot.jobs[0].name),)
 
 
+def test_a_job_of_which_nothing_is_heard_is_looked_at_again_and_given_up_in_the_end() -> None:
+    """Its controller is down: no pod, no Event, nothing that would wake anybody."""
+    play = Play(a_spec(timeouts={"pending": "1m"}))
+    step = play.step()
+    for _ in range(20):
+        if play.status.completion_time is not None:
+            break
+        assert step.requeue_after, "somebody has to look again"
+        play.change(pods=())
+        step = play.step(after=step.requeue_after)
+    assert "Failed: PendingTimeout" in play.jobs
+
+
 def test_a_job_given_up_is_deleted_even_after_a_crash_before_the_deletion() -> None:
     play = Play(two_jobs(timeouts={"pending": "5m"}))
     play.step()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 
-from sandbox_api.status import ExperimentStatus, JobStatus
+from sandbox_api.status import ExperimentStatus, JobStatus, Reason
 
 from .clock import moment, stamp
 from .facts import JobFact, Snapshot
@@ -54,6 +54,16 @@ def to_rule_out(
             continue
         again = entry.retry_at is not None and attempts.get(entry.id, 0) > entry.attempts
         if again or entry.job_name in made:
+            yield entry.job_name
+
+
+def to_ask_before_giving_up(before: ExperimentStatus, after: ExperimentStatus) -> Iterator[str]:
+    """Names of Jobs whose pods have to be asked for before it is written that they waited too long: a hook that runs
+    would be ended.
+    """
+    was_open = {entry.id for entry in before.jobs if entry.state in OPEN}
+    for entry in after.jobs:
+        if entry.id in was_open and entry.reason == Reason.PENDING_TIMEOUT and entry.job_name is not None:
             yield entry.job_name
 
 

@@ -27,6 +27,8 @@ from .rerun import is_live
 from .round import Round
 from .settle import commit_cached
 
+FIRST_LOOK = 10.0
+"""Seconds after which a new Job is looked at, should nothing be heard of it: its waiting is told, and has an end."""
 POLL = 10.0
 """Seconds after which a job that waits for something outside its experiment looks again."""
 
@@ -204,6 +206,7 @@ def _placed_now(this: Round, job: PlannedJob) -> Placement:
 
 def _create(this: Round, request: JobRequest) -> None:
     this.begun.add(request.contract.job.id)
+    this.requeue.append(FIRST_LOOK)
     this.actions.append(CreateJob(hook_job(request, this.defaults), request.digest, contract_config_map(request)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..kube.informer import Key
 from ..kube.queue import KeyedQueue, QueueClosed
 from ..plan.actions import Plan, made_by
 from ..plan.compile import Compiled, compile_spec
-from ..plan.doubt import to_ask_for, to_ask_for_pods, to_rule_out
+from ..plan.doubt import to_ask_before_giving_up, to_ask_for, to_ask_for_pods, to_rule_out
 from ..plan.experiment import plan_experiment
 from ..plan.facts import Snapshot
 from . import projections as project
@@ -75,7 +75,10 @@ class Reconciler:
             snapshot = self._cache.observe(key) or snapshot
 
         # 2. Plan.
-        plan = plan_experiment(snapshot, self._compile(key, snapshot), self._defaults, self._clock())
+        plan = self._plan(key, snapshot)
+        if await self._ask_for_pods(key, to_ask_before_giving_up(snapshot.status, plan.status)):
+            snapshot = self._cache.observe(key) or snapshot
+            plan = self._plan(key, snapshot)
         await self._rule_out(key, snapshot, plan)
 
         # 3. Write the status: it commits results and names what is about to be made.
@@ -124,15 +127,16 @@ class Reconciler:
         finally:
             self._queue.done(key)
 
+    def _plan(self, key: Key, snapshot: Snapshot) -> Plan:
+        return plan_experiment(snapshot, self._compile(key, snapshot), self._defaults, self._clock())
+
     async def _found_after_all(self, key: Key, snapshot: Snapshot) -> bool:
         """Ask the API server for what a decision would miss: a watch may be late, or the other ones ahead of it.
 
         What is in doubt is decided in `plan/doubt.py`. True when something was found.
         """
-        found = False
         jobs, with_pods = {job.name: job for job in snapshot.jobs}, {pod.job_name for pod in snapshot.pods}
-        for name in to_ask_for_pods(snapshot.status, jobs, with_pods):
-            found |= await self._ask_for_pods(key, name)
+        found = await self._ask_for_pods(key, to_ask_for_pods(snapshot.status, jobs, with_pods))
         for name in to_ask_for(snapshot.status, jobs, with_pods):
             found |= await self._ask_for_job(key, name)
         return found
@@ -141,23 +145,25 @@ class Reconciler:
         """Raise Conflict when an attempt that is to follow, or to be made again, has left what was not seen."""
         jobs, with_pods = {job.name for job in snapshot.jobs}, {pod.job_name for pod in snapshot.pods}
         names = set(to_rule_out(snapshot.status, plan.status, made_by(plan.actions), with_pods))
-        for name in names:
-            await self._ask_for_pods(key, name)
-            if name not in jobs:
-                await self._ask_for_job(key, name)
+        await self._ask_for_pods(key, names)
+        for name in names - jobs:
+            await self._ask_for_job(key, name)
         if names and (now := self._cache.observe(key)) is not None:  # which leaves out what is somebody else's
             found = {pod.job_name for pod in now.pods} | {job.name for job in now.jobs} - jobs
             if left := names & found:
                 words = f"the last attempt's Job {min(left)} has not gone yet"
                 raise Conflict(words, status=409, reason="Conflict")
 
-    async def _ask_for_pods(self, key: Key, job: str) -> bool:
-        """Take in a Job's pods as they are; whether there is one."""
-        found = (await self._client.list(PODS, key[0], label_selector=f"{LABEL_POD_JOB}={job}")).items
-        for pod in found:
-            pod_key = (key[0], pod["metadata"]["name"])
-            self._cache.scope(key).pods.expect(pod_key, project.pod_fact(pod), pod["metadata"]["resourceVersion"])
-        return bool(found)
+    async def _ask_for_pods(self, key: Key, jobs: Iterable[str]) -> bool:
+        """Take in the pods of these Jobs as they are; whether there are any."""
+        scope, any_found = self._cache.scope(key), False
+        for job in jobs:
+            found = (await self._client.list(PODS, key[0], label_selector=f"{LABEL_POD_JOB}={job}")).items
+            any_found |= bool(found)
+            for pod in found:
+                pod_key = (key[0], pod["metadata"]["name"])
+                scope.pods.expect(pod_key, project.pod_fact(pod), pod["metadata"]["resourceVersion"])
+        return any_found
 
     async def _ask_for_job(self, key: Key, name: str) -> bool:
         """Take in a Job as it is; whether it is there."""
