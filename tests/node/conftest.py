@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +16,11 @@ from tests.node.kubernetes import CLUSTER, REPOSITORY, SYSTEM, Kubernetes, insta
 from tests.node.registry import Registry
 from tests.node.toys import Toys, toy_image
 
+NODE = pytest.StashKey[Kubernetes]()
+
 
 @pytest.fixture(scope="session")
-def node() -> Iterator[Kubernetes]:
+def node(pytestconfig: pytest.Config) -> Iterator[Kubernetes]:
     """The node, up. It is taken down again only when it was not up before."""
     was_up = subprocess.run([CLUSTER, "status"], capture_output=True).returncode == 0
     up = subprocess.run([CLUSTER, "up"], capture_output=True, text=True, timeout=1800)
@@ -30,7 +32,8 @@ def node() -> Iterator[Kubernetes]:
     )
     environment = json.loads(shell.stdout)
     environment["PATH"] = f"{REPOSITORY}/.venv/bin:{environment['PATH']}"
-    yield Kubernetes(environment)
+    found = pytestconfig.stash[NODE] = Kubernetes(environment)
+    yield found
     if not was_up:
         subprocess.run([CLUSTER, "down"], check=True, timeout=120)
 
@@ -62,6 +65,17 @@ def operator(controller: Kubernetes, images: dict[str, str]) -> Kubernetes:
     """The operator of this checkout, installed by Helm as a user installs it."""
     install(controller, images)
     return controller
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Function, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails shows the cluster as it left it."""
+    report = yield
+    if report.failed and call.when == "call" and NODE in item.config.stash:
+        report.sections.append(("the cluster", item.config.stash[NODE].told()))
+    return report
 
 
 @pytest.fixture(autouse=True)

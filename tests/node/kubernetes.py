@@ -19,7 +19,7 @@ deep_only = pytest.mark.skipif(not DEEP, reason="make test-deep")
 T = TypeVar("T")
 
 
-def until(what: str, condition: Callable[[], T], seconds: float = 120) -> T:
+def until(what: str, condition: Callable[[], T], seconds: float = 240) -> T:
     """The first true value of `condition`; fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -51,6 +51,17 @@ class Kubernetes:
     def find(self, *arguments: str) -> Any | None:
         done = self.run("kubectl", "get", *arguments, "-o", "json")
         return json.loads(done.stdout) if done.returncode == 0 else None
+
+    def told(self) -> str:
+        """What a person would look at first when something does not come."""
+        label = "app.kubernetes.io/name=sandbox-operator"
+        looks = (
+            ("kubectl", "get", "sbx,jobs,pods,pvc", "-A", "-o", "wide"),
+            ("kubectl", "get", "events", "-A", "--sort-by=.lastTimestamp"),
+            ("kubectl", "logs", "-n", SYSTEM, "-l", label, "--prefix", "--tail=200"),
+        )
+        texts = [(" ".join(look), self.run(*look)) for look in looks]
+        return "\n\n".join(f"$ {command}\n{(done.stdout or done.stderr)[-20_000:]}" for command, done in texts)
 
     def name(self) -> str:
         """The node's name."""

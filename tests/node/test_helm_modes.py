@@ -31,11 +31,7 @@ def ended(node: Kubernetes, namespace: str, name: str) -> dict[str, Any]:
         item: dict[str, Any] = node.get("sbx", name, "-n", namespace)
         return item if item.get("status", {}).get("completionTime") else {}
 
-    try:
-        return until(f"{namespace}/{name} ends", found)
-    except AssertionError as error:
-        log = node.run("kubectl", "logs", "-n", SYSTEM, "-l", "app.kubernetes.io/name=sandbox-operator", "--tail=50")
-        raise AssertionError(f"{error}; it is {node.get('sbx', name, '-n', namespace)}; {log.stdout}") from None
+    return until(f"{namespace}/{name} ends", found)
 
 
 def test_helm_test_says_which_right_is_missing(changeable: Kubernetes, images: dict[str, str]) -> None:

@@ -80,7 +80,7 @@ class Toys:
         return next((job for job in jobs if meta_name in (None, job["metaName"])), {})
 
     def becomes(
-        self, name: str, what: str, is_so: Callable[[Object], Any], meta_name: str | None = None, seconds: float = 120
+        self, name: str, what: str, is_so: Callable[[Object], Any], meta_name: str | None = None, seconds: float = 240
     ) -> Object:
         """A job's status, once something is so of it."""
 
@@ -106,14 +106,14 @@ class Toys:
         until(f"attempt {attempt} of {job['id']} began", lambda: list(self.attempts(name, job, attempt, "began")))
         return job
 
-    def ended(self, name: str, seconds: float = 120) -> Object:
+    def ended(self, name: str, seconds: float = 240) -> Object:
         """The status of an experiment, once it has ended."""
         try:
             return until(f"{name} ends", lambda: self._final(name), seconds)
         except AssertionError as error:
             raise AssertionError(f"{error}; its status is {self.status(name)}") from None
 
-    def succeeded(self, name: str, seconds: float = 120) -> list[Object]:
+    def succeeded(self, name: str, seconds: float = 240) -> list[Object]:
         """The jobs of an experiment, once it has ended, which it must have done well."""
         status = self.ended(name, seconds)
         assert status["outcome"] == "Succeeded", status["jobs"]
