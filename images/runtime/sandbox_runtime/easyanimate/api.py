@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What hooks call: prepare, train, infer. Checks come first, then worker processes, then results put in place.
+
+Folders: `cache` outlives jobs and is shared; `state` is what a later attempt goes on from; `out` is this attempt's own;
+`scratch` goes when the job ends. `state` and `out` should lie on one volume: files are linked, not copied.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sandbox_api.digest import sha256_of
+from sandbox_api.easyanimate import EasyAnimateInferConfig, EasyAnimateTrainConfig
+
+from ..digests import digest_of
+from ..errors import ConfigError, InputError, UserError
+from ..files import sync_folder, write_json
+from .launch import Figures, ShouldStop, run_workers
+from .prompts import batches_of, read_prompts, share, unique
+from .results import InferResult, Prepared, Sample, TrainResult
+from .rows import clips_of
+from .video import NAMES, is_plain, video_name
+
+SHOWN_BROKEN = 3
+MOST_HELDOUT = 0.1
+"""Share of the clips that are held out at most."""
+NOT_DECISIVE = {
+    "base_model", "dataset_path", "video_root", "output_dir", "processes", "checkpoint_every", "heldout_every",
+    "broken_limit", "shard_clips", "heldout", "steps", "epochs", "batch_size", "gradient_accumulation_steps",
+}  # fmt: skip
+"""Settings of a training that don't decide its result, or that are looked at in another form."""
+
+
+def _never() -> bool:
+    return False
+
+
+def _unheard(_figures: Mapping[str, float], _step: int) -> None:
+    return
+
+
+def prepare(
+    config: EasyAnimateTrainConfig,
+    rows: Iterable[Mapping[str, Any]],
+    cache_dir: Path,
+    *,
+    scratch: Path,
+    roots: Iterable[Path] = (),
+    processes: int = 1,
+    digests: Path | None = None,
+    should_stop: ShouldStop = _never,
+) -> Prepared:
+    """Encode what of these rows is not in the cache yet.
+
+    rows: with `videos` and `text`. roots: where relative names of videos may begin. digests: where digests of large
+    files are remembered. Raises ConfigError for a base model that does not fit, UserError when more clips are broken
+    than `broken_limit` allows or when it was told to stop.
+    """
+    began = time.monotonic()
+    base = base_model(config.base_model)
+    clips = clips_of(rows, tuple(roots))
+    if not clips:
+        raise InputError("dataset_path: the data set has no rows")
+    most_broken = int(config.broken_limit * len(clips))
+    job = {
+        "config": config.model_dump(mode="json"),
+        "clips": [asdict(clip) for clip in clips],
+        "recipe": {
+            "vae": _digest(base / "vae", digests),
+            "text_encoder": sha256_of([_digest(base / name, digests) for name in ("text_encoder", "tokenizer")]),
+            "precision": config.precision,
+        },
+        "base": str(base),
+        "cache": str(cache_dir.absolute()),
+        "most_broken": most_broken,
+    }
+    parts = run_workers(
+        "prepare",
+        job,
+        processes=max(1, min(processes, len(clips))),
+        together=False,
+        scratch=scratch / "prepare",
+        on_figures=_unheard,
+        should_stop=should_stop,
+    )
+    broken = [sentence for _, sentence in sorted(tuple(each) for part in parts for each in part["broken"])]
+    for sentence in broken:
+        print(f"left out: {sentence}", flush=True)
+    if len(broken) > most_broken:
+        more = f" and {len(broken) - SHOWN_BROKEN} more" if len(broken) > SHOWN_BROKEN else ""
+        raise UserError(
+            f"broken_limit: {len(broken)} of {len(clips)} clips can't be used, where {most_broken} are allowed:"
+            f" {'; '.join(broken[:SHOWN_BROKEN])}{more}"
+        )
+    if any(part["stopped"] for part in parts):
+        raise UserError("the encoding of clips was told to stop; what is in the cache stays there")
+    found = sorted(tuple(each) for part in parts for each in part["samples"])
+    samples = [Sample(clip, text, bucket) for _, clip, text, bucket in found]
+    kept, heldout = _split(samples, config.heldout)
+    return Prepared(
+        samples=tuple(kept),
+        heldout=tuple(heldout),
+        no_text=parts[0]["no_text"],
+        data=sha256_of([asdict(sample) for sample in samples]),
+        rows=len(clips),
+        broken=tuple(broken),
+        encoded=sum(part["encoded"] for part in parts),
+        seconds=time.monotonic() - began,
+    )
+
+
+def train(
+    config: EasyAnimateTrainConfig,
+    prepared: Prepared,
+    cache_dir: Path,
+    *,
+    out: Path,
+    state: Path,
+    scratch: Path,
+    processes: int = 1,
+    digests: Path | None = None,
+    log_metrics: Figures = _unheard,
+    should_stop: ShouldStop = _never,
+) -> TrainResult:
+    """Train a LoRA, or go on where an earlier attempt of the same training stopped.
+
+    log_metrics: takes figures (`loss`, `lr`, `grad_norm`, `step_seconds`, `clips_per_second`, `heldout_loss`) and the
+    step while the training goes on. Checkpoints stand in `out` as `checkpoint-<step>.safetensors`. A `Stopped` that is
+    raised while it waits reaches the caller after the workers have saved.
+    """
+    began = time.monotonic()
+    base = base_model(config.base_model)
+    if not prepared.samples:
+        raise InputError("dataset_path: no clip is left to train on")
+    if config.batch_size is not None and config.batch_size % processes:
+        raise ConfigError(
+            f"batch_size: {config.batch_size} can't be divided among {processes} processes; give a multiple of it"
+        )
+    base_digest = _digest(base / "transformer", digests)
+    decisive = {name: value for name, value in config.model_dump(mode="json").items() if name not in NOT_DECISIVE}
+    each_step = config.batch_size or config.batch_size_per_gpu * (config.gradient_accumulation_steps or 1) * processes
+    samples = [[asdict(sample) for sample in group] for group in (prepared.samples, prepared.heldout)]
+    key = sha256_of([decisive, each_step, config.steps, config.epochs or 1, base_digest, samples])
+    kept = state / key[:16]
+    job = {
+        "config": config.model_dump(mode="json"),
+        "prepared": prepared.to_json(),
+        "base": str(base),
+        "base_digest": base_digest,
+        "cache": str(cache_dir.absolute()),
+        "state": str((kept / "checkpoints").absolute()),
+        "models": str((kept / "models").absolute()),
+        "key": key,
+    }
+    told = run_workers(
+        "train",
+        job,
+        processes=processes,
+        together=True,
+        scratch=scratch / "train",
+        on_figures=log_metrics,
+        should_stop=should_stop,
+    )[0]
+    made = sorted((kept / "models").glob("checkpoint-*.safetensors"), key=_step_of)
+    checkpoints = tuple(_link(path, out / path.name) for path in made)
+    if told["finished"] and (not checkpoints or _step_of(checkpoints[-1]) != told["steps"]):
+        raise UserError(f"the training ended at step {told['steps']} without a checkpoint of it")
+    return TrainResult(
+        path=checkpoints[-1] if checkpoints else out,
+        checkpoints=checkpoints,
+        seconds=time.monotonic() - began,
+        **told,
+    )
+
+
+def infer(
+    config: EasyAnimateInferConfig,
+    *,
+    out: Path,
+    state: Path,
+    scratch: Path,
+    processes: int = 1,
+    shard: tuple[int, int] = (0, 1),
+    digests: Path | None = None,
+    log_metrics: Figures = _unheard,
+    should_stop: ShouldStop = _never,
+) -> InferResult:
+    """Make the videos of all prompts that no earlier attempt has made, in `out`.
+
+    shard: (number, count) where several jobs divide the prompts. log_metrics: takes `videos`, those that the first
+    process has made so far. `out/names.json` maps names of files that are not `<prompt>-<i>.mp4` to their prompts.
+    """
+    began = time.monotonic()
+    base = base_model(config.base_model)
+    if config.prompt_info_path is not None:
+        wanted = read_prompts(Path(config.prompt_info_path))
+    else:
+        wanted = unique(config.prompts)
+    batches = share(batches_of(wanted, config.video_num_per_prompt, config.batch_size), *shard)
+    videos = [video for batch in batches for video in batch]
+    kept = state / _videos_key(config, wanted, base, digests)
+    kept.mkdir(parents=True, exist_ok=True)
+    there = {path.name for path in kept.glob("*.mp4")}
+    job = {
+        "config": config.model_dump(mode="json"),
+        "batches": [[asdict(video) for video in batch] for batch in batches],
+        "folder": str(kept.absolute()),
+    }
+    parts: list[Any] = []
+    if not all(video_name(video.prompt, video.index) in there for video in videos):
+        parts = run_workers(
+            "infer",
+            job,
+            processes=max(1, min(processes, len(batches))),
+            together=False,
+            scratch=scratch / "infer",
+            on_figures=log_metrics,
+            should_stop=should_stop,
+        )
+    rows = []
+    for video in videos:
+        name = video_name(video.prompt, video.index)
+        if (kept / name).exists():
+            path = _link(kept / name, out / name)
+            rows.append({"videos": [str(path)], "text": video.prompt, "index": video.index, "seed": config.seed})
+    renamed = sorted({video.prompt for video in videos if not is_plain(video.prompt)})
+    names = {
+        video_name(video.prompt, video.index): {"prompt": video.prompt, "index": video.index}
+        for video in videos
+        if video.prompt in renamed
+    }
+    write_json(out / NAMES, names)
+    notes = []
+    if renamed:
+        notes.append(f"{len(renamed)} prompts can't be names of files; {NAMES} says which file is whose")
+    return InferResult(
+        folder=out,
+        rows=tuple(rows),
+        made=sum(part["made"] for part in parts),
+        finished=all(part["finished"] for part in parts),
+        seconds=time.monotonic() - began,
+        notes=tuple(notes),
+    )
+
+
+def base_model(named: str) -> Path:
+    """The folder of a text-to-video model of EasyAnimate V5.1 in diffusers' layout. Raises ConfigError, InputError."""
+    path = Path(named).absolute()
+    index = path / "model_index.json"
+    if not index.is_file():
+        raise InputError(f"base_model: {named} is not a model in diffusers' layout: it has no model_index.json")
+    found = _json(index).get("_class_name")
+    if found != "EasyAnimatePipeline":
+        raise ConfigError(f"base_model: {named} is a {found}, not an EasyAnimatePipeline (text-to-video)")
+    missing = [name for name in ("transformer", "vae", "text_encoder", "tokenizer") if not (path / name).is_dir()]
+    if missing:
+        raise InputError(f"base_model: {named} is not whole: {', '.join(missing)} is missing")
+    channels = _json(path / "transformer/config.json").get("in_channels")
+    latents = _json(path / "vae/config.json").get("latent_channels")
+    if channels != latents:
+        raise ConfigError(
+            f"base_model: {named} takes {channels} channels where its VAE makes {latents}: it is a model for inpainting"
+            " or control; give a text-to-video one"
+        )
+    return path
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"base_model: {path} can't be read: {error}") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _videos_key(config: EasyAnimateInferConfig, wanted: list[str], base: Path, digests: Path | None) -> str:
+    """Of everything besides prompt and index that decides a video."""
+    without = {"base_model", "lora_path", "prompt_info_path", "prompts", "video_num_per_prompt", "output_video_dir"}
+    decisive = config.model_dump(mode="json", exclude=without | {"processes"})
+    if config.lora_path is not None and not Path(config.lora_path).is_file():
+        raise InputError(f"lora_path: there is no file {config.lora_path}")
+    adapter = _digest(Path(config.lora_path).absolute(), digests) if config.lora_path is not None else None
+    neighbours = [wanted, config.video_num_per_prompt] if config.batch_size > 1 else None
+    return sha256_of([decisive, _digest(base, digests), adapter, neighbours])[:16]
+
+
+def _split(samples: list[Sample], heldout: int) -> tuple[list[Sample], list[Sample]]:
+    """Clips for training and held-out ones; a clip that stands in several rows is on one side with all of them."""
+    clips = sorted({sample.clip for sample in samples}, key=lambda clip: sha256_of(["heldout", clip]))
+    chosen = set(clips[: min(heldout, int(MOST_HELDOUT * len(clips)))])
+    first = {sample.clip: sample for sample in reversed(samples)}
+    return [sample for sample in samples if sample.clip not in chosen], [first[clip] for clip in sorted(chosen)]
+
+
+def _digest(path: Path, memory: Path | None) -> str:
+    return digest_of(path, memory=memory).content
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.rpartition("-")[2])
+
+
+def _link(path: Path, target: Path) -> Path:
+    """The same file under another name, or a copy where the file systems differ."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.exists():
+        make: Callable[[Path, Path], Any] = os.link
+        try:
+            make(path, target)
+        except OSError:
+            shutil.copyfile(path, target)
+        sync_folder(target.parent)
+    return target
