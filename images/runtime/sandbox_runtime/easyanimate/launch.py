@@ -36,19 +36,20 @@ def run_workers(
     *,
     processes: int,
     together: bool,
+    cpus: int | None,
     scratch: Path,
     on_figures: Figures,
     should_stop: ShouldStop,
 ) -> list[Any]:
     """Run a task of `worker.py` in so many processes; what each of them returned, by rank.
 
-    together: they compute one thing, under torchrun; else each works for itself. on_figures: takes what the first one
+    together: they compute one thing, under torchrun; else each works for itself. cpus: that all of them may use. on_figures: takes what the first one
     measures, while it goes on. Raises what a worker raised, as an error of `sandbox_runtime.errors`.
     """
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     (scratch / "job.json").write_text(json.dumps({"task": task, **job}))
-    workers = _Workers(scratch, _start(scratch, processes, together), on_figures)
+    workers = _Workers(scratch, _start(scratch, processes, together, cpus), on_figures)
     try:
         while workers.are_running():
             if should_stop():
@@ -115,18 +116,18 @@ class _Workers:
                 self._on_figures(told["figures"], told["step"])
 
 
-def _start(scratch: Path, processes: int, together: bool) -> list[subprocess.Popen[bytes]]:
+def _start(scratch: Path, processes: int, together: bool, cpus: int | None) -> list[subprocess.Popen[bytes]]:
     worker = ["-m", WORKER, str(scratch)]
+    threads = max(1, (cpus or len(os.sched_getaffinity(0))) // processes)
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+    environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     if together and processes > 1:
         launcher = ["-m", "torch.distributed.run", "--standalone", "--max-restarts=0", f"--nproc-per-node={processes}"]
-        return [_process([*launcher, *worker], processes, {})]
+        return [_process([*launcher, *worker], environment)]
     ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)} for rank in range(processes)]
-    return [_process(worker, processes, rank) for rank in ranks]
+    return [_process(worker, environment | rank) for rank in ranks]
 
 
-def _process(arguments: list[str], processes: int, rank: dict[str, str]) -> subprocess.Popen[bytes]:
+def _process(arguments: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """In a session of its own: Ctrl-C at a terminal is for the parent, which passes it on."""
-    threads = max(1, len(os.sched_getaffinity(0)) // processes)
-    environment = {"OMP_NUM_THREADS": str(threads), **os.environ, **rank}
-    environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen([sys.executable, *arguments], env=environment, start_new_session=True)

@@ -17,8 +17,9 @@ from sandbox_api.easyanimate import EasyAnimateInferConfig
 
 from ..errors import UserError
 from . import draws, lora, models
+from .names import video_name
 from .prompts import Video
-from .video import video_name, write_video
+from .video import write_video
 
 REMEMBERED_PROMPTS = 64
 

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From rows to a LoRA to videos through the package's own functions, in worker processes; and what decides a video."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from conftest import train_config
+from safetensors.torch import load_file, save_file
+from tests.progress import DEEP, long
+from trainings import Figures, a_training, never
+
+from sandbox_api.easyanimate import EasyAnimateInferConfig
+from sandbox_runtime.easyanimate import infer, lora, models, train
+from sandbox_runtime.easyanimate.prompts import Video, batches_of
+from sandbox_runtime.easyanimate.render import Renderer, render
+from sandbox_runtime.errors import ConfigError, InputError
+
+CPU = torch.device("cpu")
+PROMPTS = ["a red square moves", "a blue one / stands"]
+
+
+def infer_config(base: Path, **more) -> EasyAnimateInferConfig:
+    settings = {
+        "base_model": str(base),
+        "prompts": PROMPTS,
+        "video_num_per_prompt": 2,
+        "frames": 5,
+        "height": 32,
+        "width": 48,
+        "num_inference_steps": 2,
+        "precision": "fp32",
+    }
+    return EasyAnimateInferConfig.model_validate(settings | more)
+
+
+@pytest.fixture(scope="module")
+def adapter(base, prepared, cache, tmp_path_factory) -> Path:
+    """A LoRA that was trained for some steps."""
+    folder = tmp_path_factory.mktemp("adapter")
+    training = a_training(train_config(base, steps=30, heldout=0), prepared, cache, folder)
+    training.train(Figures(), never)
+    return folder / "models" / "checkpoint-30.safetensors"
+
+
+def test_from_rows_to_videos(base, prepared, cache, tmp_path) -> None:
+    """train -> LoRA -> infer -> mp4s, with two processes for each."""
+    log = Figures()
+    places = {"state": tmp_path / "state", "scratch": tmp_path / "scratch", "processes": 2}
+    config = train_config(base, steps=6, heldout_every=3)
+
+    trained = train(config, prepared, cache, out=tmp_path / "model", log_metrics=log, **places)
+    again = train(config, prepared, cache, out=tmp_path / "model-2", **places)
+    made = infer(infer_config(base, lora_path=str(trained.path)), out=tmp_path / "videos", **places)
+
+    assert (trained.steps, trained.finished, trained.resumed_from) == (6, True, 0)
+    assert [path.name for path in trained.checkpoints] == ["checkpoint-5.safetensors", "checkpoint-6.safetensors"]
+    assert trained.path == trained.checkpoints[-1] == tmp_path / "model" / "checkpoint-6.safetensors"
+    assert list(log.of("loss")) == [1, 2, 3, 4, 5, 6]
+    assert trained.loss == pytest.approx(sum(log.of("loss").values()) / 6)
+    assert trained.heldout_loss == log.of("heldout_loss")[6]
+    assert set(trained.metrics()) == {"loss", "heldout_loss", "lr", "steps", "step_seconds", "heldout_loss_before"}
+    assert (again.resumed_from, again.path.read_bytes()) == (6, trained.path.read_bytes())
+    names = [
+        "a red square moves-0.mp4", "a red square moves-1.mp4", "a-blue-one-stands~HASH-0.mp4", "a-blue-one-stands~HASH-1.mp4",
+    ]  # fmt: skip
+    assert [re.sub(r"~\w{16}", "~HASH", Path(row["videos"][0]).name) for row in made.rows] == names
+    assert [(row["text"], row["index"]) for row in made.rows] == [(p, i) for p in PROMPTS for i in range(2)]
+    assert (made.made, made.finished) == (4, True)
+    mapped = json.loads((tmp_path / "videos" / "names.json").read_text())
+    assert {name: entry["prompt"] for name, entry in mapped.items()} == {
+        Path(row["videos"][0]).name: PROMPTS[1] for row in made.rows[2:]
+    }
+    assert "names.json" in made.notes[0]
+    for row in made.rows:
+        with av.open(row["videos"][0]) as container:
+            stream = container.streams.video[0]
+            assert (stream.frames, stream.height, stream.width, stream.average_rate) == (5, 32, 48, 8)
+
+
+def test_what_is_there_is_not_made_again(base, tmp_path) -> None:
+    config = infer_config(base)
+    places = {"state": tmp_path / "state", "scratch": tmp_path / "scratch"}
+    first = infer(config, out=tmp_path / "a", **places)
+    kept = next((tmp_path / "state").iterdir())
+    gone = kept / "a red square moves-1.mp4"
+    gone.unlink()
+
+    second = infer(config, out=tmp_path / "b", **places)
+    third = infer(config, out=tmp_path / "c", **places)
+
+    assert (first.made, second.made, third.made) == (4, 1, 0)
+    for one, other in zip(first.rows, second.rows, strict=True):
+        assert Path(one["videos"][0]).read_bytes() == Path(other["videos"][0]).read_bytes()
+
+
+def made_by(config, batches, folder: Path) -> dict[str, bytes]:
+    folder.mkdir(exist_ok=True)
+    render(config, batches, folder, CPU, never, lambda _: None)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_video_is_the_same_however_the_work_is_divided(base, adapter, tmp_path, batch_size) -> None:
+    config = infer_config(base, lora_path=str(adapter), batch_size=batch_size, video_num_per_prompt=3)
+    batches = batches_of(PROMPTS, 3, batch_size)
+    whole = made_by(config, batches, tmp_path / "whole")
+
+    divided: dict[str, bytes] = {}
+    for number in range(2):
+        divided |= made_by(config, batches[number::2], tmp_path / f"half-{number}")
+    backwards = made_by(config, batches[::-1], tmp_path / "backwards")
+
+    assert len(whole) == 6
+    assert len(set(whole.values())) == 6  # and no two are alike
+    assert divided == whole
+    assert backwards == whole
+
+
+def test_a_video_depends_on_the_seed(base, tmp_path) -> None:
+    videos = batches_of(PROMPTS[:1], 1, 1)
+
+    one = made_by(infer_config(base), videos, tmp_path / "one")
+    other = made_by(infer_config(base, seed=44), videos, tmp_path / "other")
+
+    assert one != other
+
+
+def test_scale_zero_is_the_base_bit_for_bit_and_the_lora_changes_the_video(base, adapter) -> None:
+    videos = [Video(PROMPTS[0], 0), Video(PROMPTS[1], 0)]
+
+    def latents(config) -> torch.Tensor:
+        renderer = Renderer(config, CPU)
+        found = {}
+        renderer._pipeline.vae.register_forward_pre_hook(lambda *_: None)
+        decode = renderer._pipeline.decode_latents
+        renderer._pipeline.decode_latents = lambda z: found.setdefault("z", z) is not None and decode(z)
+        renderer.frames(videos)
+        return found["z"]
+
+    plain = latents(infer_config(base))
+    zero = latents(infer_config(base, lora_path=str(adapter), lora_scale=0.0))
+    half = latents(infer_config(base, lora_path=str(adapter)))
+    full = latents(infer_config(base, lora_path=str(adapter), lora_scale=1.0))
+
+    assert torch.equal(plain, zero)
+    assert (plain - half).abs().max() > 1e-3
+    assert (full - half).abs().max() > 1e-3
+
+
+def test_a_reloaded_lora_computes_what_was_trained(base, prepared, cache, tmp_path) -> None:
+    training = a_training(train_config(base, steps=5), prepared, cache, tmp_path)
+    training.train(Figures(), never)
+    training.transformer.eval()
+    inputs = (torch.randn(1, 4, 3, 4, 4), torch.tensor([500.0]))
+    text = torch.randn(1, 256, 32)
+
+    fresh = models.load_transformer(base, "fp32", CPU)
+    lora.load_lora(fresh, tmp_path / "models" / "checkpoint-5.safetensors", scale=1.0)
+
+    with torch.no_grad():
+        trained = training.transformer(*inputs, encoder_hidden_states=text, return_dict=False)[0]
+        reloaded = fresh(*inputs, encoder_hidden_states=text, return_dict=False)[0]
+    assert torch.equal(trained, reloaded)
+
+
+def changed(path: Path, target: Path, change) -> Path:
+    """A LoRA file with its tensors changed and its metadata kept."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, target, metadata=metadata)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda tensors: tensors.pop(next(iter(tensors))), "is missing"),
+        (lambda tensors: tensors.update({"base_model.model.x": torch.zeros(1)}), "base_model.model.x is unknown"),
+        (lambda tensors: tensors.update({next(iter(tensors)): torch.zeros(3, 3)}), r"is \(3, 3\), not"),
+        (lambda tensors: tensors.clear(), "is missing"),
+    ],
+)
+def test_a_lora_that_does_not_fit_is_refused(base, adapter, tmp_path, change, told) -> None:
+    path = changed(adapter, tmp_path / "other.safetensors", change)
+
+    with pytest.raises(ConfigError, match=rf"lora_path: other.safetensors does not fit.*{told}"):
+        lora.load_lora(models.load_transformer(base, "fp32", CPU), path, 1.0)
+
+
+def test_a_file_of_another_maker_is_refused(base, tmp_path) -> None:
+    save_file({"lora_unet_x.lora_down.weight": torch.zeros(1)}, tmp_path / "kohya.safetensors")
+    (tmp_path / "torn.safetensors").write_bytes(b"torn")
+
+    with pytest.raises(ConfigError, match="lora_path.*original EasyAnimate"):
+        lora.read_provenance(tmp_path / "kohya.safetensors")
+    with pytest.raises(InputError, match="lora_path"):
+        lora.read_provenance(tmp_path / "torn.safetensors")
+    with pytest.raises(InputError, match="lora_path: there is no file"):
+        infer(infer_config(base, lora_path="gone"), out=tmp_path, state=tmp_path, scratch=tmp_path / "s")
+
+
+def test_a_worker_s_error_comes_home_with_its_class(base, adapter, tmp_path) -> None:
+    path = changed(adapter, tmp_path / "other.safetensors", lambda tensors: tensors.clear())
+
+    with pytest.raises(ConfigError, match=r"lora_path: other.safetensors does not fit"):
+        infer(
+            infer_config(base, lora_path=str(path)), out=tmp_path / "o", state=tmp_path / "t", scratch=tmp_path / "s",
+            processes=2,
+        )  # fmt: skip
+
+
+def test_guidance_and_its_absence_make_videos(base) -> None:
+    video = [Video(PROMPTS[0], 0)]
+
+    without = Renderer(infer_config(base, guidance_scale=1.0), CPU).frames(video)
+    with_it = Renderer(infer_config(base), CPU).frames(video)
+
+    assert without.shape == with_it.shape == (1, 5, 32, 48, 3)
+    assert without.dtype == np.uint8
+    assert not np.array_equal(without, with_it)
+
+
+STOPPED_TRAINING = """
+import json, signal, sys
+from pathlib import Path
+from sandbox_api.easyanimate import EasyAnimateTrainConfig
+from sandbox_runtime.easyanimate import Prepared, train
+from sandbox_runtime.signals import Stop, Stopped
+
+folder = Path(sys.argv[1])
+job = json.loads((folder / "job.json").read_text())
+stop = Stop(grace=60, on_overrun=lambda _: None)
+stop.install()
+try:
+    with stop.armed():
+        train(
+            EasyAnimateTrainConfig.model_validate(job["config"]), Prepared.of_json(job["prepared"]), Path(job["cache"]),
+            out=folder / "out", state=folder / "state", scratch=folder / "scratch", processes=job["processes"],
+            log_metrics=lambda figures, step: print(step, sorted(figures), flush=True),
+        )
+except Stopped as stopped:
+    print("stopped", stopped.class_, flush=True)
+stop.end()
+"""
+
+
+@long
+def test_sigterm_saves_a_checkpoint_and_the_next_attempt_ends_the_same(base, prepared, cache, tmp_path) -> None:
+    """The real thing: a pod's SIGTERM to the parent, at a moment that chance decides; then another attempt."""
+    config = train_config(base, steps=30, checkpoint_every=100, heldout_every=100)
+    whole = train(config, prepared, cache, out=tmp_path / "w", state=tmp_path / "ws", scratch=tmp_path / "wx", processes=2)
+    for number in range(10 if DEEP else 1):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        job = {"config": config.model_dump(mode="json"), "prepared": prepared.to_json(), "cache": str(cache), "processes": 2}
+        (folder / "job.json").write_text(json.dumps(job))
+        parent = subprocess.Popen(
+            [sys.executable, "-c", STOPPED_TRAINING, str(folder)], stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )  # fmt: skip
+        assert parent.stdout is not None
+        for line in parent.stdout:
+            if line.startswith(f"{3 + 2 * number} "):
+                break
+        parent.send_signal(signal.SIGTERM)
+        rest = parent.stdout.read()
+        assert parent.wait(60) == 0
+        assert "stopped Preempted" in rest
+
+        saved = list((folder / "state").glob("*/checkpoints/step-*.safetensors"))
+        assert len(saved) == 1
+        resumed = train(
+            config, prepared, cache, out=folder / "out-2", state=folder / "state", scratch=folder / "scratch", processes=2
+        )
+
+        assert 3 + 2 * number <= resumed.resumed_from < 30
+        assert resumed.path.read_bytes() == whole.path.read_bytes()
+        assert (resumed.loss, resumed.heldout_loss) == (whole.loss, whole.heldout_loss)
