@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from .hooks import ExtraConfig
 
@@ -40,17 +40,18 @@ def _whole_latent_frames(frames: int) -> int:
     return frames
 
 
+Frames = Annotated[int, AfterValidator(_whole_latent_frames)]
+
+
 class Bucket(ExtraConfig):
     """Clips of one shape, which are trained on together."""
 
-    frames: int
+    frames: Frames
     """How many frames a clip has: 1 more than a multiple of 4."""
     height: Size
     """Pixels, a multiple of 16."""
     width: Size
     """Pixels, a multiple of 16."""
-
-    _frames = field_validator("frames")(_whole_latent_frames)
 
 
 class EasyAnimateTrainConfig(ExtraConfig):
@@ -153,7 +154,7 @@ class EasyAnimateInferConfig(ExtraConfig):
     output_video_dir: str | None = None
     """Where the folder of videos is published."""
 
-    frames: int = 49
+    frames: Frames = 49
     """1 more than a multiple of 4."""
     height: Size = 512
     width: Size = 512
@@ -170,8 +171,6 @@ class EasyAnimateInferConfig(ExtraConfig):
     precision: Precision = "bf16"
     processes: Annotated[int, Field(ge=1)] | None = None
     """Processes, one a GPU; by default as many as the job has GPUs, and one without."""
-
-    _frames = field_validator("frames")(_whole_latent_frames)
 
     @model_validator(mode="after")
     def _one_source(self) -> EasyAnimateInferConfig:

@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from conftest import real_videos
+from trainings import real_videos
 
 from sandbox_api.easyanimate import Bucket
 from sandbox_runtime.easyanimate.clips import BrokenClip, Cut, choose_cut, probe, read_frames

@@ -14,10 +14,10 @@ import av
 import numpy as np
 import pytest
 import torch
-from conftest import train_config
+
 from safetensors.torch import load_file, save_file
 from tests.progress import DEEP, long
-from trainings import Figures, a_training, never
+from trainings import Figures, a_training, never, train_config
 
 from sandbox_api.easyanimate import EasyAnimateInferConfig
 from sandbox_runtime.easyanimate import infer, lora, models, train
@@ -140,12 +140,11 @@ def test_scale_zero_is_the_base_bit_for_bit_and_the_lora_changes_the_video(base,
 
     def latents(config) -> torch.Tensor:
         renderer = Renderer(config, CPU)
-        found = {}
-        renderer._pipeline.vae.register_forward_pre_hook(lambda *_: None)
+        kept = []
         decode = renderer._pipeline.decode_latents
-        renderer._pipeline.decode_latents = lambda z: found.setdefault("z", z) is not None and decode(z)
+        renderer._pipeline.decode_latents = lambda latents: kept.append(latents.clone()) or decode(latents)
         renderer.frames(videos)
-        return found["z"]
+        return kept[0]
 
     plain = latents(infer_config(base))
     zero = latents(infer_config(base, lora_path=str(adapter), lora_scale=0.0))
@@ -290,3 +289,13 @@ def test_sigterm_saves_a_checkpoint_and_the_next_attempt_ends_the_same(base, pre
         assert 3 + 2 * number <= resumed.resumed_from < 30
         assert resumed.path.read_bytes() == whole.path.read_bytes()
         assert (resumed.loss, resumed.heldout_loss) == (whole.loss, whole.heldout_loss)
+
+
+def test_the_image_checks_itself() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sandbox_runtime.main", "check"], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"trained 2 steps and made 1 videos on 1 CPU processes \(no GPU was found\): loss \d", done.stdout)

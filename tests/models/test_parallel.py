@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import train_config
+
 from safetensors.torch import load_file
 from tests.progress import DEEP, HOURS
-from trainings import Figures, a_training, never, weights_of
+from trainings import Figures, a_training, never, train_config, weights_of
 
 STEPS = 12
 INTERRUPTIONS = 10

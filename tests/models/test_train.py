@@ -6,10 +6,10 @@ import random
 
 import pytest
 import torch
-from conftest import train_config
+
 from safetensors import safe_open
 from tests.progress import DEEP, long
-from trainings import Figures, a_training, differing, never, stop_before, weights_of
+from trainings import Figures, a_training, differing, never, stop_before, train_config, weights_of
 
 from sandbox_runtime.easyanimate import draws, lora, schedule
 from sandbox_runtime.easyanimate.checkpoint import KEPT

@@ -41,9 +41,9 @@ def main() -> None:
             here = folder / f"{how}-{step}"
             first = a_training(config, prepared, cache, here, world)
             # the last process alone is told to stop; all must stop at the same step
-            stopped = first.train(Figures(), stop_before(step) if world.rank == world.size - 1 else never)
+            finished = first.train(Figures(), stop_before(step) if world.rank == world.size - 1 else never)
             resumed = a_training(config, prepared, cache, here, world)
-            if stopped or resumed.progress.step != step:
+            if finished or resumed.progress.step != step:
                 wrong.append(f"stopped at {resumed.progress.step}, not {step}")
             resumed.train(Figures(), never)
             wrong += differing(weights_of(whole), weights_of(resumed))

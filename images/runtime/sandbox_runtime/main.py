@@ -14,7 +14,9 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="run the job of the contract in SANDBOX_CONTRACT or SANDBOX_CONTRACT_FILE")
     commands.add_parser("version", help="print versions of the runtime and its libraries")
-    if parser.parse_args().command == "run":
+    commands.add_parser("check", help="easyanimate image: train a tiny random model and make a video with it")
+    command = parser.parse_args().command
+    if command == "run":
         # process 1 of a container ignores SIGTERM until somebody listens, and the imports take a while
         signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
         from .run import run
@@ -23,6 +25,11 @@ def main() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)  # threads and exit handlers that libraries leave behind must not hold the pod or change its code
+    if command == "check":
+        from .easyanimate.check import check
+
+        print(check())
+        return
     from .measures import versions
 
     for name, version in versions().items():

@@ -98,7 +98,7 @@ def prepare(
     if len(broken) > most_broken:
         more = f" and {len(broken) - SHOWN_BROKEN} more" if len(broken) > SHOWN_BROKEN else ""
         raise UserError(
-            f"broken_limit: {len(broken)} of {len(clips)} clips can't be used, where {most_broken} are allowed:"
+            f"broken_limit: more than {most_broken} of {len(clips)} clips can't be used:"
             f" {'; '.join(broken[:SHOWN_BROKEN])}{more}"
         )
     if any(part["stopped"] for part in parts):

@@ -89,6 +89,9 @@ class _Workers:
             try:
                 process.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
+                process.terminate()  # torchrun ends its own
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(END_SECONDS)
                 process.kill()
                 process.wait()
         self._pass_on()

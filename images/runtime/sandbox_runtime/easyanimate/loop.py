@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,9 +143,10 @@ class Training:
         number = self.progress.step
         total = torch.zeros((), device=self.world.device)
         for batch in next(batches):
-            with self._arithmetic():
-                loss = clip_losses(self.transformer, batch.to(self.world.device), self._dtype).sum() / self.batch_size
-            loss.backward()
+            with self._kernel():  # around the backward pass too: it computes blocks again
+                with self._autocast():
+                    loss = clip_losses(self.transformer, batch.to(self.world.device), self._dtype).sum() / self.batch_size
+                loss.backward()
             total += loss.detach()
         loss_value = float(self.world.sum(total))
         norm = self.gradients.reduce(self.world, schedule.clip_norm(self.config, number))
@@ -177,7 +178,7 @@ class Training:
             return None
         total = torch.zeros((), dtype=torch.float64, device=self.world.device)
         self.transformer.eval()
-        with torch.no_grad(), self._arithmetic():
+        with torch.no_grad(), self._kernel(), self._autocast():
             for start in range(0, len(work), self.world.size):  # with FSDP2 all compute in step, some for nothing
                 place = start + self.world.rank
                 sample, part = work[min(place, len(work) - 1)]
@@ -242,13 +243,13 @@ class Training:
             self._levels.timesteps[levels],
         )
 
-    @contextmanager
-    def _arithmetic(self) -> Iterator[None]:
-        device = self.world.device.type
-        mixed = torch.autocast(device, torch.bfloat16) if self._dtype is torch.bfloat16 else nullcontext()
-        kernel = sdpa_kernel(ATTENTION, set_priority=True) if device == "cuda" else nullcontext()
-        with mixed, kernel:
-            yield
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self._dtype is not torch.bfloat16:
+            return nullcontext()
+        return torch.autocast(self.world.device.type, torch.bfloat16)
+
+    def _kernel(self) -> AbstractContextManager[Any]:
+        return sdpa_kernel(ATTENTION, set_priority=True) if self.world.device.type == "cuda" else nullcontext()
 
     def _save(self, also_for_use: bool = False) -> None:
         """The LoRA and the moments are whole in every process, so the first one writes for all."""

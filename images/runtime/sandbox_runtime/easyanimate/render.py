@@ -49,6 +49,8 @@ class Renderer:
         made = self._pipeline(
             prompt_embeds=states,
             prompt_attention_mask=masks,
+            prompt_embeds_2=states,  # it asks for them and then ignores them: V5.1 has no second text encoder
+            prompt_attention_mask_2=masks,
             **guidance,
             num_frames=config.frames,
             height=config.height,
