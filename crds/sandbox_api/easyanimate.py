@@ -22,9 +22,7 @@ FRAME_STEP = 4
 """The VAE packs four frames into one latent frame, after the first: 1, 5, 9, ..."""
 SIZE_STEP = 16
 """The VAE packs 8 pixels a side, and the transformer 2 latents."""
-NEGATIVE_PROMPT = (
-    "Twisted body, limb deformities, text subtitles, comics, stillness, ugliness, errors, garbled text."
-)
+NEGATIVE_PROMPT = "Twisted body, limb deformities, text subtitles, comics, stillness, ugliness, errors, garbled text."
 """EasyAnimate V5.1's own."""
 
 Size = Annotated[int, Field(ge=SIZE_STEP, multiple_of=SIZE_STEP)]

@@ -17,6 +17,7 @@ from sandbox_runtime.easyanimate import Prepared, prepare, tiny
 
 torch.set_num_threads(1)  # as in one of two processes, and so that two tests' processes don't fight
 
+
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save_model(tmp_path_factory.mktemp("model") / "tiny")

@@ -7,14 +7,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
-
 from safetensors.torch import load_file, save_file
 from tests.progress import DEEP, long
 from trainings import Figures, a_training, never, train_config
@@ -261,11 +259,18 @@ stop.end()
 def test_sigterm_saves_a_checkpoint_and_the_next_attempt_ends_the_same(base, prepared, cache, tmp_path) -> None:
     """The real thing: a pod's SIGTERM to the parent, at a moment that chance decides; then another attempt."""
     config = train_config(base, steps=30, checkpoint_every=100, heldout_every=100)
-    whole = train(config, prepared, cache, out=tmp_path / "w", state=tmp_path / "ws", scratch=tmp_path / "wx", processes=2)
+    whole = train(
+        config, prepared, cache, out=tmp_path / "w", state=tmp_path / "ws", scratch=tmp_path / "wx", processes=2
+    )
     for number in range(10 if DEEP else 1):
         folder = tmp_path / str(number)
         folder.mkdir()
-        job = {"config": config.model_dump(mode="json"), "prepared": prepared.to_json(), "cache": str(cache), "processes": 2}
+        job = {
+            "config": config.model_dump(mode="json"),
+            "prepared": prepared.to_json(),
+            "cache": str(cache),
+            "processes": 2,
+        }
         (folder / "job.json").write_text(json.dumps(job))
         parent = subprocess.Popen(
             [sys.executable, "-c", STOPPED_TRAINING, str(folder)], stdout=subprocess.PIPE, text=True,
@@ -283,7 +288,13 @@ def test_sigterm_saves_a_checkpoint_and_the_next_attempt_ends_the_same(base, pre
         saved = list((folder / "state").glob("*/checkpoints/step-*.safetensors"))
         assert len(saved) == 1
         resumed = train(
-            config, prepared, cache, out=folder / "out-2", state=folder / "state", scratch=folder / "scratch", processes=2
+            config,
+            prepared,
+            cache,
+            out=folder / "out-2",
+            state=folder / "state",
+            scratch=folder / "scratch",
+            processes=2,
         )
 
         assert 3 + 2 * number <= resumed.resumed_from < 30

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from safetensors.torch import load_file
 from tests.progress import DEEP, HOURS
 from trainings import Figures, a_training, never, train_config, weights_of
@@ -36,7 +35,10 @@ def together(base, prepared, cache, tmp_path_factory) -> tuple[Path, dict]:
 
 @pytest.fixture(scope="module")
 def alone(base, prepared, cache, tmp_path_factory):
-    training, log = a_training(train_config(base, steps=STEPS), prepared, cache, tmp_path_factory.mktemp("alone")), Figures()
+    training, log = (
+        a_training(train_config(base, steps=STEPS), prepared, cache, tmp_path_factory.mktemp("alone")),
+        Figures(),
+    )
     training.train(log, never)
     return training, log
 

@@ -2,12 +2,10 @@
 """The first phase: what stands in the cache, what is not made twice, what is left out, when it fails."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from trainings import train_config
-
 
 from sandbox_runtime.easyanimate import prepare, tiny
 from sandbox_runtime.easyanimate.cache import Cache

@@ -6,7 +6,6 @@ import random
 
 import pytest
 import torch
-
 from safetensors import safe_open
 from tests.progress import DEEP, long
 from trainings import Figures, a_training, differing, never, stop_before, train_config, weights_of
@@ -31,7 +30,9 @@ def whole(base, prepared, cache, tmp_path_factory):
 
 def test_the_held_out_loss_falls(base, prepared, cache, tmp_path) -> None:
     log = Figures()
-    training = a_training(train_config(base, steps=60, heldout_every=20, checkpoint_every=100), prepared, cache, tmp_path)
+    training = a_training(
+        train_config(base, steps=60, heldout_every=20, checkpoint_every=100), prepared, cache, tmp_path
+    )
 
     assert training.train(log, never)
 
@@ -144,7 +145,10 @@ def test_larger_groups_at_a_time_change_only_rounding(whole, base, prepared, cac
 
 def test_bf16_trains_too(base, prepared, cache, tmp_path) -> None:
     training = a_training(
-        train_config(base, precision="bf16", steps=40, heldout_every=100, checkpoint_every=100), prepared, cache, tmp_path
+        train_config(base, precision="bf16", steps=40, heldout_every=100, checkpoint_every=100),
+        prepared,
+        cache,
+        tmp_path,
     )
     log = Figures()
 
@@ -254,4 +258,6 @@ def test_rates_and_norms_follow_their_shapes(base) -> None:
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert rates[9] == pytest.approx(0.5)
     assert rates[4:] == sorted(rates[4:], reverse=True)
-    assert [schedule.clip_norm(config, step) for step in (0, 500, 1000, 5000)] == pytest.approx([0.25, 0.15, 0.05, 0.05])
+    assert [schedule.clip_norm(config, step) for step in (0, 500, 1000, 5000)] == pytest.approx(
+        [0.25, 0.15, 0.05, 0.05]
+    )

@@ -12,10 +12,6 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-
-torch.set_num_threads(1)
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
 from trainings import Figures, a_training, differing, never, stop_before, weights_of
 
 from sandbox_api.easyanimate import EasyAnimateTrainConfig
@@ -24,6 +20,7 @@ from sandbox_runtime.easyanimate.results import Prepared
 
 
 def main() -> None:
+    torch.set_num_threads(1)
     folder = Path(sys.argv[1])
     job = json.loads((folder / "job.json").read_text())
     prepared, cache, world = Prepared.of_json(job["prepared"]), Path(job["cache"]), parallel.join()

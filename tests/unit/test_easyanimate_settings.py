@@ -68,7 +68,11 @@ def test_the_sandbox_s_training_becomes_one_of_this_version() -> None:
     config = EasyAnimateTrainConfig.model_validate(found.values)
 
     assert config.base_model == "inputs/models/pixart"
-    assert (config.dataset_path, config.video_root, config.output_dir) == ("outputs/processed.jsonl", "", "outputs/model")
+    assert (config.dataset_path, config.video_root, config.output_dir) == (
+        "outputs/processed.jsonl",
+        "",
+        "outputs/model",
+    )
     assert [bucket.model_dump() for bucket in config.buckets] == [{"frames": 17, "height": 256, "width": 256}]
     assert (config.frame_stride, config.batch_size_per_gpu, config.epochs, config.seed) == (2, 8, 2, 42)
     assert (config.learning_rate, config.weight_decay, config.checkpoint_every) == (2e-5, 3e-2, 1000)
@@ -85,7 +89,13 @@ def test_the_sandbox_s_inference_becomes_one_of_this_version() -> None:
     config = EasyAnimateInferConfig.model_validate(found.values)
 
     assert (config.lora_path, config.lora_scale) == ("outputs/model/checkpoint-2.safetensors", 0.55)
-    assert (config.frames, config.height, config.width, config.fps, config.num_inference_steps) == (17, 256, 256, 12, 30)
+    assert (config.frames, config.height, config.width, config.fps, config.num_inference_steps) == (
+        17,
+        256,
+        256,
+        12,
+        30,
+    )
     assert (config.guidance_scale, config.batch_size, config.processes, config.precision) == (6.0, 8, 1, "bf16")
     assert any("fp16 is bf16" in note for note in found.notes)
 
@@ -100,7 +110,7 @@ def test_a_key_beside_the_old_layout_counts_more_than_it() -> None:
 def test_an_unknown_old_key_is_refused_by_its_name() -> None:
     old = {"train": {"model_path": {"pretrained_model_name_or_path": "m"}, "training_config": {"lr": 1}}}
 
-    with pytest.raises(ValidationError, match="train.training_config.lr"):
+    with pytest.raises(ValidationError, match=r"train\.training_config\.lr"):
         EasyAnimateTrainConfig.model_validate(train_settings(old).values)
 
 
@@ -118,7 +128,7 @@ def test_this_version_s_own_layout_is_left_as_it_is() -> None:
         ({"frames": 1 + 4 * 5 + 3}, "the nearest are 21 and 25"),
         ({"frames": 0}, "the nearest are 1 and 5"),
         ({"height": 250}, "multiple of 16"),
-        ({"width": 8}, "greater than or equal to 16"),
+        ({"width": 0}, "greater than or equal to 16"),
         ({"guidance_scale": 0.5}, "greater than or equal to 1"),
         ({"prompts": ["a"], "prompt_info_path": "b.json"}, "give one of them"),
         ({"frame": 5}, "Extra inputs"),

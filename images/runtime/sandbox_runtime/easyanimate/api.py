@@ -23,10 +23,10 @@ from ..digests import digest_of
 from ..errors import ConfigError, InputError, UserError
 from ..files import sync_folder, write_json
 from .launch import Figures, ShouldStop, run_workers
+from .names import NAMES, is_plain, video_name
 from .prompts import batches_of, read_prompts, share, unique
 from .results import InferResult, Prepared, Sample, TrainResult
 from .rows import clips_of
-from .names import NAMES, is_plain, video_name
 
 SHOWN_BROKEN = 3
 MOST_HELDOUT = 0.1

@@ -12,13 +12,13 @@ import hashlib
 
 import torch
 
-TOKENS = 1 << 63
+SEEDS = 1 << 63
 
 
 def generator(*name: str | int) -> torch.Generator:
     """A generator for one draw."""
     digest = hashlib.sha256("\0".join(map(repr, name)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") % TOKENS)
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") % SEEDS)
 
 
 def noise(shape: tuple[int, ...], *name: str | int) -> torch.Tensor:

@@ -141,9 +141,7 @@ def _look(clip: Clip, config: EasyAnimateTrainConfig) -> tuple[Probe, Cut]:
     found = probe(clip.path)
     cut = choose_cut(len(found.times), found.height, found.width, config.buckets, config.frame_stride)
     if cut is None:
-        raise BrokenClip(
-            f"is too short for every bucket: {len(found.times)} frames, of which the middle 80 % are used"
-        )
+        raise BrokenClip(f"is too short for every bucket: {len(found.times)} frames, of which the middle 80 % are used")
     return found, cut
 
 

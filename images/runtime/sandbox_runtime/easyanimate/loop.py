@@ -145,7 +145,9 @@ class Training:
         for batch in next(batches):
             with self._kernel():  # around the backward pass too: it computes blocks again
                 with self._autocast():
-                    loss = clip_losses(self.transformer, batch.to(self.world.device), self._dtype).sum() / self.batch_size
+                    loss = (
+                        clip_losses(self.transformer, batch.to(self.world.device), self._dtype).sum() / self.batch_size
+                    )
                 loss.backward()
             total += loss.detach()
         loss_value = float(self.world.sum(total))

@@ -95,9 +95,7 @@ def infer(job: dict[str, Any], desk: Desk) -> Any:
             desk.figures({"videos": made}, made)
 
     mine = prompts.share(batches, desk.rank, desk.size)
-    made, finished = render.render(
-        config, mine, Path(job["folder"]), parallel.own_device(), desk.should_stop, log
-    )
+    made, finished = render.render(config, mine, Path(job["folder"]), parallel.own_device(), desk.should_stop, log)
     return {"made": made, "finished": finished}
 
 
