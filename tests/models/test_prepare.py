@@ -11,8 +11,10 @@ from sandbox_runtime.easyanimate import prepare, tiny
 from sandbox_runtime.easyanimate.cache import Cache
 from sandbox_runtime.errors import ConfigError, InputError, UserError
 
+pytestmark = pytest.mark.usefixtures("warm")
 
-def test_each_clip_and_caption_is_encoded_once_into_shards(prepared, rows, cache, base) -> None:
+
+def test_each_clip_and_caption_is_encoded_once_into_shards(prepared, cache, base) -> None:
     store = Cache(cache)
     samples = [*prepared.samples, *prepared.heldout]
 
@@ -42,7 +44,8 @@ def test_what_is_in_the_cache_is_not_made_again(prepared, rows, cache, base, tmp
     assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.safetensors")} == before
 
 
-def test_a_torn_shard_is_made_again_and_the_rest_kept(prepared, rows, cache, base, tmp_path) -> None:
+@pytest.mark.usefixtures("prepared")
+def test_a_torn_shard_is_made_again_and_the_rest_kept(rows, cache, base, tmp_path) -> None:
     copy = tmp_path / "cache"
     for path in cache.rglob("*.safetensors"):
         target = copy / path.relative_to(cache)
@@ -84,7 +87,7 @@ def test_a_base_model_that_does_not_fit_is_refused_before_anything_is_loaded(row
     config = json.loads((other / "transformer/config.json").read_text())
     (other / "transformer/config.json").write_text(json.dumps({**config, "in_channels": 9}))
 
-    with pytest.raises(ConfigError, match="base_model.*inpainting"):
+    with pytest.raises(ConfigError, match=r"base_model.*inpainting"):
         prepare(train_config(other), rows, tmp_path / "cache", scratch=tmp_path)
     with pytest.raises(InputError, match=r"base_model.*no model_index.json"):
         prepare(train_config(tmp_path / "nothing"), rows, tmp_path / "cache", scratch=tmp_path)

@@ -12,7 +12,7 @@ import av
 import numpy as np
 import torch
 
-from sandbox_api.easyanimate import EasyAnimateTrainConfig
+from sandbox_api.easyanimate import EasyAnimateInferConfig, EasyAnimateTrainConfig
 from sandbox_runtime.easyanimate.loop import Run, Training
 from sandbox_runtime.easyanimate.parallel import World
 from sandbox_runtime.easyanimate.results import Prepared
@@ -73,6 +73,23 @@ def train_config(base: Path, **more: Any) -> EasyAnimateTrainConfig:
         "shard_clips": 5,
     }
     return EasyAnimateTrainConfig.model_validate(settings | more)
+
+
+PROMPTS = ["a red square moves", "a blue one / stands"]
+
+
+def infer_config(base: Path, **more: Any) -> EasyAnimateInferConfig:
+    settings = {
+        "base_model": str(base),
+        "prompts": PROMPTS,
+        "video_num_per_prompt": 2,
+        "frames": 5,
+        "height": 32,
+        "width": 48,
+        "num_inference_steps": 2,
+        "precision": "fp32",
+    }
+    return EasyAnimateInferConfig.model_validate(settings | more)
 
 
 class Figures:

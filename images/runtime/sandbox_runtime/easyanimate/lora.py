@@ -21,6 +21,8 @@ from .draws import generator
 
 ADAPTER = "default"
 FORMAT = "sandbox-operator/easyanimate-lora/1"
+METADATA = "sandbox-operator"
+"""Key of the file's metadata under which the provenance stands."""
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
 FEED_FORWARD = ("net.0.proj", "net.2")
 TARGETS = {"attention": ATTENTION, "all": ATTENTION + FEED_FORWARD}
@@ -59,8 +61,9 @@ def inject(transformer: torch.nn.Module, rank: int, alpha: float, targets: str, 
             parameter.data.copy_((fresh * 2 - 1) * bound)
         else:
             parameter.data.zero_()
-    for name, parameter in transformer.named_parameters():
-        parameter.requires_grad_(name in parameters)
+    transformer.requires_grad_(False)
+    for parameter in parameters.values():
+        parameter.requires_grad_(True)
     return parameters
 
 
@@ -91,8 +94,9 @@ def keep_input_dtype(transformer: torch.nn.Module) -> None:
 def save_lora(path: Path, parameters: Mapping[str, torch.Tensor], provenance: Provenance) -> None:
     """Write it as safetensors, whole or not at all."""
     tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in parameters.items()}
-    told = {name: json.dumps(value, sort_keys=True) for name, value in asdict(provenance).items()}
-    write_atomic(path, save(tensors, metadata={"format": "pt", "kind": FORMAT, **told}))
+    # one entry: safetensors writes several in random order, and equal trainings should give equal files
+    told = json.dumps({"format": FORMAT, **asdict(provenance)}, sort_keys=True)
+    write_atomic(path, save(tensors, metadata={METADATA: told}))
 
 
 def read_provenance(path: Path) -> Provenance:
@@ -101,15 +105,15 @@ def read_provenance(path: Path) -> Provenance:
         raise InputError(f"lora_path: there is no file {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            told = file.metadata() or {}
+            told = json.loads((file.metadata() or {}).get(METADATA, "{}"))
     except (SafetensorError, OSError) as error:
         raise InputError(f"lora_path: {path.name} is not a whole safetensors file: {error}") from error
-    if told.get("kind") != FORMAT:
+    if told.pop("format", None) != FORMAT:
         raise ConfigError(
-            f"lora_path: {path.name} was not made by TrainModelHook of this version (its format is"
-            f" {told.get('kind') or 'not said'}); LoRA files of the original EasyAnimate repository don't fit"
+            f"lora_path: {path.name} was not made by TrainModelHook of this version; LoRA files of the original"
+            " EasyAnimate repository don't fit"
         )
-    return Provenance(**{name: json.loads(told[name]) for name in Provenance.__dataclass_fields__})
+    return Provenance(**told)
 
 
 def load_lora(transformer: torch.nn.Module, path: Path, scale: float) -> Provenance:
