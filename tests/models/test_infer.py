@@ -84,8 +84,8 @@ def test_scale_zero_is_the_base_bit_for_bit_and_the_lora_changes_the_video(base,
     def latents(config) -> torch.Tensor:
         renderer = Renderer(config, CPU)
         kept = []
-        decode = renderer._pipeline.decode_latents
-        renderer._pipeline.decode_latents = lambda latents: kept.append(latents.clone()) or decode(latents)
+        decode = renderer._pipeline.vae.decode
+        renderer._pipeline.vae.decode = lambda latents, **more: kept.append(latents.clone()) or decode(latents, **more)
         renderer.frames(videos)
         return kept[0]
 

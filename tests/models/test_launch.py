@@ -75,7 +75,8 @@ stop.end()
 
 
 @long
-def test_sigterm_saves_a_checkpoint_and_the_next_attempt_ends_the_same(base, prepared, cache, tmp_path, warm) -> None:
+@pytest.mark.usefixtures("warm")
+def test_sigterm_saves_a_checkpoint_and_the_next_attempt_ends_the_same(base, prepared, cache, tmp_path) -> None:
     """The real thing: a pod's SIGTERM to the parent, at a moment that chance decides; then another attempt."""
     config = train_config(base, steps=30, checkpoint_every=100, heldout_every=100)
     whole = train(

@@ -42,7 +42,7 @@ class CachedRotaryEmbedding(torch.nn.Module):
 def load_transformer(base: Path, precision: str, device: torch.device) -> EasyAnimateTransformer3DModel:
     """The transformer with frozen weights, in that precision."""
     transformer = EasyAnimateTransformer3DModel.from_pretrained(
-        base, subfolder="transformer", torch_dtype=DTYPES[precision], local_files_only=True
+        base, subfolder="transformer", dtype=DTYPES[precision], local_files_only=True
     )
     transformer.requires_grad_(False)
     transformer.rope_embedding = CachedRotaryEmbedding(transformer.rope_embedding)
@@ -55,7 +55,7 @@ def load_encoders(base: Path, precision: str, device: torch.device) -> EasyAnima
     with torch.device("meta"):
         shell = EasyAnimateTransformer3DModel.from_config(config)
     pipeline = EasyAnimatePipeline.from_pretrained(
-        base, transformer=shell, torch_dtype=DTYPES[precision], local_files_only=True
+        base, transformer=shell, dtype=DTYPES[precision], local_files_only=True
     )
     for part in (pipeline.vae, pipeline.text_encoder):
         part.requires_grad_(False).eval().to(device)
@@ -64,7 +64,7 @@ def load_encoders(base: Path, precision: str, device: torch.device) -> EasyAnima
 
 def load_pipeline(base: Path, precision: str, device: torch.device) -> EasyAnimatePipeline:
     """The whole pipeline, ready to make videos."""
-    pipeline = EasyAnimatePipeline.from_pretrained(base, torch_dtype=DTYPES[precision], local_files_only=True)
+    pipeline = EasyAnimatePipeline.from_pretrained(base, dtype=DTYPES[precision], local_files_only=True)
     pipeline.transformer.rope_embedding = CachedRotaryEmbedding(pipeline.transformer.rope_embedding)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)

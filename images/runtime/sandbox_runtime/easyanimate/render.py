@@ -33,7 +33,7 @@ class Renderer:
         self._pipeline = models.load_pipeline(Path(config.base_model).absolute(), config.precision, device)
         if config.lora_path is not None:
             lora.load_lora(self._pipeline.transformer, Path(config.lora_path).absolute(), config.lora_scale)
-        # One prompt at a time: the pipeline makes one chat of a list of prompts.
+        # one at a time: a prompt has several videos, and the negative one belongs to all of them
         self._encode = lru_cache(maxsize=REMEMBERED_PROMPTS)(
             lambda text: models.encode_text(self._pipeline, text, device)
         )
@@ -49,8 +49,6 @@ class Renderer:
         made = self._pipeline(
             prompt_embeds=states,
             prompt_attention_mask=masks,
-            prompt_embeds_2=states,  # it asks for them and then ignores them: V5.1 has no second text encoder
-            prompt_attention_mask_2=masks,
             **guidance,
             num_frames=config.frames,
             height=config.height,
