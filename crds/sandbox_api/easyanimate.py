@@ -32,7 +32,7 @@ def _whole_latent_frames(frames: int) -> int:
     if frames < 1 or (frames - 1) % FRAME_STEP:
         below = max(1, (frames - 1) // FRAME_STEP * FRAME_STEP + 1)
         raise ValueError(
-            f"must be 1 more than a multiple of {FRAME_STEP}, as the model packs frames by {FRAME_STEP}; the nearest are"
+            f"must be 1 more than a multiple of {FRAME_STEP}, as frames are packed by {FRAME_STEP}; the nearest are"
             f" {below} and {below + FRAME_STEP}"
         )
     return frames
@@ -66,7 +66,7 @@ class EasyAnimateTrainConfig(ExtraConfig):
     """Where the folder with `checkpoint-<step>.safetensors` is published."""
 
     buckets: Annotated[tuple[Bucket, ...], Field(min_length=1)] = (Bucket(frames=49, height=512, width=512),)
-    """Shapes that clips are cut to. A clip goes to the longest one that it fills, and of those to the nearest in shape."""
+    """Shapes that clips are cut to. A clip goes to the longest one that it fills, of those to the nearest in shape."""
     frame_stride: Annotated[int, Field(ge=1)] = 3
     """Every how many frames one is taken; a clip that is too short for any bucket takes a smaller stride."""
     broken_limit: Annotated[float, Field(ge=0, le=1)] = 0.05
@@ -186,7 +186,7 @@ class Settings:
 
 
 V1 = (
-    "this trains and runs EasyAnimate V5.1 on diffusers; the sandbox's script had V1 (a motion module over PixArt), whose"
+    "this is EasyAnimate V5.1 on diffusers; the sandbox's script had V1 (a motion module over PixArt), whose"
     " weights and LoRA files do not load here, nor the other way round"
 )
 ENVIRONMENT = re.compile(r"env_(name|manager|params)")

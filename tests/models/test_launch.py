@@ -10,20 +10,22 @@ import sys
 from pathlib import Path
 
 import av
+import forked
 import pytest
 from tests.progress import DEEP, long
 from trainings import PROMPTS, Figures, infer_config, train_config
 
-from sandbox_runtime.easyanimate import infer, train
+from sandbox_runtime.easyanimate import infer, launch, train
 
 
-def test_from_rows_to_videos(base, prepared, cache, tmp_path) -> None:
+def test_from_rows_to_videos(base, prepared, cache, tmp_path, monkeypatch) -> None:
     """train -> LoRA -> infer -> mp4s, with two processes for each, as a job starts them."""
     log = Figures()
     places = {"state": tmp_path / "state", "scratch": tmp_path / "scratch", "processes": 2}
     config = train_config(base, steps=6, heldout_every=3)
 
     trained = train(config, prepared, cache, out=tmp_path / "model", log_metrics=log, **places)
+    monkeypatch.setattr(launch, "_start", forked.start)  # processes on their own were started by `prepare` already
     made = infer(infer_config(base, lora_path=str(trained.path)), out=tmp_path / "videos", **places)
 
     assert (trained.steps, trained.finished, trained.resumed_from) == (6, True, 0)
@@ -78,10 +80,11 @@ stop.end()
 @pytest.mark.usefixtures("warm")
 def test_sigterm_saves_a_checkpoint_and_the_next_attempt_ends_the_same(base, prepared, cache, tmp_path) -> None:
     """The real thing: a pod's SIGTERM to the parent, at a moment that chance decides; then another attempt."""
-    config = train_config(base, steps=30, checkpoint_every=100, heldout_every=100)
-    whole = train(
-        config, prepared, cache, out=tmp_path / "w", state=tmp_path / "ws", scratch=tmp_path / "wx", processes=2
-    )
+    config = train_config(base, steps=200, checkpoint_every=1000, heldout_every=1000)
+    places = {"out": tmp_path / "out", "state": tmp_path / "state", "scratch": tmp_path / "scratch"}
+    whole = train(config, prepared, cache, **places)
+    again = train(config, prepared, cache, **places)
+    assert (again.resumed_from, again.path.read_bytes()) == (200, whole.path.read_bytes())
     for number in range(10 if DEEP else 1):
         folder = tmp_path / str(number)
         folder.mkdir()
@@ -89,7 +92,6 @@ def test_sigterm_saves_a_checkpoint_and_the_next_attempt_ends_the_same(base, pre
             "config": config.model_dump(mode="json"),
             "prepared": prepared.to_json(),
             "cache": str(cache),
-            "processes": 2,
         }
         (folder / "job.json").write_text(json.dumps(job))
         parent = subprocess.Popen(
@@ -114,9 +116,8 @@ def test_sigterm_saves_a_checkpoint_and_the_next_attempt_ends_the_same(base, pre
             out=folder / "out-2",
             state=folder / "state",
             scratch=folder / "scratch",
-            processes=2,
         )
 
-        assert 3 + 2 * number <= resumed.resumed_from < 30
+        assert 3 + 2 * number <= resumed.resumed_from < 200
         assert resumed.path.read_bytes() == whole.path.read_bytes()
         assert (resumed.loss, resumed.heldout_loss) == (whole.loss, whole.heldout_loss)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Latents and text embeddings on the volume: tensors by the digest of what they come from, many in one safetensors file.
+"""Latents and text embeddings on the volume: tensors by the digest of what they come from, many in one file.
 
 Any number of processes and jobs may write at a time: each file is written whole under a name made of its keys, and a
 key that stands in two files has the same content in both.

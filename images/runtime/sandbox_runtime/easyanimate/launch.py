@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Worker processes, one a GPU: started, followed, told to stop, their errors brought home. The parent has no torch.
 
-A pod's SIGTERM reaches the parent alone, as an exception where it waits. It tells the workers by a file, which they look
-for between two steps, and waits for them to save. So no optimizer step is ever cut in half.
+A pod's SIGTERM reaches the parent alone, as an exception where it waits. It tells the workers by a file, for which they
+look between two steps, and waits for them to save. So no optimizer step is ever cut in half.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def run_workers(
 ) -> list[Any]:
     """Run a task of `worker.py` in so many processes; what each of them returned, by rank.
 
-    together: they compute one thing, under torchrun; else each works for itself. cpus: that all of them may use. on_figures: takes what the first one
-    measures, while it goes on. Raises what a worker raised, as an error of `sandbox_runtime.errors`.
+    together: they compute one thing, under torchrun; else each works for itself. cpus: that all of them may use.
+    on_figures: takes what the first one measures, while it goes on. Raises what a worker raised, as an error of `sandbox_runtime.errors`.
     """
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)

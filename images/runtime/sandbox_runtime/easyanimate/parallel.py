@@ -78,7 +78,7 @@ def leave() -> None:
 
 
 def divide(transformer: Any, world: World, lora: Mapping[str, torch.nn.Parameter]) -> None:
-    """FSDP2: the frozen weights divided among the processes, a block gathered when it computes. The LoRA stays whole."""
+    """FSDP2: frozen weights divided among the processes, a block gathered when it computes. The LoRA stays whole."""
     mesh = init_device_mesh(world.device.type, (world.size,))
     whole = set(lora.values())
     for block in transformer.transformer_blocks:

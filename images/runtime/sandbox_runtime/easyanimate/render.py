@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Videos from prompts, one process's share of them. A video is decided by its prompt, its index, the seed and the model;
-what is there already is not made again.
+"""Videos from prompts, one process's share of them. A video is decided by its prompt, its index, the seed and the
+model; what is there already is not made again.
 """
 
 from __future__ import annotations
