@@ -44,7 +44,8 @@ def run_workers(
     """Run a task of `worker.py` in so many processes; what each of them returned, by rank.
 
     together: they compute one thing, under torchrun; else each works for itself. cpus: that all of them may use.
-    on_figures: takes what the first one measures, while it goes on. Raises what a worker raised, as an error of `sandbox_runtime.errors`.
+    on_figures: takes what the first one measures, while it goes on. Raises what a worker raised, as an error of
+    `sandbox_runtime.errors`.
     """
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
