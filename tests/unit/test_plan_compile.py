@@ -520,6 +520,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         a_spec(pods={"default": {"env": [{"name": "SANDBOX_CONTRACT", "value": "x"}]}}),
         "spec.pods.default.env[0].name: names that begin with SANDBOX_ are the runtime's own; take another",
     ),
+    "two secrets under one name": (
+        a_spec(probes=[probe(secrets=[{"env": "TOKEN", "name": name, "key": "k"} for name in "st"])]),
+        f"{P}.secrets[1].env: TOKEN is set by {P}.secrets[0] already; take another name",
+    ),
     "secret under a name of ours": (
         a_spec(probes=[probe(secrets=[{"env": "SANDBOX_POD_UID", "name": "s", "key": "k"}])]),
         f"{P}.secrets[0].env: names that begin with SANDBOX_ are the runtime's own; take another",
