@@ -100,7 +100,7 @@ class FetchConfig(ExtraConfig):
 def _misplaced(field: str, value: Any, source: Source) -> str | None:
     """What is wrong with a setting of a source of this scheme."""
     if field == "endpoint" and source.scheme == "oss" and value is None:
-        return "oss:// needs the address of the bucket's region, e.g. https://oss-cn-hangzhou.aliyuncs.com"
+        return "oss:// needs the address of the bucket's region, e.g. https://s3.oss-cn-hangzhou.aliyuncs.com"
     if value in (None, []):
         return None
     if field == "token_env" and source.scheme in STORES:

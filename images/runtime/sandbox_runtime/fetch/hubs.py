@@ -7,6 +7,7 @@ A branch or tag is resolved to a commit first, so that all files are of one stat
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import partial
 
 from sandbox_api.hooks import FetchConfig
@@ -35,8 +36,8 @@ def list_huggingface(config: FetchConfig, source: Source, token: str | None) -> 
     except GatedRepoError:
         raise ConfigError(f"extraConfigs.source: {told}: its owner must grant access to the account of the token") from None
     except HfHubHTTPError as error:
-        refuse_hub(error.response.status_code, told, source, token, error.response.headers)
-        raise
+        _refuse(error.response.status_code, told, source, error.response.headers, has_token=bool(token))
+        raise Interrupted("the hub's answer is none") from None
     except httpx2.TransportError as error:
         raise Interrupted(reason(error)) from None
     headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -60,3 +61,12 @@ def list_huggingface(config: FetchConfig, source: Source, token: str | None) -> 
 
 def _open(url: str, told: str, headers: dict[str, str], start: int, version: str | None) -> Body:
     return open_web(url, told, headers, start, version, if_range=False)
+
+
+def _refuse(status: int, told: str, source: Source, headers: Mapping[str, str], *, has_token: bool) -> None:
+    """Raise what a hub's answer means; a private repository is as good as none to those who may not see it."""
+    if status in (401, 404):
+        advice = "the account of the token may not see it" if has_token else "it is private and wants a token"
+        revision = f"no revision {source.revision!r} of it" if source.revision else "no such repository"
+        raise ConfigError(f"extraConfigs.source: {told}: there is {revision}, or {advice} ({status})")
+    refuse(status, told, headers, has_token=has_token)

@@ -102,9 +102,10 @@ class Partial:
 
     def save(self) -> None:
         """Make durable what was written, so that a later attempt goes on from here."""
-        if self._stream is not None:
-            os.fsync(self._stream.fileno())
-            self._write()
+        stream, length = self._stream, self.length
+        if stream is not None:
+            os.fsync(stream.fileno())
+            self._write(length)
 
     def finish(self) -> str:
         """The file is whole; returns its digest."""
@@ -112,7 +113,7 @@ class Partial:
         self._stream.truncate(self.length)
         os.fsync(self._stream.fileno())
         self.sha256 = self._hash.hexdigest()
-        self._write()
+        self._write(self.length)
         self.close()
         return self.sha256
 
@@ -127,12 +128,12 @@ class Partial:
         self.path.unlink(missing_ok=True)
         self.version, self.length, self.sha256, self.pieces = None, 0, None, 0
 
-    def _write(self) -> None:
+    def _write(self, length: int) -> None:
         if self.version is None:
             return
         found = self._read()
         if found is None or found.attempt <= self._attempt:
-            record = Record(self._name, self.version, self._attempt, self.length, self.sha256)
+            record = Record(self._name, self.version, self._attempt, length, self.sha256)
             write_json(self._record, asdict(record))
 
     def _read(self) -> Record | None:

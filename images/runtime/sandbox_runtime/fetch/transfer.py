@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import shutil
 import threading
@@ -20,8 +21,8 @@ WORKERS = 4
 SAVE_BYTES, SAVE_SECONDS = 64 << 20, 5.0
 """How much of a file, whichever comes first, a pod that is killed may lose."""
 TELL_SECONDS = 10.0
-LAST_SECONDS = 10.0
-"""How long workers may take to save what they have when the job was told to end."""
+LAST_SECONDS = 3.0
+"""How long workers have to end by themselves; one that waits for bytes that don't come can't."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,10 @@ class Transfer:
         finally:
             self.halt.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            wait(futures, timeout=LAST_SECONDS)
+            if wait(futures, timeout=LAST_SECONDS).not_done:
+                for partial in self._partials:
+                    with contextlib.suppress(OSError, ValueError):  # its worker has ended and closed it after all
+                        partial.save()
 
     def _one(self, remote: RemoteFile, partial: Partial) -> Fetched:
         try:
@@ -117,7 +121,7 @@ class Transfer:
             raise
         finally:
             body.close()
-        return _verified(remote, partial)
+        return _verified(remote, partial, is_sure=size is not None and partial.pieces == 1)
 
     def _receive(self, body: Body, remote: RemoteFile, partial: Partial) -> None:
         if body.start == 0:
@@ -153,16 +157,15 @@ class Transfer:
             )
 
 
-def _verified(remote: RemoteFile, partial: Partial) -> str:
-    is_suspect = partial.pieces > 1 and not partial.was_wrong
+def _verified(remote: RemoteFile, partial: Partial, *, is_sure: bool) -> str:
+    """The digest of a file that is there. `is_sure`: it came in one piece and of the size that was told."""
     found = partial.finish()
     if remote.sha256 in (None, found):
         return found
     partial.drop()
-    partial.was_wrong = True
-    if is_suspect:
-        # a piece may be of something else, however alike the server called them; whole it is wrong or right by itself
-        raise Interrupted(f"what was put together from several pieces has a wrong digest ({found})")
+    is_first, partial.was_wrong = not partial.was_wrong, True
+    if is_first and not is_sure:
+        raise Interrupted(f"it came in pieces, or nobody told its size, and has a wrong digest ({found})")
     if remote.is_pinned:
         raise ConfigError(
             f"extraConfigs.sha256: {remote.told} has the digest {found}; write that if this is the file that is meant,"
