@@ -15,6 +15,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -111,6 +112,8 @@ class FileServer:
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.asked.append(Asked(path, parts.query, headers))
         query = {name: values[0] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
+        if "FilePath" in query:
+            path = f"{path}/{query['FilePath']}"
         if query.get("list-type") == "2":
             found: Served | None = Served(self._list(path.strip("/"), query), etag=None)
         else:
@@ -216,3 +219,18 @@ def serve_huggingface(
     for route in (f"/api/{kind}/{repository}", *(f"/api/{kind}/{repository}/revision/{name}" for name in (branch, commit))):
         server.serve(route, json.dumps(info).encode(), token=header)
     server.serve(f"/api/{kind}/{repository}/tree/{commit}", json.dumps(tree).encode(), token=header)
+
+
+def serve_modelscope(
+    server: FileServer, repository: str, files: dict[str, bytes], *, kind: str = "models", token: str | None = None
+) -> None:
+    """The few routes of the hub that its client asks for: what is in a revision, its files."""
+    header = f"Bearer {token}" if token else None
+    entries: list[dict[str, Any]] = [{"Path": "data", "Name": "data", "Type": "tree", "Size": 0, "Sha256": ""}]
+    for name, content in files.items():
+        sha256 = hashlib.sha256(content).hexdigest()
+        entries.append({"Path": name, "Name": Path(name).name, "Type": "blob", "Size": len(content), "Sha256": sha256})
+        server.serve(f"/api/v1/{kind}/{repository}/repo/{name}", content, token=header)
+    listing = json.dumps({"Code": 200, "Data": {"Files": entries}, "Success": True}).encode()
+    route = "repo/tree" if kind == "datasets" else "repo/files"
+    server.serve(f"/api/v1/{kind}/{repository}/{route}", listing, token=header)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Repositories of Hugging Face and ModelScope: their own clients say what is in them, `web` gets it.
 
-A branch or tag is resolved to a commit first, so that all files are of one state however long fetching takes.
+Hugging Face resolves a branch or tag to a commit first, so that all files are of one state however long fetching takes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def list_huggingface(config: FetchConfig, source: Source, token: str | None) -> 
         raise ConfigError(f"extraConfigs.source: {told}: its owner must grant access to the account of the token") from None
     except HfHubHTTPError as error:
         _refuse(error.response.status_code, told, source, error.response.headers, has_token=bool(token))
-        raise Interrupted("the hub's answer is none") from None
+        raise
     except httpx2.TransportError as error:
         raise Interrupted(reason(error)) from None
     headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -57,6 +57,41 @@ def list_huggingface(config: FetchConfig, source: Source, token: str | None) -> 
         )
         for entry in tree
     ], str(commit)
+
+
+def list_modelscope(config: FetchConfig, source: Source, token: str | None) -> tuple[list[RemoteFile], str]:
+    """The files of a repository, and the revision. Raises ConfigError and Interrupted.
+
+    This hub does not say which commit a branch stands for; what each file must be is told by its digest.
+    """
+    from modelscope_hub import HubApi
+    from modelscope_hub.errors import APIError, NetworkError
+
+    revision = source.revision or "master"
+    told = f"{source.scheme}://{source.place}"
+    client = HubApi(endpoint=config.endpoint, token=token).legacy
+    try:
+        if source.kind == "dataset":
+            entries = client.list_dataset_files_paginated(source.place, revision)
+        else:
+            entries = client.list_repo_files(source.place, source.kind, revision)
+    except APIError as error:
+        if error.status_code is None:
+            raise Interrupted("the hub does not answer") from None
+        _refuse(error.status_code, told, source, {}, has_token=bool(token))
+        raise
+    except NetworkError as error:
+        raise Interrupted(reason(error)) from None
+    # older routes of this hub know the cookie only
+    headers = {"Authorization": f"Bearer {token}", "Cookie": f"m_session_id={token}"} if token else {}
+    files = []
+    for entry in entries:
+        if entry.get("Type") != "tree":
+            path, sha256, size = entry["Path"], entry.get("Sha256") or None, entry.get("Size")
+            url = client.get_download_url(source.place, source.kind, path, revision)
+            open_it = partial(_open if sha256 else open_web, url, f"{told}/{path}", headers)
+            files.append(RemoteFile(path, f"{told}/{path}", open_it, size, sha256, sha256))
+    return files, revision
 
 
 def _open(url: str, told: str, headers: dict[str, str], start: int, version: str | None) -> Body:
