@@ -107,7 +107,8 @@ class Transfer:
         if partial.sha256 and remote.version is not None and remote.sha256 is None:
             return partial.sha256
         try:
-            body = remote.open(partial.length, partial.version)
+            # a server that names no version can't say whether the bytes that are there still belong to the rest
+            body = remote.open(partial.length if partial.version else 0, partial.version)
         except Changed:
             partial.drop()
             raise

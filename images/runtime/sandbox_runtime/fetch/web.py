@@ -106,16 +106,18 @@ def _get(url: str, told: str, headers: Mapping[str, str]) -> Response:
 def reason(error: BaseException) -> str:
     """Why a connection failed, in words that hold no address."""
     seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        seen.append(error)
-        inner = [arg for arg in error.args if isinstance(arg, BaseException)]
-        error = getattr(error, "reason", None) or error.__cause__ or error.__context__ or (inner[0] if inner else None)
+    following: list[object] = [error]
+    while following:
+        one = following.pop(0)
+        if isinstance(one, BaseException) and one not in seen:
+            seen.append(one)
+            following += [getattr(one, "reason", None), one.__cause__, one.__context__, *one.args]
     names = " ".join(type(one).__name__ for one in seen)
     if any(isinstance(one, socket.gaierror) for one in seen) or "NameResolution" in names:
         return "the name of the host can't be resolved"
     if "Timeout" in names or "TimedOut" in names:
         return "no answer in time"
-    told = next((one.strerror for one in reversed(seen) if isinstance(one, OSError) and one.strerror), None)
+    told = next((one.strerror for one in seen if isinstance(one, OSError) and one.strerror), None)
     return f"the connection failed: {told.lower()}" if told else "the connection was cut"
 
 
@@ -123,7 +125,9 @@ def _chunks(response: Response) -> Iterator[bytes]:
     import urllib3
 
     try:
-        yield from response.raw.stream(CHUNK, decode_content=False)
+        # what has come is handed on at once: bytes that wait for others would be lost with the connection
+        while data := response.raw.read1(CHUNK, decode_content=False):
+            yield data
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise Interrupted(reason(error)) from None
 
