@@ -15,10 +15,10 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 PIECE = 1 << 16
@@ -78,7 +78,7 @@ class FileServer:
     def serve(self, path: str, content: bytes, **more: Any) -> str:
         """Serve bytes; returns their address."""
         self.files[path] = Served(content, **more)
-        return f"{self.url}{path}"
+        return f"{self.url}{quote(path)}"
 
     def ranges(self, path: str) -> list[str | None]:
         """The Range of each request for a path, in order."""
@@ -216,7 +216,10 @@ def serve_huggingface(
         prefix = "" if kind == "models" else f"/{kind}"
         server.serve(f"{prefix}/{repository}/resolve/{commit}/{name}", content, token=header)
     info = {"id": repository, "sha": commit, "private": False, "tags": [], "downloads": 0, "likes": 0, "siblings": []}
-    for route in (f"/api/{kind}/{repository}", *(f"/api/{kind}/{repository}/revision/{name}" for name in (branch, commit))):
+    for route in (
+        f"/api/{kind}/{repository}",
+        *(f"/api/{kind}/{repository}/revision/{name}" for name in (branch, commit)),
+    ):
         server.serve(route, json.dumps(info).encode(), token=header)
     server.serve(f"/api/{kind}/{repository}/tree/{commit}", json.dumps(tree).encode(), token=header)
 

@@ -50,7 +50,7 @@ def _source(text: str) -> str:
     try:
         parse_source(text)
     except ValueError as error:
-        raise PydanticCustomError(SAID, str(error)) from error  # type: ignore[arg-type]
+        raise PydanticCustomError(SAID, str(error)) from error
     return text
 
 
@@ -93,7 +93,7 @@ class FetchConfig(ExtraConfig):
         if "source" in info.data:  # else it is wrong itself, or comes later
             problem = _misplaced(str(info.field_name), value, parse_source(info.data["source"]))
             if problem:
-                raise PydanticCustomError(SAID, problem)  # type: ignore[arg-type]
+                raise PydanticCustomError(SAID, problem)
         return value
 
 

@@ -4,7 +4,6 @@
 import hashlib
 import random
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,6 @@ LARGE = random.Random(2).randbytes(2_000_000)
 REPOSITORY = {"README.md": b"# pool\n", "data/rows.jsonl": b"{}\n", "data/clips/a.mp4": LARGE, "data/b c.mp4": b"b"}
 COMMIT = "c" * 40
 TOKEN = "s3cr3t-token-value"
-
-
-@pytest.fixture
-def server() -> Iterator[FileServer]:
-    running = FileServer()
-    yield running
-    running.close()
 
 
 @pytest.fixture
@@ -53,7 +45,11 @@ def test_a_repository_of_hugging_face_is_fetched_at_the_commit_of_its_branch(pod
     [
         ("hf://acme/pool/data", {}, {"rows.jsonl": b"{}\n", "clips/a.mp4": LARGE, "b c.mp4": b"b"}),
         (f"hf://acme/pool@{COMMIT}", {"include": ["*.mp4"]}, {"data/clips/a.mp4": LARGE, "data/b c.mp4": b"b"}),
-        ("hf://acme/pool@main", {"exclude": ["data/clips/", "*.md"]}, {"data/rows.jsonl": b"{}\n", "data/b c.mp4": b"b"}),
+        (
+            "hf://acme/pool@main",
+            {"exclude": ["data/clips/", "*.md"]},
+            {"data/rows.jsonl": b"{}\n", "data/b c.mp4": b"b"},
+        ),
     ],
 )
 def test_a_part_of_a_repository_can_be_asked_for(
@@ -138,7 +134,7 @@ def test_what_is_not_what_the_hub_lists_is_infra(pod: HookPod, server: FileServe
         ("hf://acme/pool/none", {}, f"extraConfigs.source: there is no file at hf://acme/pool@{COMMIT}/none"),
         ("hf://acme/pool", {"include": ["*.avi"]}, "extraConfigs.include: none of the 4 files"),
         ("hf://acme/pool", {"sha256": "0" * 64}, "extraConfigs.sha256: hf://acme/pool@"),
-        ("hf://acme/pool", {"max_bytes": 1000}, "extraConfigs.max_bytes: 4 files: 2000012 bytes"),
+        ("hf://acme/pool", {"max_bytes": 1000}, "extraConfigs.max_bytes: 4 files: 2000011 bytes"),
     ],
 )
 def test_what_a_hub_has_not_is_config(

@@ -5,26 +5,20 @@ import hashlib
 import os
 import random
 import signal
+import tarfile
 import zipfile
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from tests.file_server import FileServer
 from tests.hook_pod import Ended, HookPod, job_contract
 
 CONTENT = random.Random(1).randbytes(3_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 SECRET = "s3cr3t-token-value"
-
-
-@pytest.fixture
-def server() -> Iterator[FileServer]:
-    running = FileServer()
-    yield running
-    running.close()
 
 
 @pytest.fixture
@@ -48,7 +42,7 @@ def kept(pod: HookPod) -> list[Path]:
 
 
 def test_a_file_is_fetched_published_and_its_digest_told(pod: HookPod, server: FileServer) -> None:
-    ended = pod.run(fetch(server.serve("/data/pool%20one.jsonl", CONTENT), export_path="outputs/pool.jsonl"))
+    ended = pod.run(fetch(server.serve("/data/pool one.jsonl", CONTENT), export_path="outputs/pool.jsonl"))
 
     assert ended.code == 0, ended.log
     assert ended.output("path").name == "pool one.jsonl"
@@ -129,7 +123,9 @@ def test_a_file_that_changed_between_attempts_is_fetched_anew(pod: HookPod, serv
     [{"ranges": False}, {"etag": None}, {"etag": 'W/"weak"', "modified": "Mon, 02 Nov 2026 10:00:00 GMT"}],
     ids=["without ranges", "without versions", "with weak versions"],
 )
-def test_other_servers_are_asked_as_they_can_answer(pod: HookPod, server: FileServer, server_is: dict[str, Any]) -> None:
+def test_other_servers_are_asked_as_they_can_answer(
+    pod: HookPod, server: FileServer, server_is: dict[str, Any]
+) -> None:
     ended = pod.run(fetch(server.serve("/pool.jsonl", CONTENT, cuts=[1_000_000], **server_is)))
 
     assert ended.code == 0, ended.log
@@ -292,6 +288,23 @@ def test_an_archive_that_leads_out_is_refused_whole(pod: HookPod, server: FileSe
     assert "pool.zip is not unpacked: its entry '../../../../../evil.txt' leads out of the folder" in error_of(ended)
     assert list(pod.base.rglob("evil.txt")) == []
     assert list(pod.root.rglob("rows.jsonl")) == []
+
+
+def test_a_zstandard_archive_becomes_a_folder_and_a_torn_one_does_not(pod: HookPod, server: FileServer) -> None:
+    whole = BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as archive:
+        info = tarfile.TarInfo("clips/a.mp4")
+        info.size = len(CONTENT)
+        archive.addfile(info, BytesIO(CONTENT))
+    content = zstandard.compress(whole.getvalue())
+
+    ended = pod.run(fetch(server.serve("/pool.tar.zst", content)))
+    torn = pod.run(fetch(server.serve("/torn.tar.zst", content[: len(content) // 2])))
+
+    assert ended.code == 0, ended.log
+    assert (ended.output("path") / "clips/a.mp4").read_bytes() == CONTENT
+    assert torn.code == 2
+    assert "torn.tar.zst is no whole archive" in error_of(torn)
 
 
 def test_an_archive_can_stay_one(pod: HookPod, server: FileServer) -> None:

@@ -9,6 +9,7 @@ from tests.unit.builders import a_spec
 from sandbox_api.source import Source, parse_source
 from sandbox_operator.plan.cache import has_key
 from sandbox_operator.plan.compile import compile_spec
+from sandbox_operator.plan.spread import spread
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 DIGEST = "ab" * 32
@@ -29,7 +30,10 @@ def is_reusable(extra: Any, **more: Any) -> bool:
     [
         ("https://host/a/b%20c.zip?x=1", Source("https", "host", "/a/b c.zip")),
         ("hf://acme/model", Source("hf", "acme/model")),
-        ("hf://datasets/acme/pool@refs%2Fpr%2F1/a/b.jsonl", Source("hf", "acme/pool", "a/b.jsonl", "dataset", "refs/pr/1")),
+        (
+            "hf://datasets/acme/pool@refs%2Fpr%2F1/a/b.jsonl",
+            Source("hf", "acme/pool", "a/b.jsonl", "dataset", "refs/pr/1"),
+        ),
         (f"modelscope://acme/m@{COMMIT}/w/", Source("modelscope", "acme/m", "w", "model", COMMIT)),
         ("s3://bucket/a/b", Source("s3", "bucket", "a/b")),
         ("oss://bucket", Source("oss", "bucket", "")),
@@ -97,7 +101,7 @@ def test_what_another_job_fills_in_is_not_known() -> None:
         {
             "hook": "FetchHook",
             "extraConfigs": {"source": f"hf://acme/pool@{COMMIT}"},
-            "input": {"extraConfigs.source": "list.path"},
+            "input": {"extraConfigs.source": "anonymous.list.path"},
         },
     ]
     compiled = compile_spec(a_spec(probes=[], executions=jobs))
@@ -107,10 +111,13 @@ def test_what_another_job_fills_in_is_not_known() -> None:
 
 
 def test_a_source_that_an_item_brings_is_not_missing() -> None:
-    each = {"item": "pool", "in": [{"url": "https://host/a", "sha256": DIGEST}, {"url": "https://host/b", "sha256": DIGEST}]}
+    each = {
+        "item": "pool",
+        "in": [{"url": "https://host/a", "sha256": DIGEST}, {"url": "https://host/b", "sha256": DIGEST}],
+    }
     compiled = fetching(
         {}, forEach=each, input={"extraConfigs.source": "item.pool.url", "extraConfigs.sha256": "item.pool.sha256"}
     )
 
     assert compiled.problems == ()
-    assert [has_key(compiled.spec, job) for job in compiled.jobs] == [True, True]
+    assert [has_key(compiled.spec, job) for job in spread(compiled.jobs, {})] == [True, True]

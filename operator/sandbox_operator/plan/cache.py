@@ -28,7 +28,7 @@ def is_cacheable(spec: ExperimentSpec, job: PlannedJob, entry: JobStatus) -> boo
 
 
 def has_key(spec: ExperimentSpec, job: PlannedJob) -> bool:
-    """Whether a result of the job may stand for others: equal jobs of its hook, so set, give what is as good as equal."""
+    """Whether a result of the job may stand for others: equal jobs, set like this one, give as good as equal ones."""
     if spec.cache != "Auto" or not job.hook.cacheable:
         return False
     return job.hook.pinned is None or job.hook.pinned(settled_extra(job))

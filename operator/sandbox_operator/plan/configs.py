@@ -84,7 +84,7 @@ def given_configs(job: PlannedJob) -> wire.Configs:
 
 
 def settled_extra(job: PlannedJob) -> dict[str, Any]:
-    """What of a job's `extraConfigs` is known before it runs: not what results of others fill, nor what is in a file."""
+    """What of a job's `extraConfigs` is known before it runs: nothing that other jobs fill in or a file holds."""
     configs = given_configs(job)
     roots: Mapping[str, Any] = {"djConfigs": configs.dj, "extraConfigs": configs.extra}
     for target, value in configs.local.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from sandbox_api import contract as wire
 from sandbox_api.experiment import ExperimentSpec, Resources

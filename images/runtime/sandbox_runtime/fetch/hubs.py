@@ -32,9 +32,15 @@ def list_huggingface(config: FetchConfig, source: Source, token: str | None) -> 
     about = {"repo_id": source.place, "repo_type": source.kind}
     try:
         commit = api.repo_info(**about, revision=source.revision).sha
-        tree = [entry for entry in api.list_repo_tree(**about, revision=commit, recursive=True) if isinstance(entry, RepoFile)]
+        tree = [
+            entry
+            for entry in api.list_repo_tree(**about, revision=commit, recursive=True)
+            if isinstance(entry, RepoFile)
+        ]
     except GatedRepoError:
-        raise ConfigError(f"extraConfigs.source: {told}: its owner must grant access to the account of the token") from None
+        raise ConfigError(
+            f"extraConfigs.source: {told}: its owner must grant access to the account of the token"
+        ) from None
     except HfHubHTTPError as error:
         _refuse(error.response.status_code, told, source, error.response.headers, has_token=bool(token))
         raise

@@ -67,9 +67,7 @@ class RemoteFile:
     """Whether that digest stands in the configuration, not in what the hub lists."""
 
 
-def patiently(
-    told: str, act: Callable[[], T], halt: threading.Event, gained: Callable[[], int] = lambda: 0
-) -> T:
+def patiently(told: str, act: Callable[[], T], halt: threading.Event, gained: Callable[[], int] = lambda: 0) -> T:
     """Do something until it works. Raises InfraError when it was interrupted TRIES times and gained nothing, and
     Halted when the job was told to end meanwhile.
     """

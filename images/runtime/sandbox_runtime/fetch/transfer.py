@@ -48,7 +48,7 @@ class Transfer:
         attempt: int,
         unique: str,
         max_bytes: int | None = None,
-        tell: Callable[[int], None] = lambda there: None,
+        tell: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.halt = threading.Event()
         self._folder = folder

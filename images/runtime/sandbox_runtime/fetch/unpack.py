@@ -107,7 +107,15 @@ def _told(error: Exception, told: str, limit: int) -> str | None:
         return f"extraConfigs.max_unpacked_bytes: {told} unpacks to more than {most}; raise it if that is meant"
     if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
         return f"extraConfigs.source: {told} is not unpacked: two of its entries want the same place"
-    broken = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, ValueError)
+    broken = (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+        NotImplementedError,
+        ValueError,
+    )
     if isinstance(error, broken) or (isinstance(error, OSError) and error.errno is None):  # gzip's and bz2's own
         return f"extraConfigs.source: {told} is no whole archive: {error}"
     return None
@@ -236,7 +244,7 @@ def _zip_entries(whole: zipfile.ZipFile) -> Iterator[Entry]:
 def _tar_entries(archive: Path, name: str, stack: ExitStack) -> Iterator[Entry]:
     suffix = next(suffix for suffix in TARS if name.lower().endswith(suffix))
     blocks = _Blocks(stack.enter_context(TARS[suffix](stack.enter_context(archive.open("rb")))))
-    whole = stack.enter_context(tarfile.open(fileobj=blocks, mode="r:"))
+    whole = stack.enter_context(tarfile.TarFile(fileobj=blocks))
     while (member := whole.next()) is not None:
         whole.members = []  # else it keeps all of them, and archives hold millions
         if member.isreg():

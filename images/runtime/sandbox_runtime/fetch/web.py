@@ -95,7 +95,11 @@ def _get(url: str, told: str, headers: Mapping[str, str]) -> Response:
             f"extraConfigs.source: {told}: its certificate can't be verified; an authority of your own is named by the"
             " environment variable REQUESTS_CA_BUNDLE"
         ) from None
-    except (requests.exceptions.ConnectionError, requests.exceptions.Timeout, requests.exceptions.ChunkedEncodingError) as e:
+    except (
+        requests.exceptions.ConnectionError,
+        requests.exceptions.Timeout,
+        requests.exceptions.ChunkedEncodingError,
+    ) as e:
         raise Interrupted(reason(e)) from None
     except requests.exceptions.TooManyRedirects:
         raise ConfigError(f"extraConfigs.source: {told}: the server redirects without end") from None

@@ -36,9 +36,7 @@ class FetchHook:
             max_bytes=config.max_bytes,
             tell=lambda there: context.metrics.log({"bytes": there}),
         )
-        listing = patiently(
-            "what there is to fetch", lambda: list_source(config, os.environ), transfer.halt
-        )
+        listing = patiently("what there is to fetch", lambda: list_source(config, os.environ), transfer.halt)
         print(f"{listing.told}: {counted(len(listing.files), 'file')}", flush=True)
         fetched = transfer.fetch(listing.files)
         path = arrange(fetched, listing, context.out, config.unpack, config.max_unpacked_bytes)
