@@ -92,7 +92,6 @@ def _place(kept: Path, target: Path) -> Path:
 
 
 def _message(listing: Listing, fetched: Sequence[Fetched], size: int, moved: int) -> str:
-    what = f"{counted(len(fetched), 'file')}, {told_bytes(size)}, from {listing.told}"
+    digest = f", sha256 {fetched[0].sha256}" if listing.is_single else ""
     earlier = f"; {told_bytes(size - moved)} of it by an earlier attempt" if moved < size else ""
-    digest = f"; sha256 {fetched[0].sha256}" if listing.is_single else ""
-    return f"{what}{earlier}{digest}"
+    return f"{counted(len(fetched), 'file')}, {told_bytes(size)}{digest}, from {listing.told}{earlier}"
