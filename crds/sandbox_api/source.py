@@ -37,6 +37,11 @@ class Source:
     """Branch, tag or commit of a hub's repository."""
 
     @property
+    def root(self) -> str:
+        """The repository or bucket as users write it, without path and revision."""
+        return f"{self.scheme}://{'datasets/' if self.kind == 'dataset' else ''}{self.place}"
+
+    @property
     def is_commit(self) -> bool:
         """Whether it names one state of a repository that can't change."""
         return _COMMIT.fullmatch(self.revision or "") is not None

@@ -35,7 +35,7 @@ def test_a_repository_of_hugging_face_is_fetched_at_the_commit_of_its_branch(pod
     assert ended.code == 0, ended.log
     assert tree(ended.output("path")) == REPOSITORY
     assert ended.output("path").name == "pool"
-    assert f"from hf://acme/pool@{COMMIT}" in ended.message.message
+    assert f"from hf://datasets/acme/pool@{COMMIT}" in ended.message.message
     assert (pod.experiment / "outputs/pool/data/rows.jsonl").read_bytes() == b"{}\n"
     assert ended.result.metrics["fetch.files"] == 4
 
@@ -250,7 +250,7 @@ def test_a_repository_of_modelscope_is_fetched(pod: HookPod, server: FileServer,
     assert "it is private and wants a token" in error_of(without)
     assert ended.code == 0, ended.log
     assert tree(ended.output("path")) == REPOSITORY
-    assert "from modelscope://acme/pool@master" in ended.message.message
+    assert f"from modelscope://{prefix}acme/pool@master" in ended.message.message
     assert server.sent[f"/api/v1/{kind}/acme/pool/repo/data/clips/a.mp4"] == len(LARGE)
     assert_untold(pod, ended)
 

@@ -27,7 +27,7 @@ def list_huggingface(config: FetchConfig, source: Source, token: str | None) -> 
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
     from huggingface_hub.hf_api import RepoFile
 
-    told = f"{source.scheme}://{source.place}"
+    told = source.root
     api = HfApi(endpoint=config.endpoint, token=token or False)
     about = {"repo_id": source.place, "repo_type": source.kind}
     try:
@@ -74,7 +74,7 @@ def list_modelscope(config: FetchConfig, source: Source, token: str | None) -> t
     from modelscope_hub.errors import APIError, NetworkError
 
     revision = source.revision or "master"
-    told = f"{source.scheme}://{source.place}"
+    told = source.root
     client = HubApi(endpoint=config.endpoint, token=token).legacy
     try:
         if source.kind == "dataset":

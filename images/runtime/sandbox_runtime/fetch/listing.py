@@ -38,11 +38,11 @@ def list_source(config: FetchConfig, environ: Mapping[str, str]) -> Listing:
     if source.scheme in ("http", "https"):
         listing = _web(config, source, environ)
     elif source.scheme in ("s3", "oss"):
-        listing = _below(source, list_store(config, source, environ), f"{source.scheme}://{source.place}")
+        listing = _below(source, list_store(config, source, environ), source.root)
     else:
         ask = list_huggingface if source.scheme == "hf" else list_modelscope
         files, revision = ask(config, source, token(config, environ, source))
-        listing = _below(source, files, f"{source.scheme}://{source.place}@{revision}")
+        listing = _below(source, files, f"{source.root}@{revision}")
     return _narrowed(config, listing)
 
 

@@ -26,7 +26,7 @@ OSS_TOKEN = "OSS_SESSION_TOKEN"
 
 def list_store(config: FetchConfig, source: Source, environ: Mapping[str, str]) -> list[RemoteFile]:
     """The object of a key, or those below a key that ends with /. Raises ConfigError and Interrupted."""
-    told = f"{source.scheme}://{source.place}/{source.path}"
+    told = f"{source.root}/{source.path}"
     client = _client(config, source, environ)
     if source.path and not source.path.endswith("/"):
         with _errors(told):
@@ -42,7 +42,7 @@ def list_store(config: FetchConfig, source: Source, environ: Mapping[str, str]) 
 
 
 def _file(client: Any, source: Source, key: str, size: int, etag: str) -> RemoteFile:
-    told = f"{source.scheme}://{source.place}/{key}"
+    told = f"{source.root}/{key}"
     return RemoteFile(key, told, partial(_open, client, source.place, key, etag, told), size, etag)
 
 
