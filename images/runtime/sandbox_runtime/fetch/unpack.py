@@ -281,7 +281,9 @@ class _Blocks:
 
     def seek(self, offset: int) -> int:
         back = self._at - offset
-        if 0 < back <= len(self._last):
+        if back > len(self._last):
+            raise ValueError("it is not read from beginning to end")
+        if back > 0:
             self._again = self._last[-back:] + self._again
             self._at = offset
         while self._at < offset and self.read(min(CHUNK, offset - self._at)):
