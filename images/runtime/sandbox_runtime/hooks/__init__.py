@@ -18,6 +18,7 @@ BUILT_IN = {
     "ProbeViaAnalyzerHook": "sandbox_runtime.hooks.analyzer:ProbeViaAnalyzerHook",
     "RefineRecipeViaKSigmaHook": "sandbox_runtime.hooks.k_sigma:RefineRecipeViaKSigmaHook",
     "ProcessDataHook": "sandbox_runtime.hooks.process:ProcessDataHook",
+    "FetchHook": "sandbox_runtime.hooks.fetch:FetchHook",
 }
 
 
