@@ -279,5 +279,7 @@ def _told(problem: Any, hook: str) -> str:
     field = ".".join(["extraConfigs", *(str(part) for part in problem["loc"])])
     if problem["type"] == "extra_forbidden":
         return f"{field}: {hook} has no such setting"
+    if problem["type"] == "missing":
+        return f"{field}: is missing; {hook} needs it"
     said = problem["msg"]
     return f"{field}: {said[0].lower()}{said[1:]}; it is {problem['input']!r}"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from .convert_hooks import ANALYZER, K_SIGMA, default_name, returns
+from .convert_hooks import ANALYZER, REFINES, default_name, returns
 from .convert_job import Job
 from .convert_tree import Entry, Seq, plain
 from .convert_upstream import Upstream
@@ -65,7 +65,7 @@ def _name_job(job: Job, wanted: set[str], owners: dict[str, list[Job]]) -> None:
     entry = job.out.entries.setdefault("metaName", Entry(None))
     given = name_of(job.upstream_name or "")
     others = owners.get(given, [])
-    if given and (not others or (job.hook == K_SIGMA and [other.hook for other in others] == [ANALYZER])):
+    if given and (not others or (job.hook in REFINES and [other.hook for other in others] == [ANALYZER])):
         job.meta_name = given
         if given != job.upstream_name:
             entry.remark(f"was {job.upstream_name!r}; a name holds letters, digits, - and _")
@@ -81,7 +81,7 @@ def _name_job(job: Job, wanted: set[str], owners: dict[str, list[Job]]) -> None:
 
 def _name_probe(job: Job, members: list[Job]) -> None:
     """`probe` for a refine job that can't share its probe's name, or that names none."""
-    if job.hook != K_SIGMA:
+    if job.hook not in REFINES:
         return
     probes = [other for other in members if other.hook == ANALYZER and other.index < job.index]
     if any(probe.meta_name == job.meta_name for probe in probes):

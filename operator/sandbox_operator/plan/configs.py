@@ -159,6 +159,8 @@ def _extra_problems(hook: Hook, extra: Mapping[str, Any], inputs: Set[str], wher
     except ValidationError as error:
         for entry in error.errors():
             path = "".join(f".{part}" for part in entry["loc"])
+            if entry["type"] == "missing" and entry["loc"][0] in filled:
+                continue
             if entry["type"] == "extra_forbidden":
                 close = did_you_mean(str(entry["loc"][-1]), known)
                 yield f"{where}.extraConfigs{path}: {hook.name} has no such setting{close or there_is}"
