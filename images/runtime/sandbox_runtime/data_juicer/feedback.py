@@ -265,7 +265,7 @@ def _why_not(
     if criteria[leader] is not criterion:
         return f"stays: a copy of {criteria[leader].stat} of {criteria[leader].op}, which may move"
     if evidence.corrected > rule.alpha:
-        return f"stays: what the score has to do with it may be chance (p {evidence.corrected:.3g} after correction)"
+        return f"stays: no range of it has better scores beyond chance (p {evidence.corrected:.3g} after correction)"
     return ""
 
 
