@@ -89,7 +89,7 @@ class Hook:
     only_with: dict[str, str] = field(default_factory=dict)
     """Outputs that it makes only where a configuration key is true."""
     reads_probe: str | None = None
-    """The output of a ProbeViaAnalyzerHook that it reads: the job shares the probe's metaName, or names it in `probe`."""
+    """The output of a ProbeViaAnalyzerHook that it reads; which probe, `metaName` or `probe` says."""
     reads_dj: bool = False
     """Whether it runs on a Data-Juicer configuration."""
     reads_data: bool = False

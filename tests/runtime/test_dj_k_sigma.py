@@ -176,12 +176,7 @@ def test_every_filter_with_bounds_has_a_statistic_that_can_set_them():
     ]
     op_stats, op_args = operators.op_statistics(process)
     figures = {"mean": 0.5, "std": 0.1}
-    numeric = {
-        stat
-        for stats in op_stats.values()
-        for stat in stats
-        if stat in PROPORTIONS | NON_NEGATIVE | SIGNED
-    }
+    numeric = {stat for stats in op_stats.values() for stat in stats if stat in PROPORTIONS | NON_NEGATIVE | SIGNED}
     _, changes = refine(process, dict.fromkeys(numeric, figures), op_stats, op_args)
     touched = {(change.op, change.arg) for change in changes}
     untouched = {(op, arg) for op, arguments in bounded.items() for arg in arguments} - touched

@@ -6,7 +6,7 @@ Pure: plain data and arrays in, plain data out, no import of Data-Juicer. The sa
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -218,7 +218,7 @@ def _associations(
             lower=criteria[place].lower is not None,
             upper=criteria[place].upper is not None,
             resamples=resamples,
-            rng=np.random.default_rng([seed, place]),
+            rng=np.random.default_rng(seed),  # the same for all, so that exact copies get the same p
         )
         for place, (measured, bins) in binned.items()
     }

@@ -83,9 +83,7 @@ def read_json(
             yield from _lines(path, stream, on_malformed, constant)
 
 
-def _lines(
-    path: Path, stream: IO[bytes], on_malformed: OnMalformed, constant: Callable[[str], Any]
-) -> Iterator[Row]:
+def _lines(path: Path, stream: IO[bytes], on_malformed: OnMalformed, constant: Callable[[str], Any]) -> Iterator[Row]:
     for number, line in enumerate(stream, start=1):
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
@@ -106,9 +104,7 @@ def _lines(
             on_malformed(f"{path}, line {number}: a row must be an object with fields, not {type(row).__name__}")
 
 
-def _array(
-    path: Path, stream: IO[bytes], on_malformed: OnMalformed, constant: Callable[[str], Any]
-) -> Iterator[Row]:
+def _array(path: Path, stream: IO[bytes], on_malformed: OnMalformed, constant: Callable[[str], Any]) -> Iterator[Row]:
     try:
         content = json.load(stream, parse_constant=constant)
     except json.JSONDecodeError as error:
