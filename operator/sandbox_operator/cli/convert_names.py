@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from .convert_hooks import ANALYZER, REFINES, default_name, returns
+from .convert_hooks import ANALYZER, K_SIGMA, REFINES, default_name, returns
 from .convert_job import Job
 from .convert_tree import Entry, Seq, plain
 from .convert_upstream import Upstream
@@ -90,8 +90,8 @@ def _name_probe(job: Job, members: list[Job]) -> None:
     if same is not None:
         job.out.put("probe", same.meta_name, "the probe whose name upstream's file gives to several refine jobs")
     elif len(probes) == 1:
-        words = "upstream finds its probe by an equal meta_name; this is the only probe before it"
-        job.out.put("probe", probes[0].meta_name, words)
+        why = "upstream finds its probe by an equal meta_name" if job.hook == K_SIGMA else "it reads what a probe measured"
+        job.out.put("probe", probes[0].meta_name, f"{why}; this is the only probe before it")
 
 
 def producer(text: str, jobs: list[Job], index: int) -> tuple[Job, str] | None:
