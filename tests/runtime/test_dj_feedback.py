@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 from tests.progress import DEEP, Say, long, told
 
 from sandbox_runtime.data_juicer.association import holm, quantile_bins
@@ -182,6 +183,17 @@ def test_a_bound_between_two_edges_goes_to_the_next_one(before: float, after: fl
     assert process[0]["x"]["min_value"] == after
 
 
+@pytest.mark.parametrize(("dropped", "after"), [(0.06, 0.06), (0.02, 0.02)])
+def test_a_bound_lets_in_no_rows_for_the_good_ones_beside_them(dropped: float, after: float) -> None:
+    """Low ones are best, but for those that the recipe drops: enough of them to be told apart, or too few to judge."""
+    x, scores = cut_off(at=0.5)
+    scores = -scores - 0.5 * (x < dropped)
+    process, decision = refined({"x": x}, scores, process=[{"x": {"min_value": dropped, "max_value": 1e9}}])
+
+    assert process == [{"x": {"min_value": after, "max_value": 0.8995}}]
+    assert finding(decision, "min_value").why == "stays: it is where the score is best"
+
+
 def test_whole_numbers_stay_whole_and_ties_stay_together() -> None:
     rng = np.random.default_rng(5)
     x = rng.integers(0, 6, ROWS)
@@ -279,6 +291,8 @@ def test_bins_have_their_support_and_no_value_is_in_two() -> None:
         assert bins.counts.min() >= 100
         assert (bins.starts[1:] > bins.ends[:-1]).all()
     assert len(quantile_bins(rng.normal(size=1005), 10, 100).counts) == 10
+    parts = quantile_bins(np.arange(1000.0), 10, 100, apart=[150.0, 990.0])  # the second leaves ten rows: too few
+    assert parts.starts.tolist() == [0, 150, 300, 400, 500, 600, 700, 800, 900]
 
 
 def test_holm_is_as_published() -> None:
@@ -359,7 +373,9 @@ def test_pure_noise_rarely_changes_a_recipe(counts: Say) -> None:
         _, decision = refined(statistics_of(rng, ROWS), scores, maximize=seed % 2 == 0, seed=seed)
         found.update({"runs": 1, "changed": bool(decision.moved)})
     counts(f"model feedback on pure noise: {told(found)}")
-    assert found["changed"] <= AIM_NOISE * found["runs"]
+    # a sample is too small to see the aim in it: there, no more than a rate of alpha gives in 999 of 1000 samples
+    allowed = AIM_NOISE * found["runs"] if DEEP else binom.ppf(0.999, found["runs"], DEFAULT.alpha)
+    assert found["changed"] <= allowed
 
 
 @long

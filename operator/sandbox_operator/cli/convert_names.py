@@ -90,7 +90,11 @@ def _name_probe(job: Job, members: list[Job]) -> None:
     if same is not None:
         job.out.put("probe", same.meta_name, "the probe whose name upstream's file gives to several refine jobs")
     elif len(probes) == 1:
-        why = "upstream finds its probe by an equal meta_name" if job.hook == K_SIGMA else "it reads what a probe measured"
+        why = (
+            "upstream finds its probe by an equal meta_name"
+            if job.hook == K_SIGMA
+            else "it reads what a probe measured"
+        )
         job.out.put("probe", probes[0].meta_name, f"{why}; this is the only probe before it")
 
 

@@ -67,21 +67,24 @@ class Association:
     """Mean score of the other rows."""
 
 
-def quantile_bins(values: Floats, bins: int, min_support: int) -> Bins:
+def quantile_bins(values: Floats, bins: int, min_support: int, apart: Sequence[float] = ()) -> Bins:
     """Cut rows into at most `bins` bins. Fewer where there are too few rows for them, or too few different
     values; a constant statistic has one.
+
+    Below and from each figure in `apart` rows are in different bins, if both sides have their support.
     """
     order = np.argsort(values, kind="stable")
     ordered, rows = values[order], len(values)
+    wanted = [int(np.searchsorted(ordered, figure)) for figure in apart]
     bins = min(bins, rows // min_support)
-    cuts = [0]
-    for number in range(1, bins):
-        wanted = number * rows // bins
-        sides = (np.searchsorted(ordered, ordered[wanted], side) for side in ("left", "right"))
-        cut = int(min(sides, key=lambda side: abs(int(side) - wanted)))  # equal values stay together
-        if min(cut - cuts[-1], rows - cut) >= min_support:
+    for place in (number * rows // bins for number in range(1, bins)):
+        sides = [int(np.searchsorted(ordered, ordered[place], side)) for side in ("left", "right")]
+        wanted.append(min(sides, key=lambda side: abs(side - place)))  # equal values stay together
+    cuts = [0, rows]
+    for cut in wanted:
+        if min(abs(cut - other) for other in cuts) >= min_support:
             cuts.append(cut)
-    offsets = np.array(cuts)
+    offsets = np.array(sorted(cuts)[:-1])
     return Bins(order, offsets, ordered[offsets], ordered[np.append(offsets[1:], rows) - 1])
 
 

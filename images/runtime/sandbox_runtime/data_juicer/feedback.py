@@ -66,6 +66,15 @@ class Criterion:
         low = self.lower.value if self.lower else -math.inf
         return low, self.upper.value if self.upper else math.inf
 
+    @property
+    def edges(self) -> tuple[float, float]:
+        """The figure from which on rows are kept, and the one from which on they are dropped again."""
+        low, high = self.range
+        return (
+            low if self.min_closed else float(np.nextafter(low, math.inf)),
+            float(np.nextafter(high, math.inf)) if self.max_closed else high,
+        )
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -207,7 +216,8 @@ def _associations(
     for place, criterion in enumerate(criteria):
         measured = rows[np.isfinite(criterion.values[rows])]
         if not criterion.unfit and len(measured) >= 2 * rule.min_support:
-            bins = quantile_bins(criterion.values[measured], rule.bins, rule.min_support)
+            # what the recipe drops already is told apart: a bound is not to let in a few bad rows of a good bin
+            bins = quantile_bins(criterion.values[measured], rule.bins, rule.min_support, criterion.edges)
             if len(bins.offsets) > 1:
                 binned[place] = (measured, bins)
     resamples = math.ceil(FINENESS * len(binned) / rule.alpha)
@@ -290,16 +300,15 @@ def _proposal(place: int, criterion: Criterion, bound: Bound, found: Association
         wanted, closed = len(starts) - found.last, criterion.max_closed
     now = sign * bound.value
     now = now if closed else np.nextafter(now, math.inf)
-    part = int(np.count_nonzero(ends < now))  # the first bin that is kept at least in part
-    whole = int(np.count_nonzero(starts < now))  # the first bin that is kept whole
+    first = int(np.count_nonzero(ends < now))  # the first bin that is kept, at least in part
     steps: Sequence[int] = ()
-    if wanted > part:
-        steps = range(min(wanted, part + rule.max_step), part, -1)
-    elif wanted < whole:
-        steps = [max(wanted, whole - rule.max_step)]
+    if wanted > first:
+        steps = range(min(wanted, first + rule.max_step), first, -1)
+    elif wanted < first:
+        steps = [max(wanted, first - rule.max_step)]
     values = [float(starts[step]) for step in steps]
     values = [sign * (value if closed else float(np.nextafter(value, -math.inf))) for value in values]
-    return _Proposal(place, bound, values, wanted > part, not steps or steps[0] == wanted)
+    return _Proposal(place, bound, values, wanted > first, not steps or steps[0] == wanted)
 
 
 class _Recipe:

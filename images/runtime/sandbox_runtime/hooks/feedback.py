@@ -136,7 +136,7 @@ def _scored(context: HookContext, extra: FeedbackConfig, statistics: Statistics)
         "without an id": found.without_id,
     }
     also = "".join(f", {counted(number, 'score')} {what}" for what, number in notes.items() if number)
-    return Scored(scores, rows, f"{rows} of {counted(len(scores), 'row')} have a score{also}")
+    return Scored(scores, rows, f"{counted(rows, 'score')} for {counted(len(scores), 'row')}{also}")
 
 
 def message_of(decision: Decision) -> str:
