@@ -10,10 +10,7 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from sandbox_api.hooks import FeedbackConfig
 
@@ -21,12 +18,17 @@ from ..configs import PROBE
 from ..data_juicer.bounds import with_bounds
 from ..data_juicer.config import preflight
 from ..data_juicer.errors import DatasetError
-from ..data_juicer.feedback import Decision, Finding, Rule, criteria_of, decide
 from ..data_juicer.operators import keeps_within_bounds, op_statistics
-from ..data_juicer.scored import Statistics, read_scores, read_statistics
 from ..errors import ConfigError
 from .base import Artifact, HookContext, HookResult
 from .recipe import addressed_errors, bounds_before_and_after, counted, write_recipe
+
+if TYPE_CHECKING:  # numpy and scipy come in when a job asks for this hook
+    from numpy import float64
+    from numpy.typing import NDArray
+
+    from ..data_juicer.feedback import Decision, Finding
+    from ..data_juicer.scored import Statistics
 
 SCORES = "extraConfigs.path_scores"
 COLUMNS = (
@@ -55,6 +57,8 @@ class RefineRecipeViaModelFeedbackHook:
             preflight(context.dj)
             process = context.dj.get("process") or []
             op_stats, op_args = op_statistics(process)
+        from ..data_juicer.feedback import Rule, criteria_of, decide
+
         op_args = {op: arguments for op, arguments in op_args.items() if keeps_within_bounds(op)}
         statistics = _statistics(context, {stat for stats in op_stats.values() for stat in stats})
         scored = _scored(context, extra, statistics)
@@ -89,12 +93,14 @@ class RefineRecipeViaModelFeedbackHook:
 class Scored:
     """The scores of the analysed rows, in the analysis's order; NaN for those without one. `told` says how many."""
 
-    scores: NDArray[np.float64]
+    scores: NDArray[float64]
     rows: int
     told: str
 
 
 def _statistics(context: HookContext, wanted: Collection[str]) -> Statistics:
+    from ..data_juicer.scored import read_statistics
+
     probe = context.inputs[PROBE]
     try:
         return read_statistics(probe.path, wanted)
@@ -104,6 +110,10 @@ def _statistics(context: HookContext, wanted: Collection[str]) -> Statistics:
 
 def _scored(context: HookContext, extra: FeedbackConfig, statistics: Statistics) -> Scored:
     """The scores joined to the statistics by row id; what could not be joined is said. Raises ConfigError."""
+    import numpy as np
+
+    from ..data_juicer.scored import read_scores
+
     source = context.inputs.get(SCORES)
     told = source.told if source else extra.path_scores
     path = context.workspace.inside(extra.path_scores, SCORES)
