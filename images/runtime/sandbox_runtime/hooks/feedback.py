@@ -47,6 +47,8 @@ class RefineRecipeViaModelFeedbackHook:
     """
 
     def run(self, context: HookContext) -> HookResult:
+        from ..data_juicer.feedback import Rule, criteria_of, decide
+
         extra: FeedbackConfig = context.extra
         if PROBE not in context.inputs:
             raise ConfigError(
@@ -57,8 +59,6 @@ class RefineRecipeViaModelFeedbackHook:
             preflight(context.dj)
             process = context.dj.get("process") or []
             op_stats, op_args = op_statistics(process)
-        from ..data_juicer.feedback import Rule, criteria_of, decide
-
         op_args = {op: arguments for op, arguments in op_args.items() if keeps_within_bounds(op)}
         statistics = _statistics(context, {stat for stats in op_stats.values() for stat in stats})
         scored = _scored(context, extra, statistics)
