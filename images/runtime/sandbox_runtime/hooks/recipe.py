@@ -10,26 +10,14 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ..configs import DJ
+from ..data_juicer.bounds import Moved
 from ..data_juicer.errors import ConfigurationError, DatasetError, OperatorError
 from ..errors import ConfigError, UserError
 from ..files import write_atomic, write_json
 from .base import HookContext
-
-
-class RefinedBound(Protocol):
-    """A bound of the recipe's operator `index`, and what it says now."""
-
-    @property
-    def index(self) -> int: ...
-    @property
-    def arg(self) -> str: ...
-    @property
-    def before(self) -> Any: ...
-    @property
-    def after(self) -> Any: ...
 
 
 @contextlib.contextmanager
@@ -72,7 +60,7 @@ def write_recipe(recipe: Mapping[str, Any], out: Path, published: Path | None) -
     return path
 
 
-def bounds_before_and_after(bounds: Sequence[RefinedBound], process: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def bounds_before_and_after(bounds: Sequence[Moved], process: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Metrics of the changed bounds; a bound that is a text (a size, an aspect ratio) stands in the table only."""
     seen: Counter[str] = Counter()
     names: list[str] = []
