@@ -279,6 +279,8 @@ def _told(problem: Any, hook: str) -> str:
     field = ".".join(["extraConfigs", *(str(part) for part in problem["loc"])])
     if problem["type"] == "extra_forbidden":
         return f"{field}: {hook} has no such setting"
+    if problem["type"] == "missing":
+        return f"{field}: is missing; {hook} needs it"
     said = problem["msg"]
     if problem["type"] == SAID:  # a whole sentence, which does not show a value that may be secret
         return f"{field}: {said}"
