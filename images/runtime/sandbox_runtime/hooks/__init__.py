@@ -17,7 +17,9 @@ ENTRY_POINTS = "sandbox.hooks"
 BUILT_IN = {
     "ProbeViaAnalyzerHook": "sandbox_runtime.hooks.analyzer:ProbeViaAnalyzerHook",
     "RefineRecipeViaKSigmaHook": "sandbox_runtime.hooks.k_sigma:RefineRecipeViaKSigmaHook",
+    "RefineRecipeViaModelFeedbackHook": "sandbox_runtime.hooks.feedback:RefineRecipeViaModelFeedbackHook",
     "ProcessDataHook": "sandbox_runtime.hooks.process:ProcessDataHook",
+    "FetchHook": "sandbox_runtime.hooks.fetch:FetchHook",
 }
 
 
