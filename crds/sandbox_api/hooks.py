@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,6 +27,13 @@ class NoExtra(ExtraConfig):
     """A hook without settings of its own."""
 
 
+class ComponentConfig(ExtraConfig):
+    """Settings of a component."""
+
+    type: str | None = None
+    """The component, where the job does not name it beside its hook."""
+
+
 class KSigmaConfig(ExtraConfig):
     k: Annotated[float, Field(gt=0)] = 3.0
     """Half the width of the kept band, in standard deviations."""
@@ -37,6 +44,18 @@ class KSigmaConfig(ExtraConfig):
 class ProcessConfig(ExtraConfig):
     count_each_op: Annotated[bool, Field(alias="countEachOp")] = False
     """With executor_type ray: count rows after each operator, which reads the data once more for each."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """A kind of a hook, chosen by a job's `type`: a library, its settings, the image that has it."""
+
+    extra: type[ComponentConfig]
+    image: str
+    figures: str = r"(?!)"
+    """As a hook's."""
+    cacheable: bool = True
+    """As a hook's."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +83,8 @@ class Hook:
     """Whether that configuration must name a data set."""
     figures: str = r"(?!)"
     """Pattern of the figures that may be referred to besides outputs."""
+    components: Mapping[str, Component] = field(default_factory=dict)
+    """Its kinds by `type`; without any there is only one."""
     available: bool = True
     """Whether this version can run it."""
     cacheable: bool = True
@@ -76,6 +97,13 @@ class Hook:
     """A SandboxHook's `extraConfigs` where a job does not say otherwise."""
     schema: Mapping[str, Any] | None = None
     """A SandboxHook's JSON schema of `extraConfigs`; None: `extra` says what it may hold."""
+
+    def of_type(self, type_: str) -> Hook:
+        """The hook as one of its components makes it."""
+        found = self.components[type_]
+        return replace(
+            self, image=found.image, extra=found.extra, figures=found.figures, cacheable=found.cacheable, components={}
+        )
 
     def has_figure(self, name: str) -> bool:
         """Whether a metric of that name (without the metaName) comes out of this hook."""
