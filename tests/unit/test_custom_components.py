@@ -41,7 +41,7 @@ def test_train_write_and_score(tmp_path: Path, bigram: Path) -> None:
         return ended
 
     trained = run("bigram-train", "execution", train_dataset=DATA)
-    losses = [json.loads(line)["bigram-train.loss"] for line in trained.metrics.splitlines()]
+    losses = [json.loads(line)["bigram-train.loss"] for line in (trained.folder / "metrics.jsonl").read_text().splitlines()]
     assert len(losses) == 3
     assert losses == sorted(losses, reverse=True)
     assert trained.message.metrics == {"bigram-train.loss": losses[-1]}
