@@ -11,27 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from .extra import ComponentConfig, ExtraConfig, NoExtra
+from .model_probe import ModelProbeConfig
 
 STAGES = ("probe", "refine", "execution", "evaluation")
 Kind = Literal["path", "list", "number"]
-
-
-class ExtraConfig(BaseModel):
-    """What stands in `extraConfigs`: Data-Juicer's spelling (snake_case), unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class NoExtra(ExtraConfig):
-    """A hook without settings of its own."""
-
-
-class ComponentConfig(ExtraConfig):
-    """Settings of a component."""
-
-    type: str | None = None
-    """The component, where the job does not name it beside its hook."""
 
 
 class KSigmaConfig(ExtraConfig):
@@ -151,7 +137,18 @@ HOOKS: dict[str, Hook] = _catalogue(
         figures=r"rows_(in|out)|ops\..+\.rows_(in|out)",
     ),
     Hook(
-        "ProbeViaModelInferHook", "model_probe", ("probe", "evaluation"), ("results", "hard", "dirty"), available=False
+        "ProbeViaModelInferHook",
+        "model_probe",
+        ("probe", "evaluation"),
+        ("results", "hard", "dirty"),
+        ("path", "path", "path"),
+        components={
+            "transformers": Component(
+                ModelProbeConfig, image="easyanimate", figures=r"rows|hard|dirty|(loss|score)\..+|latency\.mean"
+            )
+        },
+        reads_dj=True,
+        reads_data=True,
     ),
     Hook("GeneralProbeHook", "ranking", ("probe",), ("ranked",), available=False),
     Hook("RefineRecipeViaModelFeedbackHook", "refine", ("refine",), ("recipe", "changes"), available=False),

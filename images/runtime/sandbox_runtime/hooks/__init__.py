@@ -16,6 +16,7 @@ ENTRY_POINTS = "sandbox.hooks"
 
 BUILT_IN = {
     "ProbeViaAnalyzerHook": "sandbox_runtime.hooks.analyzer:ProbeViaAnalyzerHook",
+    "ProbeViaModelInferHook": "sandbox_runtime.hooks.model_probe:ProbeViaModelInferHook",
     "RefineRecipeViaKSigmaHook": "sandbox_runtime.hooks.k_sigma:RefineRecipeViaKSigmaHook",
     "ProcessDataHook": "sandbox_runtime.hooks.process:ProcessDataHook",
 }
