@@ -15,6 +15,7 @@ from pydantic import Field
 
 from .extra import ComponentConfig, ExtraConfig, NoExtra
 from .model_probe import ModelProbeConfig
+from .text_infer import ApiInferConfig, HuggingfaceInferConfig
 
 STAGES = ("probe", "refine", "execution", "evaluation")
 Kind = Literal["path", "list", "number"]
@@ -156,7 +157,18 @@ HOOKS: dict[str, Hook] = _catalogue(
     Hook("GeneralDataExecutorHook", "convert", ("execution",), ("paths",), available=False),
     Hook("FetchHook", "fetch", ("probe", "execution"), ("path",), available=False),
     Hook("TrainModelHook", "train", ("execution",), ("model", "checkpoints"), image="easyanimate", available=False),
-    Hook("InferModelHook", "infer", ("execution",), ("dir", "dataset"), image="easyanimate", available=False),
+    Hook(
+        "InferModelHook",
+        "infer",
+        ("execution",),
+        ("dir", "dataset"),
+        ("path", "path"),
+        components={
+            "api": Component(ApiInferConfig, image="data", figures=r"rows|failed", cacheable=False),
+            "huggingface": Component(HuggingfaceInferConfig, image="easyanimate", figures=r"rows|failed"),
+        },
+        writes={"extraConfigs.export_path": "dir"},
+    ),
     Hook("EvaluateDataHook", "evaluate", ("evaluation", "probe"), ("value", "report"), available=False),
     Hook("EvaluateModelHook", "evaluate_model", ("evaluation",), ("best", "ranking"), available=False),
 )

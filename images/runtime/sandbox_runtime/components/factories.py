@@ -56,12 +56,18 @@ class Factory:
 FACTORIES: dict[str, Factory] = {
     made.name: made
     for made in (
-        Factory("data_executor", {"data-juicer": "sandbox_runtime.components.data:DataJuicerExecutor"}),
-        Factory("data_analyzer", {"data-juicer": "sandbox_runtime.components.data:DataJuicerAnalyzer"}),
+        Factory("data_executor"),
+        Factory("data_analyzer"),
         Factory("data_evaluator"),
         Factory("model_infer_evaluator"),
         Factory("model_train"),
-        Factory("model_infer"),
+        Factory(
+            "model_infer",
+            {
+                "api": "sandbox_runtime.components.api_infer:ApiInferExecutor",
+                "huggingface": "sandbox_runtime.components.huggingface_infer:HuggingfaceInferExecutor",
+            },
+        ),
         Factory("model_evaluator"),
     )
 }
