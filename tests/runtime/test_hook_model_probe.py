@@ -74,7 +74,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         train(BertForSequenceClassification(config), folder / f"bert-{seed}", texts, labels, seed)
     for seed in range(2):
         torch.manual_seed(seed)
-        gpt = GPT2Config(vocab_size=len(EVERY), n_positions=32, n_embd=32, n_layer=1, n_head=2, bos_token_id=2, eos_token_id=2)
+        gpt = GPT2Config(
+            vocab_size=len(EVERY), n_positions=32, n_embd=32, n_layer=1, n_head=2, bos_token_id=2, eos_token_id=2
+        )
         train(GPT2LMHeadModel(gpt), folder / f"gpt-{seed}", texts, None, seed)
     return folder
 
@@ -100,11 +102,12 @@ def lines(path: Path) -> list[dict[str, Any]]:
 @pytest.fixture
 def pod(tmp_path: Path, models: Path) -> HookPod:
     pod = HookPod(tmp_path)
+    pod.experiment.mkdir(parents=True)
     (pod.experiment / "models").symlink_to(models)
     return pod
 
 
-def test_flipped_labels_come_out_dirty(pod: HookPod, models: Path) -> None:
+def test_flipped_labels_come_out_dirty(pod: HookPod) -> None:
     data = rows()
     ended = probe(pod, data, {"objective": "classification", "models": [f"models/bert-{seed}" for seed in range(3)]})
     assert ended.code == 0, ended.log
@@ -121,11 +124,18 @@ def test_flipped_labels_come_out_dirty(pod: HookPod, models: Path) -> None:
 
 
 def test_a_texts_loss_is_the_models_own(pod: HookPod, models: Path) -> None:
-    data = rows()[:20] + [{"text": "zebra " * 12, "label": "sport", "truth": "none"}, {"text": "the", "label": "", "truth": ""}]
+    data = [
+        *rows()[:20],
+        {"text": "zebra " * 12, "label": "sport", "truth": "none"},
+        {"text": "the", "label": "", "truth": ""},
+    ]
     ended = probe(pod, data, {"models": ["models/gpt-0", "models/gpt-1"], "batch_size": 5, "top_share": 0.1})
     assert ended.code == 0, ended.log
     results = lines(ended.output("results"))
-    model, tokenizer = GPT2LMHeadModel.from_pretrained(models / "gpt-1"), PreTrainedTokenizerFast.from_pretrained(models / "gpt-1")
+    model, tokenizer = (
+        GPT2LMHeadModel.from_pretrained(models / "gpt-1"),
+        PreTrainedTokenizerFast.from_pretrained(models / "gpt-1"),
+    )
     for row, found in zip(data[:20], results, strict=False):
         tokens = tokenizer(row["text"], return_tensors="pt")["input_ids"]
         with torch.no_grad():

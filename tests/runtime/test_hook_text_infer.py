@@ -157,7 +157,9 @@ def gpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tokenizer_object=tokenizer, pad_token="[PAD]", eos_token="[EOS]", unk_token="[UNK]"
     ).save_pretrained(folder)
     torch.manual_seed(3)
-    config = GPT2Config(vocab_size=len(words), n_positions=64, n_embd=32, n_layer=2, n_head=2, bos_token_id=1, eos_token_id=1)
+    config = GPT2Config(
+        vocab_size=len(words), n_positions=64, n_embd=32, n_layer=2, n_head=2, bos_token_id=1, eos_token_id=1
+    )
     GPT2LMHeadModel(config).save_pretrained(folder)
     return folder
 
@@ -165,7 +167,9 @@ def gpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_models_answers_do_not_hang_on_the_batch(tmp_path: Path, gpt: Path) -> None:
     found = {}
     for size in (1, 5):
+        (tmp_path / str(size)).mkdir()
         pod = HookPod(tmp_path / str(size))
+        pod.experiment.mkdir(parents=True)
         (pod.experiment / "gpt").symlink_to(gpt)
         ended = infer(pod, "huggingface", model="gpt", batch_size=size, sampling_params={"max_new_tokens": 6})
         assert ended.code == 0, ended.log
@@ -181,7 +185,9 @@ def test_samples_are_those_of_the_row_and_the_seed(tmp_path: Path, gpt: Path) ->
     settings = {"max_new_tokens": 6, "do_sample": True, "temperature": 5.0}
     found = []
     for number in range(2):
+        (tmp_path / str(number)).mkdir()
         pod = HookPod(tmp_path / str(number))
+        pod.experiment.mkdir(parents=True)
         (pod.experiment / "gpt").symlink_to(gpt)
         ended = infer(pod, "huggingface", model="gpt", sampling_params=settings)
         assert ended.code == 0, ended.log

@@ -39,7 +39,9 @@ def test_uniform(count: int, ratio: float) -> None:
 
 
 @pytest.mark.parametrize("name", OPERATORS)
-@pytest.mark.parametrize("how", [{"topk": 3}, {"top_ratio": 0.4}, {"top_ratio": 0.9, "topk": 2}, {"top_ratio": 0.0}, {}])
+@pytest.mark.parametrize(
+    "how", [{"topk": 3}, {"top_ratio": 0.4}, {"top_ratio": 0.9, "topk": 2}, {"top_ratio": 0.0}, {}]
+)
 @pytest.mark.parametrize("reverse", [True, False])
 def test_selectors(name: str, how: dict[str, Any], reverse: bool) -> None:
     keys = {

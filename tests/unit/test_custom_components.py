@@ -22,7 +22,7 @@ def bigram(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_example_is_a_plan() -> None:
     hooks, problems = hooks_in(documents("components"))
-    assert problems == []
+    assert not problems
     (experiment,) = (item for item in documents("components") if item["kind"] == "SandboxExperiment")
     assert compile_spec(experiment["spec"], hooks).problems == ()
 
@@ -41,7 +41,9 @@ def test_train_write_and_score(tmp_path: Path, bigram: Path) -> None:
         return ended
 
     trained = run("bigram-train", "execution", train_dataset=DATA)
-    losses = [json.loads(line)["bigram-train.loss"] for line in (trained.folder / "metrics.jsonl").read_text().splitlines()]
+    losses = [
+        json.loads(line)["bigram-train.loss"] for line in (trained.folder / "metrics.jsonl").read_text().splitlines()
+    ]
     assert len(losses) == 3
     assert losses == sorted(losses, reverse=True)
     assert trained.message.metrics == {"bigram-train.loss": losses[-1]}

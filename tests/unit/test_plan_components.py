@@ -57,7 +57,7 @@ def test_a_job_names_its_component_beside_its_hook_or_inside_its_settings(job: d
         ({}, f"{E}.type: name the component, its image depends on it; Train has: small, large"),
         ({"extraConfigs": "a.yaml"}, f"{E}.type: name the component, its image depends on it; Train has: small, large"),
         ({"type": "smal"}, f"{E}.type: there is no component 'smal'; did you mean 'small'?"),
-        ({"type": "x"}, f"{E}.type: there is no component 'x'; Train has: small, large"),
+        ({"type": "x"}, f"{E}.type: there is no component 'x'; there is: small, large"),
         ({"type": "large"}, f"{E}.extraConfigs.model_path: field required"),
         (
             {"type": "small", "extraConfigs": {"step": 1}},

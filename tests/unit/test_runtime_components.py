@@ -2,6 +2,7 @@
 """Components as a developer of Data-Juicer's sandbox writes them: they run, and are watched while they run."""
 
 import asyncio
+import contextlib
 import json
 import re
 import subprocess
@@ -38,6 +39,12 @@ class Trainer(BaseModelExecutor):
             self.seen.set()
 
 
+def run(executor: BaseModelExecutor) -> Any:
+    """As in a pod: what is printed goes to descriptor 1, past what pytest has put in its place."""
+    with open(1, "w", closefd=False, buffering=1) as stdout, contextlib.redirect_stdout(stdout):
+        return asyncio.run(executor.run("mine"))
+
+
 def watched(tmp_path: Path) -> tuple[Watcher, MetricsLog]:
     log = MetricsLog(tmp_path / "metrics.jsonl", "train")
     return Watcher(log), log
@@ -51,7 +58,7 @@ def figures(tmp_path: Path) -> list[dict[str, Any]]:
 def test_a_trainer_written_for_the_sandbox_runs_and_is_watched_while_it_works(tmp_path: Path) -> None:
     watcher, _ = watched(tmp_path)
     trainer = Trainer({"type": "mine", "work_dir": str(tmp_path / "work")}, watcher)
-    assert asyncio.run(trainer.run("mine")) == tmp_path / "work"
+    assert run(trainer) == tmp_path / "work"
     assert figures(tmp_path) == [{"step": 1, "train.loss": 2.5}, {"step": 2, "train.loss": 1.25}]
     assert watcher.last == {"loss": 1.25}
     (log,) = (tmp_path / "work").glob("model_exe_mine_*.log")
@@ -66,13 +73,11 @@ def test_an_error_ends_the_run_when_the_watching_has_ended(tmp_path: Path) -> No
 
     watcher, _ = watched(tmp_path)
     with pytest.raises(RuntimeError, match="out of data"):
-        asyncio.run(Broken({"work_dir": str(tmp_path)}, watcher).run("mine"))
+        run(Broken({"work_dir": str(tmp_path)}, watcher))
     assert watcher.last == {"loss": 7.0}
 
 
-def test_a_mistake_in_the_watching_does_not_end_the_training(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_mistake_in_the_watching_does_not_end_the_training(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     class Blind(Trainer):
         async def _run(self, run_type: str, run_obj: Any = None, **kwargs: Any) -> None:
             print("a line")
@@ -81,7 +86,7 @@ def test_a_mistake_in_the_watching_does_not_end_the_training(
             raise ValueError(f"can't read {line!r}")
 
     trainer = Blind({"work_dir": str(tmp_path)}, watched(tmp_path)[0])
-    assert asyncio.run(trainer.run("mine")) == tmp_path
+    assert run(trainer) == tmp_path
     assert "Blind no longer watches its log: ValueError: can't read 'a line'" in capfd.readouterr().out
 
 
@@ -105,5 +110,5 @@ def test_a_factory_names_what_it_has() -> None:
         factory("model_train")({"type": "nonesuch"})
     with pytest.raises(ConfigError, match=r"type: is missing; model_train has: "):
         factory("model_train")({})
-    with pytest.raises(ConfigError, match="factory: there is no 'nonesuch'; there is: .*model_train"):
+    with pytest.raises(ConfigError, match=r"factory: there is no 'nonesuch'; there is: .*model_train"):
         factory("nonesuch")

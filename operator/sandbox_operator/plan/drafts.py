@@ -209,12 +209,12 @@ def _of_type(hook: Hook, config: JobConfig, where: str, problems: list[str]) -> 
         problems.append(f"{where}.extraConfigs.type: {inside!r} is not the job's type {config.type!r}; name it once")
     if config.type in hook.components:
         return hook.of_type(config.type)
-    there_is = f"{hook.name} has: {', '.join(hook.components)}"
     if config.type is None:
+        there_is = f"{hook.name} has: {', '.join(hook.components)}"
         problems.append(f"{where}.type: name the component, its image depends on it; {there_is}")
     else:
         hint = did_you_mean(config.type, hook.components)
-        problems.append(f"{where}.type: there is no component {config.type!r}{hint or f'; {there_is}'}")
+        problems.append(f"{where}.type: there is no component {config.type!r}{hint}")
     return _unknown(config)
 
 

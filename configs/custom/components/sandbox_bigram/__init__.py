@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One of each: an executor that trains, one that infers, an evaluator, a factory and a hook.
 
-The model counts which letter follows which. The executors are written as the sandbox's developer guide has them, so they
-show what a port of existing ones looks like: the imports change.
+The model counts which letter follows which. The executors are written as the sandbox's developer guide has them, so
+they show what a port of existing ones looks like: the imports change.
 """
 
 from __future__ import annotations
@@ -60,12 +60,14 @@ class BigramWriter(BaseModelExecutor):
                 file.write(json.dumps({"prompt": prompt, "text": text}, ensure_ascii=False) + "\n")
         rows = len(self.model_config["prompts"])
         return HookResult(
-            outputs=[Artifact(table.parent), Artifact(table, rows=rows)], metrics={"rows": rows}, message=f"{rows} texts"
+            outputs=[Artifact(table.parent), Artifact(table, rows=rows)],
+            metrics={"rows": rows},
+            message=f"{rows} texts",
         )
 
 
 class Perplexity(BaseEvaluator):
-    """How surprised the model is by texts: 1 for a model that knows them, the number of letters for one that guesses."""
+    """How surprised the model is by texts: 1 where it knows them, the number of letters where it guesses."""
 
     def run(self, eval_type: str, eval_obj: Any = None, **kwargs: Any) -> float:
         return math.exp(mean_loss(read_model(self.eval_config["model"]), list(texts_of(eval_obj))))

@@ -16,7 +16,7 @@ from .text_infer import Answer, Question, TextInferExecutor
 
 
 class HuggingfaceInferExecutor(TextInferExecutor):
-    """type: huggingface. Deterministic unless `sampling_params` say `do_sample: true`; then a question's seed decides."""
+    """type: huggingface. Deterministic unless `sampling_params` say `do_sample: true`; then the seed decides."""
 
     settings = HuggingfaceInferConfig
 

@@ -17,7 +17,7 @@ from sandbox_api.text_infer import TextInferConfig
 
 from ..data_juicer.rows import read_json
 from ..errors import ConfigError, UserError
-from ..hooks.base import Artifact, HookContext, HookResult
+from ..hooks.base import Artifact, HookResult
 from .base import BaseModelExecutor
 
 Messages = list[dict[str, str]]
@@ -54,6 +54,7 @@ class TextInferExecutor(BaseModelExecutor):
         paths = [config.dataset_path] if isinstance(config.dataset_path, str) else config.dataset_path
         rows = {path: list(self.data_connector(path)) for path in paths}
         questions = {path: list(questions_of(found, config)) for path, found in rows.items()}
+        self.context.state.mkdir(parents=True, exist_ok=True)
         known = _Kept(self.context.state / f"answers-{digest([config.model_dump(mode='json')])[:16]}.jsonl")
         missing = [each for every in questions.values() for each in every if each.key not in known.answers]
         failed: dict[str, str] = {}
@@ -64,8 +65,8 @@ class TextInferExecutor(BaseModelExecutor):
                     failed[question.key] = answer.error or "no answer"
                     if len(failed) > config.max_failures:
                         raise UserError(
-                            f"{len(failed)} rows have no answer, {config.max_failures} may (max_failures); the last one:"
-                            f" {answer.error}"
+                            f"{len(failed)} rows have no answer, {config.max_failures} may (max_failures); the last"
+                            f" one: {answer.error}"
                         )
                 else:
                     known.add(question.key, answer.text)

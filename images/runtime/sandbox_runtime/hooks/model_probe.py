@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ProbeViaModelInferHook: how models do on the rows of a data set, which rows are hard for them, and which look wrong."""
+"""ProbeViaModelInferHook: how models do on the rows of a data set, which rows are hard, and which look wrong."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Pass:
 
 
 class ProbeViaModelInferHook:
-    """Outputs: results (JSON lines: a row's id, its mean loss, spread, verdict, what each pass says), hard and dirty (data
-    sets: the rows themselves, with their ids).
+    """Outputs: results (JSON lines: a row's id, its mean loss, spread, verdict, what each pass says), hard and dirty
+    (data sets: the rows themselves, with their ids).
 
     Metrics: `rows`, `hard`, `dirty`, `loss.*` (mean, std, min, max, percentiles over the rows), `score.*` likewise (the
     margin of the row's own label; only with classes), `latency.mean` (seconds a row and pass).
@@ -165,7 +165,9 @@ def labels_of(rows: Sequence[Row], key: str, names: Sequence[str]) -> Any:
         label = field_of(row, key, "label_key")
         place = label if isinstance(label, int) and not isinstance(label, bool) else places.get(str(label), -1)
         if not 0 <= place < len(names):
-            raise ConfigError(f"extraConfigs.label_key: {label!r} is no class of the models; they know: {', '.join(names)}")
+            raise ConfigError(
+                f"extraConfigs.label_key: {label!r} is no class of the models; they know: {', '.join(names)}"
+            )
         found.append(place)
     return np.array(found, dtype=np.int64)
 

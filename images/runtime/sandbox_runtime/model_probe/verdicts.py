@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hard rows and dirty rows, from the losses of several passes of models over the same rows.
 
-A hard row is one that models learn late though it is right; a dirty row is one that is wrong. Both have high losses. What
-tells them apart is whether the passes contradict the row's label, and how far they are from each other.
+A hard row is one that models learn late though it is right; a dirty row is one that is wrong. Both have high losses.
+What tells them apart is whether the passes contradict the row's label, and how far they are from each other.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def classification(losses: Floats, probabilities: Floats, labels: Ints, *, share
     """Verdicts where rows have a label.
 
     losses: (passes, rows), cross-entropy in nats. probabilities: (passes, rows, classes). labels: (rows,).
-    share: of the rows that count as high in loss. confidence: mean probability from which a class that most passes prefer
-    is a confident contradiction of another label.
+    share: of the rows that count as high in loss. confidence: mean probability from which a class that most passes
+    prefer is a confident contradiction of another label.
 
     Dirty: high, and most passes prefer one other class, confidently. Hard: high otherwise, while most passes prefer the
     label, or all passes the same class.

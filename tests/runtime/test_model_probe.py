@@ -74,7 +74,9 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponents / exponents.sum(axis=1, keepdims=True)
 
 
-ROWS = [{"meta": {"lang": lang}, "score": score} for lang, score in zip("abacabad", [3, 1, 4, 1, 5, 9, 2, 6], strict=True)]
+ROWS = [
+    {"meta": {"lang": lang}, "score": score} for lang, score in zip("abacabad", [3, 1, 4, 1, 5, 9, 2, 6], strict=True)
+]
 
 
 def test_rows_are_chosen_by_a_value_or_its_frequency() -> None:
