@@ -145,7 +145,7 @@ HOOKS: dict[str, Hook] = _catalogue(
         ("path", "path", "path"),
         components={
             "transformers": Component(
-                ModelProbeConfig, image="easyanimate", figures=r"rows|hard|dirty|(loss|score)\..+|latency\.mean"
+                ModelProbeConfig, image="data", figures=r"rows|hard|dirty|(loss|score)\..+|latency\.mean"
             )
         },
         reads_dj=True,
@@ -165,7 +165,7 @@ HOOKS: dict[str, Hook] = _catalogue(
         ("path", "path"),
         components={
             "api": Component(ApiInferConfig, image="data", figures=r"rows|failed", cacheable=False),
-            "huggingface": Component(HuggingfaceInferConfig, image="easyanimate", figures=r"rows|failed"),
+            "huggingface": Component(HuggingfaceInferConfig, image="data", figures=r"rows|failed"),
         },
         writes={"extraConfigs.export_path": "dir"},
     ),

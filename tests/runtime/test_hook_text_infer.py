@@ -3,6 +3,7 @@
 
 import asyncio
 import json
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -168,9 +169,8 @@ def test_a_models_answers_do_not_hang_on_the_batch(tmp_path: Path, gpt: Path) ->
     found = {}
     for size in (1, 5):
         (tmp_path / str(size)).mkdir()
-        pod = HookPod(tmp_path / str(size))
-        pod.experiment.mkdir(parents=True)
-        (pod.experiment / "gpt").symlink_to(gpt)
+        pod = HookPod(tmp_path / str(size), environ={"OMP_NUM_THREADS": "1"})
+        shutil.copytree(gpt, pod.experiment / "gpt")
         ended = infer(pod, "huggingface", model="gpt", batch_size=size, sampling_params={"max_new_tokens": 6})
         assert ended.code == 0, ended.log
         found[size] = [row["response"] for row in answers(ended)]
@@ -186,9 +186,8 @@ def test_samples_are_those_of_the_row_and_the_seed(tmp_path: Path, gpt: Path) ->
     found = []
     for number in range(2):
         (tmp_path / str(number)).mkdir()
-        pod = HookPod(tmp_path / str(number))
-        pod.experiment.mkdir(parents=True)
-        (pod.experiment / "gpt").symlink_to(gpt)
+        pod = HookPod(tmp_path / str(number), environ={"OMP_NUM_THREADS": "1"})
+        shutil.copytree(gpt, pod.experiment / "gpt")
         ended = infer(pod, "huggingface", model="gpt", sampling_params=settings)
         assert ended.code == 0, ended.log
         found.append([row["response"] for row in answers(ended)])
