@@ -207,7 +207,7 @@ def _of_type(hook: Hook, config: JobConfig, where: str, problems: list[str]) -> 
     extra = config.extra_configs if isinstance(config.extra_configs, Mapping) else {}
     if (inside := extra.get("type", config.type)) != config.type:
         problems.append(f"{where}.extraConfigs.type: {inside!r} is not the job's type {config.type!r}; name it once")
-    if config.type in hook.components:
+    if config.type is not None and config.type in hook.components:
         return hook.of_type(config.type)
     if config.type is None:
         there_is = f"{hook.name} has: {', '.join(hook.components)}"
