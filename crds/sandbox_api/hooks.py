@@ -72,6 +72,8 @@ class Hook:
     """Pattern of the figures that may be referred to besides outputs."""
     components: Mapping[str, Component] = field(default_factory=dict)
     """Its kinds by `type`; without any there is only one."""
+    lacks: tuple[str, ...] = ()
+    """Kinds that Data-Juicer's sandbox has and this version has not."""
     available: bool = True
     """Whether this version can run it."""
     cacheable: bool = True
@@ -148,6 +150,7 @@ HOOKS: dict[str, Hook] = _catalogue(
                 ModelProbeConfig, image="data", figures=r"rows|hard|dirty|(loss|score)\..+|latency\.mean"
             )
         },
+        lacks=("modelscope",),
         reads_dj=True,
         reads_data=True,
     ),
@@ -167,6 +170,7 @@ HOOKS: dict[str, Hook] = _catalogue(
             "api": Component(ApiInferConfig, image="data", figures=r"rows|failed", cacheable=False),
             "huggingface": Component(HuggingfaceInferConfig, image="data", figures=r"rows|failed"),
         },
+        lacks=("easyanimate", "vllm"),
         writes={"extraConfigs.export_path": "dir"},
     ),
     Hook("EvaluateDataHook", "evaluate", ("evaluation", "probe"), ("value", "report"), available=False),

@@ -212,6 +212,8 @@ def _of_type(hook: Hook, config: JobConfig, where: str, problems: list[str]) -> 
     if config.type is None:
         there_is = f"{hook.name} has: {', '.join(hook.components)}"
         problems.append(f"{where}.type: name the component, its image depends on it; {there_is}")
+    elif config.type in hook.lacks:
+        problems.append(f"{where}.type: {hook.name} of type {config.type} is not in this version yet")
     else:
         hint = did_you_mean(config.type, hook.components)
         problems.append(f"{where}.type: there is no component {config.type!r}{hint}")
