@@ -7,14 +7,16 @@ The planner checks a spec against it before anything starts; the runtime finds t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from .extra import ComponentConfig, ExtraConfig, NoExtra
 from .model_probe import ModelProbeConfig
+from .source import HUBS, STORES, Source, is_pinned, parse_source
 from .text_infer import ApiInferConfig, HuggingfaceInferConfig
 
 STAGES = ("probe", "refine", "execution", "evaluation")
@@ -28,9 +30,109 @@ class KSigmaConfig(ExtraConfig):
     """Where the refined recipe is published, .yaml or .json."""
 
 
+class FeedbackConfig(ExtraConfig):
+    """Where scores of rows are, and how far they may move the bounds of a recipe.
+
+    The statistics of the rows come from the job's probe, as with k-sigma.
+    """
+
+    path_scores: Annotated[str, Field(min_length=1)]
+    """The scores: a .jsonl, .json (also .gz, .zst) or .parquet file, one row a scored row, with the row id that the
+    Analyzer's `stats` and processed data sets have (`__sandbox_id__`). A user's file, or an earlier job's result by
+    `input: {extraConfigs.path_scores: <pipeline>.<metaName>.<output>}`."""
+    score: Annotated[str, Field(min_length=1)] = "score"
+    """The column of that file that holds the score, a number; dots lead into nested ones
+    (`__dj__stats__.llm_quality_score`). Rows without a number are left out; of several scores of a row the mean
+    counts."""
+    goal: Literal["maximize", "minimize"]
+    """Which scores are good: high ones (a quality), or low ones (a loss)."""
+    bins: Annotated[int, Field(ge=2, le=100)] = 10
+    """Into how many ranges with equally many rows each statistic is cut, at the most."""
+    min_support: Annotated[int, Field(alias="minSupport", ge=2)] = 100
+    """Scored rows that each range must have; where there are fewer rows, there are fewer ranges."""
+    min_kept: Annotated[float, Field(alias="minKept", ge=0, le=1)] = 0.5
+    """Share of the analysed rows that all bounds of the recipe together must keep."""
+    max_step: Annotated[int, Field(alias="maxStep", ge=1)] = 1
+    """How many ranges a bound may move in one run."""
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Chance that any bound moves where the scores have nothing to do with the statistics."""
+    path_feedback_recipe: Annotated[str, Field(pattern=r"\.(ya?ml|json)$")] | None = None
+    """Where the refined recipe is published, .yaml or .json."""
+
+
 class ProcessConfig(ExtraConfig):
     count_each_op: Annotated[bool, Field(alias="countEachOp")] = False
     """With executor_type ray: count rows after each operator, which reads the data once more for each."""
+
+
+SAID = "said"
+"""Type of a validation error whose message is a whole sentence of ours."""
+
+
+def _source(text: str) -> str:
+    try:
+        parse_source(text)
+    except ValueError as error:
+        raise PydanticCustomError(SAID, str(error)) from error
+    return text
+
+
+KEYS = {
+    "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+    "oss": ("OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET"),
+}
+"""Environment variables that hold a store's access key."""
+
+
+class FetchConfig(ExtraConfig):
+    source: Annotated[str, Field(max_length=4096), AfterValidator(_source)]
+    """What to fetch: https://..., hf://[datasets/]owner/name[@revision][/path], modelscope://..., s3://bucket/key,
+    oss://bucket/key; a key that ends with / is all below it."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """Digest that the file must have, where the source is one file."""
+    export_path: str | None = None
+    """Where what was fetched is published."""
+    unpack: Literal["auto", "never", "all"] = "auto"
+    """auto: a source that is one archive (zip, tar, tar.gz, tar.bz2, tar.xz, tar.zst); all: archives in a repository
+    or below a key too."""
+    include: Annotated[list[str], Field(max_length=256)] = []
+    """Patterns of the files to fetch from a repository or below a key, e.g. *.jsonl; none: all."""
+    exclude: Annotated[list[str], Field(max_length=256)] = []
+    """Patterns of the files to leave out."""
+    endpoint: Annotated[str | None, Field(pattern=r"^https?://[^\s@]+$", validate_default=True)] = None
+    """Address of the hub or store where it is not the usual one; oss:// needs it."""
+    region: str | None = None
+    """Region of a bucket."""
+    token_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    """Environment variable that holds the token, from `secrets`; default: HF_TOKEN, MODELSCOPE_API_TOKEN."""
+    max_bytes: Annotated[int, Field(gt=0)] | None = None
+    """Refuse to fetch more; default: what the volume has room for."""
+    max_unpacked_bytes: Annotated[int, Field(gt=0)] | None = None
+    """Refuse to unpack to more; default: a hundred times the archive, at least 1 GiB."""
+
+    @field_validator("endpoint", "region", "token_env", "include", "exclude")
+    @classmethod
+    def _belongs_to_the_source(cls, value: Any, info: ValidationInfo) -> Any:
+        if "source" in info.data:  # else it is wrong itself, or comes later
+            problem = _misplaced(str(info.field_name), value, parse_source(info.data["source"]))
+            if problem:
+                raise PydanticCustomError(SAID, problem)
+        return value
+
+
+def _misplaced(field: str, value: Any, source: Source) -> str | None:
+    """What is wrong with a setting of a source of this scheme."""
+    if field == "endpoint" and source.scheme == "oss" and value is None:
+        return "oss:// needs the address of the bucket's region, e.g. https://s3.oss-cn-hangzhou.aliyuncs.com"
+    if value in (None, []):
+        return None
+    if field == "token_env" and source.scheme in STORES:
+        return f"{source.scheme}:// takes no token but keys: give {' and '.join(KEYS[source.scheme])} in `secrets`"
+    if field == "region" and source.scheme not in STORES:
+        return "only s3:// and oss:// have a region"
+    if field in ("endpoint", "include", "exclude") and source.scheme not in (*HUBS, *STORES):
+        return f"{source.scheme}:// is one file at one address; leave it out"
+    return None
 
 
 @dataclass(frozen=True)
@@ -64,6 +166,8 @@ class Hook:
     """Configuration keys that name a file it writes, and the output that file is."""
     only_with: dict[str, str] = field(default_factory=dict)
     """Outputs that it makes only where a configuration key is true."""
+    reads_probe: str | None = None
+    """The output of a ProbeViaAnalyzerHook that it reads; which probe, `metaName` or `probe` says."""
     reads_dj: bool = False
     """Whether it runs on a Data-Juicer configuration."""
     reads_data: bool = False
@@ -78,6 +182,8 @@ class Hook:
     """Whether this version can run it."""
     cacheable: bool = True
     """Whether equal inputs give results that are as good as equal."""
+    pinned: Callable[[Mapping[str, Any]], bool] | None = None
+    """Where that depends on `extraConfigs`: whether they settle what comes out."""
     image_reference: str | None = None
     """A SandboxHook's own image, used as it stands instead of the image named `image`."""
     command: tuple[str, ...] = ()
@@ -124,8 +230,21 @@ HOOKS: dict[str, Hook] = _catalogue(
         ("path", "path"),
         extra=KSigmaConfig,
         writes={"extraConfigs.path_k_sigma_recipe": "recipe"},
+        reads_probe="overall",
         reads_dj=True,
         figures=r"(refineRecipe\.)?refined\..+\.(before|after)",
+    ),
+    Hook(
+        "RefineRecipeViaModelFeedbackHook",
+        "refine",
+        ("refine",),
+        ("recipe", "changes", "copies"),
+        ("path", "path", "list"),
+        extra=FeedbackConfig,
+        writes={"extraConfigs.path_feedback_recipe": "recipe"},
+        reads_probe="stats",
+        reads_dj=True,
+        figures=r"(refineRecipe\.)?(expected_kept|kept_before|rows_scored|refined\..+\.(before|after))",
     ),
     Hook(
         "ProcessDataHook",
@@ -155,10 +274,19 @@ HOOKS: dict[str, Hook] = _catalogue(
         reads_data=True,
     ),
     Hook("GeneralProbeHook", "ranking", ("probe",), ("ranked",), available=False),
-    Hook("RefineRecipeViaModelFeedbackHook", "refine", ("refine",), ("recipe", "changes"), available=False),
     Hook("DataPoolManipulationHook", "pools", ("execution",), ("paths",), available=False),
     Hook("GeneralDataExecutorHook", "convert", ("execution",), ("paths",), available=False),
-    Hook("FetchHook", "fetch", ("probe", "execution"), ("path",), available=False),
+    Hook(
+        "FetchHook",
+        "fetch",
+        ("probe", "execution"),
+        ("path",),
+        ("path",),
+        extra=FetchConfig,
+        writes={"extraConfigs.export_path": "path"},
+        figures=r"bytes|seconds|files|transferred_bytes",
+        pinned=is_pinned,
+    ),
     Hook("TrainModelHook", "train", ("execution",), ("model", "checkpoints"), image="easyanimate", available=False),
     Hook(
         "InferModelHook",

@@ -18,7 +18,7 @@ class RowKeys(ExtraConfig):
     query_key: str = "query"
     """The user's message."""
     response_key: str = "response"
-    """Read by nothing here; accepted as Data-Juicer's sandbox has it."""
+    """An answer that stands in the row already; with build_messages_for_math_qa."""
 
 
 class TextInferConfig(ComponentConfig):
@@ -30,8 +30,9 @@ class TextInferConfig(ComponentConfig):
     """A folder, a hub's id, or what the endpoint calls it."""
     infer_res_key: str = "response"
     """Where a row gets the answer."""
-    build_messages_func: Literal["build_messages"] = "build_messages"
-    """How a row becomes messages: one of the system where it has one, one of the user."""
+    build_messages_func: Literal["build_messages", "build_messages_for_math_qa"] = "build_messages"
+    """How a row becomes messages: one of the system where it has one, one of the user, which for_math_qa is its
+    query and the answer that stands in it, to be graded."""
     parse_output_func: Literal["parse_output"] = "parse_output"
     """How an answer is read: as it is."""
     func_kwargs: RowKeys = RowKeys()
@@ -54,7 +55,7 @@ class ApiInferConfig(TextInferConfig):
     """URL of an OpenAI-style chat endpoint, e.g. http://vllm.models:8000/v1/chat/completions."""
     response_path: str = "choices.0.message.content"
     """Where the answer stands in the response."""
-    api_key_env: str = "API_KEY"
+    api_key_env: str = "OPENAI_API_KEY"
     """Environment variable with the key: the job's `secrets` set it. Not set: no key is sent."""
     max_retry_num: Annotated[int, Field(ge=0, le=100)] = 5
     """Further tries of a row after 408, 409, 429, 5xx and cut connections."""

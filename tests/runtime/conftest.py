@@ -2,11 +2,13 @@
 """A few hundred rows of text with known outliers, and hook pods that run on the data image's libraries."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+from tests.file_server import FileServer
 from tests.hook_pod import HookPod, write_jsonl
 
 NOUNS = ["river", "stone", "garden", "window", "letter", "paper", "market", "winter", "harbour", "village", "mountain"]
@@ -49,3 +51,10 @@ def data_pod(base: Path, rows: list[dict[str, Any]]) -> HookPod:
     pod = HookPod(base, python=sys.executable)
     write_jsonl(pod.inputs / "raw" / "demo.jsonl", rows)
     return pod
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    running = FileServer()
+    yield running
+    running.close()

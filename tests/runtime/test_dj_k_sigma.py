@@ -9,8 +9,9 @@ import sys
 import pytest
 from dj_data import VARIABLES
 
-from sandbox_runtime.data_juicer import k_sigma, operators
-from sandbox_runtime.data_juicer.k_sigma import Argument, refine
+from sandbox_runtime.data_juicer import operators
+from sandbox_runtime.data_juicer.bounds import NON_NEGATIVE, PROPORTIONS, Argument, number
+from sandbox_runtime.data_juicer.k_sigma import refine
 
 assert VARIABLES
 
@@ -119,6 +120,13 @@ def test_sizes_and_aspect_ratios_stay_text_that_the_operators_read():
     assert changes[-1].before == "21/9"
 
 
+@pytest.mark.parametrize("size", ["0", "700", "20KB", "20 kib", "3MB", "1TB"])
+def test_sizes_are_read_as_the_operators_read_them(size):
+    from data_juicer.utils.mm_utils import size_to_bytes
+
+    assert number(size) == size_to_bytes(size)
+
+
 @pytest.mark.parametrize("k", [0, -1, math.nan, math.inf])
 def test_k_must_be_a_positive_number(k):
     with pytest.raises(ValueError, match="k must be a positive number"):
@@ -168,12 +176,7 @@ def test_every_filter_with_bounds_has_a_statistic_that_can_set_them():
     ]
     op_stats, op_args = operators.op_statistics(process)
     figures = {"mean": 0.5, "std": 0.1}
-    numeric = {
-        stat
-        for stats in op_stats.values()
-        for stat in stats
-        if stat in k_sigma.PROPORTIONS | k_sigma.NON_NEGATIVE | SIGNED
-    }
+    numeric = {stat for stats in op_stats.values() for stat in stats if stat in PROPORTIONS | NON_NEGATIVE | SIGNED}
     _, changes = refine(process, dict.fromkeys(numeric, figures), op_stats, op_args)
     touched = {(change.op, change.arg) for change in changes}
     untouched = {(op, arg) for op, arguments in bounded.items() for arg in arguments} - touched

@@ -94,7 +94,7 @@ def answers(ended: Ended) -> list[dict[str, Any]]:
 
 def test_an_endpoint_that_misbehaves_answers_in_the_end(tmp_path: Path, endpoint: Endpoint) -> None:
     endpoint.faults = ["429", "cut", "503"]
-    pod = HookPod(tmp_path, environ={"API_KEY": "secret-of-the-test"})
+    pod = HookPod(tmp_path, environ={"OPENAI_API_KEY": "secret-of-the-test"})
     ended = infer(pod, "api", api_endpoint=endpoint.url, model="tiny", sampling_params={"temperature": 0.5})
     assert ended.code == 0, ended.log
     assert answers(ended) == [{**row, "response": f"ROW {row['n']}"} for row in ROWS]
@@ -138,6 +138,13 @@ def test_what_no_further_try_can_mend_ends_at_once(tmp_path: Path, endpoint: End
     assert ended.message.error is not None
     assert ended.message.error.message.startswith(f"{field}: {endpoint.url} answered {fault}: not now")
     assert endpoint.asked.total() == 1
+
+
+def test_an_answer_that_is_there_may_be_graded(tmp_path: Path, endpoint: Endpoint) -> None:
+    settings = {"build_messages_func": "build_messages_for_math_qa", "func_kwargs": {"response_key": "system"}}
+    ended = infer(HookPod(tmp_path), "api", api_endpoint=endpoint.url, model="tiny", **settings)
+    assert ended.code == 0, ended.log
+    assert answers(ended)[1]["response"] == "QUESTION: ROW 1\nANSWER: BE BRIEF"
 
 
 def test_a_row_may_stay_without_an_answer(tmp_path: Path, endpoint: Endpoint) -> None:

@@ -44,6 +44,12 @@ def refine(**more: Any) -> dict[str, Any]:
     return {"hook": "RefineRecipeViaKSigmaHook", "djConfigs": {"process": RECIPE}, **more}
 
 
+def feedback(**more: Any) -> dict[str, Any]:
+    extra = {"path_scores": "inputs/raw/scores.jsonl", "goal": "maximize"}
+    refines = {"hook": "RefineRecipeViaModelFeedbackHook", "djConfigs": {"process": RECIPE}}
+    return {**refines, "extraConfigs": extra, **more}
+
+
 def process(**more: Any) -> dict[str, Any]:
     settings = {"dataset_path": "inputs/raw/demo.jsonl", "process": RECIPE}
     return {"hook": "ProcessDataHook", **({} if "input" in more else {"djConfigs": settings}), **more}

@@ -172,6 +172,9 @@ def test_every_hook_is_whole(hook: Any) -> None:
         ("ProcessDataHook", "ops.3_text_length_filter.rows_in", True),
         ("ProcessDataHook", "rows", False),
         ("RefineRecipeViaKSigmaHook", "refined.text_length_filter.min_len.after", True),
+        ("RefineRecipeViaModelFeedbackHook", "expected_kept", True),
+        ("RefineRecipeViaModelFeedbackHook", "refineRecipe.refined.text_length_filter.min_len.after", True),
+        ("RefineRecipeViaModelFeedbackHook", "score", False),
         ("TrainModelHook", "loss", False),
     ],
 )

@@ -16,7 +16,13 @@ from sandbox_operator.cli.preview import FilePlan
 from sandbox_operator.cli.projected import contract_of
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = sorted([*(ROOT / "configs").rglob("experiment*.yaml"), *(ROOT / "configs/examples").glob("*.yaml")])
+FOLDERS = ("examples", "pools", "recipes")
+EXAMPLES = sorted(
+    [
+        *(ROOT / "configs").rglob("experiment*.yaml"),
+        *(path for folder in FOLDERS for path in (ROOT / "configs" / folder).glob("*.yaml")),
+    ]
+)
 
 
 def manifest(spec: Any, **more: Any) -> dict[str, Any]:

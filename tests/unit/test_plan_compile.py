@@ -4,7 +4,7 @@
 from typing import Any
 
 import pytest
-from tests.unit.builders import RECIPE, a_spec, four_jobs, probe, process, refine
+from tests.unit.builders import RECIPE, a_spec, feedback, four_jobs, probe, process, refine
 
 from sandbox_api.hooks import HOOKS
 from sandbox_operator.plan.compile import Compiled, compile_spec
@@ -67,6 +67,27 @@ def test_a_refine_job_may_share_its_probes_name_or_name_the_probe() -> None:
     named = compiled(a_spec(probes=[probe(metaName="a"), probe()], refines=[refine(probe="a")])).jobs[2]
 
     assert shared.inputs == named.inputs == {"probe": Reference("anonymous/1/probe/0", "overall")}
+
+
+def test_feedback_reads_its_probes_rows_and_scores_of_a_user_or_of_an_earlier_job() -> None:
+    spec = a_spec(
+        probes=[probe(metaName="a", output=["each_row"]), probe(metaName="judge")],
+        refines=[
+            feedback(metaName="a", extraConfigs={**feedback()["extraConfigs"], "minKept": 0.7, "maxStep": 2}),
+            feedback(
+                probe="a",
+                extraConfigs={"goal": "minimize", "score": "__dj__stats__.perplexity"},
+                input={"extraConfigs.path_scores": "anonymous.judge.stats"},
+            ),
+        ],
+        executions=[process(input={"djConfigs": "-1.recipe", "djConfigs.np": "anonymous.refine.expected_kept"})],
+    )
+    jobs = compiled(spec).jobs
+
+    rows = Reference("anonymous/1/probe/0", "each_row")
+    assert jobs[2].inputs == {"probe": rows}
+    assert jobs[3].inputs == {"probe": rows, "extraConfigs.path_scores": Reference("anonymous/1/probe/1", "stats")}
+    assert jobs[4].inputs["djConfigs"] == Reference("anonymous/1/refine/1", "recipe")
 
 
 def test_a_shared_name_is_resolved_by_the_outputs_name() -> None:
@@ -389,6 +410,27 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         f"{R}.probe: no ProbeViaAnalyzerHook before this job has the metaName 'a'; give it the metaName of its probe,"
         " or set probe",
     ),
+    "feedback without its probe": (
+        a_spec(probes=[probe(metaName="analysis")], refines=[feedback(metaName="refine")]),
+        f"{R}.metaName: no ProbeViaAnalyzerHook before this job has the metaName 'refine'; give it the metaName of its"
+        " probe, or set probe; there is: analysis",
+    ),
+    "feedback without scores": (
+        a_spec(probes=[probe(metaName="a")], refines=[feedback(metaName="a", extraConfigs={"goal": "maximize"})]),
+        f"{R}.extraConfigs.path_scores: field required",
+    ),
+    "feedback with a goal that is none": (
+        a_spec(probes=[probe(metaName="a")], refines=[feedback(metaName="a", extraConfigs={"path_scores": "inputs/raw/x.jsonl", "goal": "max"})]),
+        f"{R}.extraConfigs.goal: input should be 'maximize' or 'minimize'",
+    ),
+    "scores in an input that is not there": (
+        a_spec(probes=[probe(metaName="a")], refines=[feedback(metaName="a", extraConfigs={"path_scores": "inputs/row/x.jsonl", "goal": "maximize"})]),
+        f"{R}.extraConfigs.path_scores: spec.inputs has no 'row'; did you mean 'raw'?",
+    ),
+    "misspelt setting of feedback": (
+        a_spec(probes=[probe(metaName="a")], refines=[feedback(metaName="a", extraConfigs={**feedback()["extraConfigs"], "min_kept": 0.7})]),
+        f"{R}.extraConfigs.min_kept: RefineRecipeViaModelFeedbackHook has no such setting; did you mean 'minKept'?",
+    ),
     "probe of a job that reads none": (
         a_spec(probes=[probe(probe="x")]),
         f"{P}.probe: ProbeViaAnalyzerHook reads no probe; leave it out",
@@ -519,6 +561,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "environment variable of ours": (
         a_spec(pods={"default": {"env": [{"name": "SANDBOX_CONTRACT", "value": "x"}]}}),
         "spec.pods.default.env[0].name: names that begin with SANDBOX_ are the runtime's own; take another",
+    ),
+    "two secrets under one name": (
+        a_spec(probes=[probe(secrets=[{"env": "TOKEN", "name": name, "key": "k"} for name in "st"])]),
+        f"{P}.secrets[1].env: TOKEN is set by {P}.secrets[0] already; take another name",
     ),
     "secret under a name of ours": (
         a_spec(probes=[probe(secrets=[{"env": "SANDBOX_POD_UID", "name": "s", "key": "k"}])]),

@@ -19,8 +19,7 @@ from sandbox_runtime.data_juicer.resume import State
 from sandbox_runtime.errors import ConfigError, InfraError, error_of
 from sandbox_runtime.files import link_atomic, write_atomic
 from sandbox_runtime.hooks.analyzer import figures_by_importance
-from sandbox_runtime.hooks.k_sigma import bounds_before_and_after
-from sandbox_runtime.hooks.recipe import counted
+from sandbox_runtime.hooks.recipe import bounds_before_and_after, counted
 from sandbox_runtime.outputs import output_names
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from sandbox_api.contract import REFINED, JobContract, JobRef, contract_digest
-from sandbox_api.hooks import HOOKS
+from sandbox_api.hooks import HOOKS, SAID
 from sandbox_api.result import EXIT_CODES, EXIT_SUCCESS, Result, RuntimeInfo, plain_text
 
 from .cgroup import Memory
@@ -288,5 +288,11 @@ def _told(problem: Any, hook: str) -> str:
     field = ".".join(["extraConfigs", *(str(part) for part in problem["loc"])])
     if problem["type"] == "extra_forbidden":
         return f"{field}: {hook} has no such setting"
+    if problem["type"] == "missing":
+        return f"{field}: is missing; {hook} needs it"
     said = problem["msg"]
+    if problem["type"] == SAID:  # a whole sentence, which does not show a value that may be secret
+        return f"{field}: {said}"
+    if problem["type"] == "missing":
+        return f"{field}: is missing; {hook} needs it"
     return f"{field}: {said[0].lower()}{said[1:]}; it is {problem['input']!r}"

@@ -13,11 +13,14 @@ from sandbox_api.hooks import HOOKS
 
 ANALYZER = "ProbeViaAnalyzerHook"
 K_SIGMA = "RefineRecipeViaKSigmaHook"
+FEEDBACK = "RefineRecipeViaModelFeedbackHook"
 PROCESS = "ProcessDataHook"
 TRAIN = "TrainModelHook"
 EVALUATE_DATA = "EvaluateDataHook"
 
-READ_DJ = {ANALYZER, K_SIGMA, PROCESS, "ProbeViaModelInferHook", "RefineRecipeViaModelFeedbackHook"}
+REFINES = {K_SIGMA, FEEDBACK}
+"""Hooks that read a probe's result and write a recipe."""
+READ_DJ = {ANALYZER, *REFINES, PROCESS, "ProbeViaModelInferHook"}
 """Hooks that read `dj_configs`; what the others have there, upstream ignores."""
 IGNORE_EXTRA = {ANALYZER, PROCESS}
 

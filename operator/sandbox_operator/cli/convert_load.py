@@ -6,7 +6,7 @@ A path that an earlier job writes is that job's result even where a file of that
 
 from __future__ import annotations
 
-from .convert_hooks import ANALYZER, K_SIGMA
+from .convert_hooks import ANALYZER, REFINES
 from .convert_job import ROOTS, Job, name_outputs
 from .convert_names import clean_outputs, output_name, producer, translated
 from .convert_paths import Written, normal, writer_of, written_by
@@ -58,7 +58,7 @@ def _load(job: Job, upstream_root: str, root: str, written: list[Written], files
             words = f"was the path {value!r}, which {writer.job.where} writes"
             job.fill(root, writer.job.reference(writer.write.output), words)
             _keep_comments(entry, job.input.entries[root])
-            job.recipe = writer.job if writer.job.hook == K_SIGMA else None
+            job.recipe = writer.job if writer.job.hook in REFINES else None
         elif is_placeholder(value):
             raise NotConverted(f"{where}: {value!r} was never filled in, and no input fills it")
         elif not value.endswith(SUFFIXES):
@@ -80,7 +80,7 @@ def _translate_inputs(job: Job, jobs: list[Job]) -> None:
         found = producer(text, jobs, job.index)
         if found is not None and found[0].index < job.index:
             _expect_data_set(*found, job)
-            if target == "djConfigs" and found[0].hook == K_SIGMA:
+            if target == "djConfigs" and found[0].hook in REFINES:
                 job.recipe = found[0]
         new = translated(text, jobs, job.index)
         if new != text and text.partition(".")[0] != "-1":

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from .convert_hooks import ANALYZER, K_SIGMA, default_name, returns
+from .convert_hooks import ANALYZER, K_SIGMA, REFINES, default_name, returns
 from .convert_job import Job
 from .convert_tree import Entry, Seq, plain
 from .convert_upstream import Upstream
@@ -65,7 +65,7 @@ def _name_job(job: Job, wanted: set[str], owners: dict[str, list[Job]]) -> None:
     entry = job.out.entries.setdefault("metaName", Entry(None))
     given = name_of(job.upstream_name or "")
     others = owners.get(given, [])
-    if given and (not others or (job.hook == K_SIGMA and [other.hook for other in others] == [ANALYZER])):
+    if given and (not others or (job.hook in REFINES and [other.hook for other in others] == [ANALYZER])):
         job.meta_name = given
         if given != job.upstream_name:
             entry.remark(f"was {job.upstream_name!r}; a name holds letters, digits, - and _")
@@ -81,7 +81,7 @@ def _name_job(job: Job, wanted: set[str], owners: dict[str, list[Job]]) -> None:
 
 def _name_probe(job: Job, members: list[Job]) -> None:
     """`probe` for a refine job that can't share its probe's name, or that names none."""
-    if job.hook != K_SIGMA:
+    if job.hook not in REFINES:
         return
     probes = [other for other in members if other.hook == ANALYZER and other.index < job.index]
     if any(probe.meta_name == job.meta_name for probe in probes):
@@ -90,8 +90,12 @@ def _name_probe(job: Job, members: list[Job]) -> None:
     if same is not None:
         job.out.put("probe", same.meta_name, "the probe whose name upstream's file gives to several refine jobs")
     elif len(probes) == 1:
-        words = "upstream finds its probe by an equal meta_name; this is the only probe before it"
-        job.out.put("probe", probes[0].meta_name, words)
+        why = (
+            "upstream finds its probe by an equal meta_name"
+            if job.hook == K_SIGMA
+            else "it reads what a probe measured"
+        )
+        job.out.put("probe", probes[0].meta_name, f"{why}; this is the only probe before it")
 
 
 def producer(text: str, jobs: list[Job], index: int) -> tuple[Job, str] | None:

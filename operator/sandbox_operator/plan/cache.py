@@ -16,6 +16,7 @@ from sandbox_api.digest import sha256_of
 from sandbox_api.experiment import ExperimentSpec, InputVolume
 from sandbox_api.status import JobStatus
 
+from .configs import settled_extra
 from .job import PlannedJob, references_in
 
 CACHE_VERSION = 2
@@ -23,7 +24,14 @@ CACHE_VERSION = 2
 
 def is_cacheable(spec: ExperimentSpec, job: PlannedJob, entry: JobStatus) -> bool:
     """Whether a result of another job may stand for this one. Reruns, retries and remaking bypass the cache."""
-    return spec.cache == "Auto" and job.hook.cacheable and entry.attempts == 0 and (entry.generation or 1) == 1
+    return has_key(spec, job) and entry.attempts == 0 and (entry.generation or 1) == 1
+
+
+def has_key(spec: ExperimentSpec, job: PlannedJob) -> bool:
+    """Whether a result of the job may stand for others: equal jobs, set like this one, give as good as equal ones."""
+    if spec.cache != "Auto" or not job.hook.cacheable:
+        return False
+    return job.hook.pinned is None or job.hook.pinned(settled_extra(job))
 
 
 def cache_key(

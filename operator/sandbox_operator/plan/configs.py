@@ -7,17 +7,20 @@ A configuration given as a path can't be read here: the pod checks it with the s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
 
+from sandbox_api import contract as wire
 from sandbox_api.contract import INPUTS, WORKSPACE
 from sandbox_api.data_juicer import configuration_problems
 from sandbox_api.experiment import JobConfig
-from sandbox_api.hook_resource import AnyExtra, extra_problems
+from sandbox_api.hook_resource import AnyExtra, extra_problems, merged_extra
 from sandbox_api.hooks import Hook
 from sandbox_api.paths import data_sets_in, paths_in
 
+from .job import Given, PlannedJob
 from .references import did_you_mean, normal_path
 
 ROOTS = ("djConfigs", "extraConfigs")
@@ -64,6 +67,34 @@ def _with(tree: Any, path: list[str], value: Any, where: str) -> Any:
         raise LookupError(f"{where} holds no keys, so {key!r} can't be set in it")
     below = (tree or {}).get(key)
     return {**(tree or {}), key: _with(below, rest, value, f"{where}.{key}")}
+
+
+def given_configs(job: PlannedJob) -> wire.Configs:
+    """The configurations as written, with the items of literal lists in their places."""
+    given: dict[str, Any] = {"djConfigs": job.config.dj_configs, "extraConfigs": job.config.extra_configs}
+    local = dict(job.config.local or {})
+    for target, source in job.inputs.items():
+        if isinstance(source, Given):
+            if target in ROOTS:
+                given[target] = source.value
+                local = {key: value for key, value in local.items() if key.split(".")[0] != target}
+            else:
+                local[target] = source.value
+    return wire.Configs(dj=given["djConfigs"], extra=merged_extra(job.hook, given["extraConfigs"]), local=local)
+
+
+def settled_extra(job: PlannedJob) -> dict[str, Any]:
+    """What of a job's `extraConfigs` is known before it runs: nothing that other jobs fill in or a file holds."""
+    configs = given_configs(job)
+    roots: Mapping[str, Any] = {"djConfigs": configs.dj, "extraConfigs": configs.extra}
+    for target, value in configs.local.items():
+        with suppress(LookupError):  # it has been told
+            roots = placed(roots, target, value)
+    later = {target for target, source in job.inputs.items() if not isinstance(source, Given)}
+    extra = roots["extraConfigs"]
+    if "extraConfigs" in later or not isinstance(extra, Mapping):
+        return {}
+    return {key: value for key, value in extra.items() if f"extraConfigs.{key}" not in later}
 
 
 def value_at(config: JobConfig, configs: Mapping[str, Any], target: str) -> Any:
@@ -158,7 +189,11 @@ def _extra_problems(hook: Hook, extra: Mapping[str, Any], inputs: Set[str], wher
         hook.extra.model_validate({key: value for key, value in extra.items() if key not in filled})
     except ValidationError as error:
         for entry in error.errors():
+            if entry["type"] == "missing" and entry["loc"][0] in filled:
+                continue
             path = "".join(f".{part}" for part in entry["loc"])
+            if entry["type"] == "missing" and entry["loc"][0] in filled:
+                continue
             if entry["type"] == "extra_forbidden":
                 close = did_you_mean(str(entry["loc"][-1]), known)
                 yield f"{where}.extraConfigs{path}: {hook.name} has no such setting{close or there_is}"

@@ -5,20 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from sandbox_api import contract as wire
 from sandbox_api.experiment import ExperimentSpec, Resources
-from sandbox_api.hook_resource import merged_extra
 from sandbox_api.status import JobStatus
 
 from ..build.defaults import Defaults
 from ..build.job import GRACE_SECONDS, JobRequest
 from ..build.quantity import amount
-from .cache import cache_key
-from .configs import ROOTS
+from .cache import cache_key, has_key
+from .configs import given_configs
 from .facts import Snapshot
-from .job import Gathered, Given, PlannedJob, Reference
+from .job import Gathered, PlannedJob, Reference
 
 BASE_SEED = 42
 HELPER_IMAGE = "data"
@@ -47,7 +46,7 @@ def job_contract(asked: Asked, job: PlannedJob, attempt: int) -> wire.JobContrac
     """The contract of one attempt."""
     entry = asked.committed[job.id]
     snapshot, spec = asked.snapshot, asked.spec
-    configs = _configs(job)
+    configs = given_configs(job)
     return wire.JobContract(
         version=asked.version,
         experiment=wire.ExperimentRef(
@@ -71,7 +70,7 @@ def job_contract(asked: Asked, job: PlannedJob, attempt: int) -> wire.JobContrac
         ),
         generation=entry.generation or 1,
         attempt=attempt,
-        cache_key=key_of(asked, job) if spec.cache == "Auto" and job.hook.cacheable else "",
+        cache_key=key_of(asked, job) if has_key(spec, job) else "",
         configs=configs,
         inputs=_inputs(job, asked.committed),
         outputs=list(job.outputs),
@@ -87,7 +86,7 @@ def job_contract(asked: Asked, job: PlannedJob, attempt: int) -> wire.JobContrac
 def key_of(asked: Asked, job: PlannedJob) -> str:
     """The cache key of a job whose inputs are committed."""
     return cache_key(
-        job, _configs(job), asked.images[job.hook.image], asked.defaults.image_pull_policy, BASE_SEED,
+        job, given_configs(job), asked.images[job.hook.image], asked.defaults.image_pull_policy, BASE_SEED,
         asked.spec.inputs, asked.committed,
     )  # fmt: skip
 
@@ -138,20 +137,6 @@ def helper_request(
         pieces=pieces,
         pinned=pinned,
     )
-
-
-def _configs(job: PlannedJob) -> wire.Configs:
-    """The configurations as written, with the items of literal lists in their places."""
-    given: dict[str, Any] = {"djConfigs": job.config.dj_configs, "extraConfigs": job.config.extra_configs}
-    local = dict(job.config.local or {})
-    for target, source in job.inputs.items():
-        if isinstance(source, Given):
-            if target in ROOTS:
-                given[target] = source.value
-                local = {key: value for key, value in local.items() if key.split(".")[0] != target}
-            else:
-                local[target] = source.value
-    return wire.Configs(dj=given["djConfigs"], extra=merged_extra(job.hook, given["extraConfigs"]), local=local)
 
 
 def _inputs(job: PlannedJob, committed: Mapping[str, JobStatus]) -> dict[str, wire.InputRef | list[wire.InputRef]]:

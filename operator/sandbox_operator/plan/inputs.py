@@ -15,8 +15,6 @@ from .job import MAX_ITEMS, Fan, Item, PlannedJob, Reference, Source
 from .references import Producer, did_you_mean, list_problem, path_references, resolve
 
 PROBE_HOOK = "ProbeViaAnalyzerHook"
-PROBE_OUTPUT = HOOKS[PROBE_HOOK].outputs.index("overall")
-"""What a refine job reads of its probe."""
 ITEM = "item"
 
 
@@ -56,8 +54,8 @@ def inputs_of(
             found.problems.append(source)
         else:
             found.inputs[target] = source
-    if job.hook.name == "RefineRecipeViaKSigmaHook":
-        probe = _probe_of(job, earlier)
+    if job.hook.reads_probe is not None:
+        probe = _probe_of(job, job.hook.reads_probe, earlier)
         if isinstance(probe, str):
             found.problems.append(probe)
         else:
@@ -138,14 +136,14 @@ def _fan(
     return Fan(for_each.item, where, items, for_each.max_parallel)
 
 
-def _probe_of(job: PlannedJob, earlier: tuple[Producer, ...]) -> Reference | str:
+def _probe_of(job: PlannedJob, output: str, earlier: tuple[Producer, ...]) -> Reference | str:
     name = job.config.probe or job.meta_name
     probes = {p.meta_name: p for p in earlier if p.pipeline == job.pipeline and p.hook.name == PROBE_HOOK}
     if name in probes:
-        return Reference(probes[name].job_id, probes[name].outputs[PROBE_OUTPUT])
+        return Reference(probes[name].job_id, probes[name].outputs[HOOKS[PROBE_HOOK].outputs.index(output)])
     misspelt = next((p for p in earlier if p.meta_name == name and p.hook.name not in HOOKS), None)
     if misspelt is not None:
-        return Reference(misspelt.job_id, "overall")
+        return Reference(misspelt.job_id, output)
     field_name = "probe" if job.config.probe else "metaName"
     return (
         f"{job.where}.{field_name}: no {PROBE_HOOK} before this job has the metaName {name!r};"

@@ -32,8 +32,12 @@ def profile_problems(spec: ExperimentSpec) -> Iterator[str]:
 
 def secret_problems(job: JobConfig, where: str) -> Iterator[str]:
     """A sentence for each mistake in a job's environment variables from Secrets."""
+    first: dict[str, int] = {}
     for number, secret in enumerate(job.secrets or ()):
-        yield from _env_problem(secret.env, f"{where}.secrets[{number}].env")
+        field = f"{where}.secrets[{number}].env"
+        yield from _env_problem(secret.env, field)
+        if (other := first.setdefault(secret.env, number)) != number:
+            yield f"{field}: {secret.env} is set by {where}.secrets[{other}] already; take another name"
 
 
 def _env_problem(name: str, where: str) -> Iterator[str]:

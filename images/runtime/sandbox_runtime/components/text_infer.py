@@ -117,14 +117,20 @@ def questions_of(rows: Sequence[Mapping[str, Any]], config: TextInferConfig) -> 
     seen: dict[str, int] = {}
     for number, row in enumerate(rows, 1):
         keys = config.func_kwargs
-        query, system = row.get(keys.query_key), row.get(keys.system_key)
-        if not isinstance(query, str):
-            raise ConfigError(f"extraConfigs.func_kwargs.query_key: row {number} has no text under {keys.query_key!r}")
+        system, query = row.get(keys.system_key), _text(row, "query_key", keys.query_key, number)
+        if config.build_messages_func == "build_messages_for_math_qa":
+            query = f"Question: {query}\nAnswer: {_text(row, 'response_key', keys.response_key, number)}"
         messages = [{"role": "system", "content": str(system)}] if system else []
         messages.append({"role": "user", "content": query})
         said = digest(messages)
         seen[said] = seen.get(said, -1) + 1
         yield Question(f"{said}-{seen[said]}", messages)
+
+
+def _text(row: Mapping[str, Any], setting: str, key: str, number: int) -> str:
+    if not isinstance(text := row.get(key), str):
+        raise ConfigError(f"extraConfigs.func_kwargs.{setting}: row {number} has no text under {key!r}")
+    return text
 
 
 def digest(value: Any) -> str:

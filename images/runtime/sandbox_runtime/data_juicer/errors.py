@@ -8,12 +8,13 @@ through as it is.
 
 class DataJuicerError(Exception):
     """A problem told as a sentence. `field` is its address inside the configuration, such as
-    `process[2].text_length_filter`.
+    `process[2].text_length_filter`; `problem` the sentence without it.
     """
 
     def __init__(self, problem: str, field: str = "") -> None:
         super().__init__(f"{field}: {problem}" if field else problem)
         self.field = field
+        self.problem = problem
 
 
 class ConfigurationError(DataJuicerError):

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .k_sigma import Argument
+from .bounds import Argument
 
 # An operator's statistics are the keys it writes, which its source names in one of these two ways.
 STATISTIC = re.compile(r"""StatsKeys\.(\w+)|\[Fields\.stats\]\[["'](\w+)["']\]""")
@@ -85,6 +85,17 @@ def statistics(operator: type, arguments: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(found)
 
 
+def keeps_within_bounds(name: str) -> bool:
+    """Whether a filter keeps rows whose statistic is within its bounds, as filters do by Data-Juicer's own method.
+
+    Others use a `min_...` in a way of their own, such as for what their detector may see.
+    """
+    from data_juicer.ops import base_op
+
+    own = [cls for cls in inspect.getmro(registry()[name]) if cls is not object and cls.__module__ != base_op.__name__]
+    return any("self.get_keep_boolean(" in inspect.getsource(cls) for cls in own)
+
+
 def _type_name(parameter: inspect.Parameter) -> str:
     annotation = parameter.annotation
     if annotation in (int, float, str, bool):
@@ -105,7 +116,7 @@ def _type_name(parameter: inspect.Parameter) -> str:
 def op_statistics(
     process: Sequence[Mapping[str, Any]],
 ) -> tuple[dict[str, frozenset[str]], dict[str, dict[str, Argument]]]:
-    """Return, for each filter in `process`, its statistics and its arguments, as `k_sigma.refine` takes them.
+    """Return, for each filter in `process`, its statistics and its arguments, as `bounds_of` takes them.
 
     Unknown operators are left out; `config.preflight` refuses them.
     """

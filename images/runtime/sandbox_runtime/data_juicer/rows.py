@@ -64,11 +64,13 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON value")
 
 
-def read_json(path: Path, on_malformed: OnMalformed = _refuse) -> Iterator[Row]:
+def read_json(
+    path: Path, on_malformed: OnMalformed = _refuse, constant: Callable[[str], Any] = _refuse_constant
+) -> Iterator[Row]:
     """Yield the rows of a file of JSON lines, or of one JSON array (which is read whole).
 
     A malformed row goes to `on_malformed` as a sentence with file and line; when that returns, the row is
-    left out.
+    left out. `constant` makes a value of NaN and Infinity, which JSON has not.
     """
     with open_bytes(path) as stream:
         first = stream.read(1)
@@ -76,19 +78,19 @@ def read_json(path: Path, on_malformed: OnMalformed = _refuse) -> Iterator[Row]:
             first = stream.read(1)
     with open_bytes(path) as stream:
         if first == b"[" and not suffix_of(path).startswith(".jsonl"):
-            yield from _array(path, stream, on_malformed)
+            yield from _array(path, stream, on_malformed, constant)
         else:
-            yield from _lines(path, stream, on_malformed)
+            yield from _lines(path, stream, on_malformed, constant)
 
 
-def _lines(path: Path, stream: IO[bytes], on_malformed: OnMalformed) -> Iterator[Row]:
+def _lines(path: Path, stream: IO[bytes], on_malformed: OnMalformed, constant: Callable[[str], Any]) -> Iterator[Row]:
     for number, line in enumerate(stream, start=1):
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
         if not line.strip():
             continue
         try:
-            row = json.loads(line, parse_constant=_refuse_constant)
+            row = json.loads(line, parse_constant=constant)
         except json.JSONDecodeError as error:
             shown = line[:80].decode("utf-8", "replace").rstrip()
             on_malformed(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno}): {shown!r}")
@@ -102,9 +104,9 @@ def _lines(path: Path, stream: IO[bytes], on_malformed: OnMalformed) -> Iterator
             on_malformed(f"{path}, line {number}: a row must be an object with fields, not {type(row).__name__}")
 
 
-def _array(path: Path, stream: IO[bytes], on_malformed: OnMalformed) -> Iterator[Row]:
+def _array(path: Path, stream: IO[bytes], on_malformed: OnMalformed, constant: Callable[[str], Any]) -> Iterator[Row]:
     try:
-        content = json.load(stream, parse_constant=_refuse_constant)
+        content = json.load(stream, parse_constant=constant)
     except json.JSONDecodeError as error:
         _refuse(f"{path}, line {error.lineno}: not JSON ({error.msg} at column {error.colno})")
     except ValueError as error:

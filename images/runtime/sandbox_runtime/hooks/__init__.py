@@ -19,7 +19,9 @@ BUILT_IN = {
     "ProbeViaAnalyzerHook": "sandbox_runtime.hooks.analyzer:ProbeViaAnalyzerHook",
     "ProbeViaModelInferHook": "sandbox_runtime.hooks.model_probe:ProbeViaModelInferHook",
     "RefineRecipeViaKSigmaHook": "sandbox_runtime.hooks.k_sigma:RefineRecipeViaKSigmaHook",
+    "RefineRecipeViaModelFeedbackHook": "sandbox_runtime.hooks.feedback:RefineRecipeViaModelFeedbackHook",
     "ProcessDataHook": "sandbox_runtime.hooks.process:ProcessDataHook",
+    "FetchHook": "sandbox_runtime.hooks.fetch:FetchHook",
 }
 
 

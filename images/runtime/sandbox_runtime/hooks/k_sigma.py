@@ -5,20 +5,17 @@ from __future__ import annotations
 
 import csv
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ..configs import PROBE
 from ..data_juicer.config import preflight
 from ..data_juicer.k_sigma import Change, refine
 from ..data_juicer.operators import op_statistics
 from ..errors import ConfigError
-from ..files import write_atomic, write_json
 from ..inputs import ResolvedInput
 from .base import Artifact, HookContext, HookResult
-from .recipe import addressed_errors, counted
+from .recipe import addressed_errors, bounds_before_and_after, counted, write_recipe
 
 
 class RefineRecipeViaKSigmaHook:
@@ -77,19 +74,6 @@ def read_overall(probe: ResolvedInput) -> dict[str, dict[str, float]]:
     return overall
 
 
-def write_recipe(recipe: Mapping[str, Any], out: Path, published: Path | None) -> Path:
-    """Write the refined configuration in the format that the user's path asks for, YAML without one."""
-    if published and published.suffix == ".json":
-        path = out / "recipe.json"
-        write_json(path, recipe)
-        return path
-    import yaml
-
-    path = out / f"recipe{published.suffix if published else '.yaml'}"
-    write_atomic(path, yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True).encode())
-    return path
-
-
 def write_changes(changes: Sequence[Change], overall: Mapping[str, Mapping[str, float]], path: Path) -> Path:
     """One line a changed bound, with what it was computed from."""
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -112,19 +96,3 @@ def write_changes(changes: Sequence[Change], overall: Mapping[str, Mapping[str, 
                 ]
             )
     return path
-
-
-def bounds_before_and_after(changes: Sequence[Change], process: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Metrics of the changed bounds; a bound that is a text (a size, an aspect ratio) stands in the table only."""
-    seen: Counter[str] = Counter()
-    names: list[str] = []
-    for entry in process:
-        op = next(iter(entry))
-        seen[op] += 1
-        names.append(op if seen[op] == 1 else f"{op}_{seen[op]}")
-    return {
-        f"refined.{names[change.index]}.{change.arg}.{when}": float(value)
-        for change in changes
-        for when, value in (("before", change.before), ("after", change.after))
-        if isinstance(value, int | float)
-    }

@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..components import Watcher, factory
 from ..errors import ConfigError, UserError
 from .base import Artifact, HookContext, HookResult
 
@@ -22,6 +20,10 @@ class ModelHook:
     """How many the hook has; the first is where the component worked, unless it says otherwise."""
 
     def run(self, context: HookContext) -> HookResult:
+        import asyncio  # with the components it takes longer than all that other hooks need
+
+        from ..components import Watcher, factory
+
         watcher = Watcher(context.metrics)
         extra = context.extra
         config: dict[str, Any] = dict(extra) if isinstance(extra, Mapping) else extra.model_dump(by_alias=True)

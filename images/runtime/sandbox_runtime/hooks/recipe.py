@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the data hooks share: Data-Juicer's complaints told with the field's address in the job, and how they count."""
+"""What the data hooks share: Data-Juicer's complaints told with the field's address in the job, how they count, and
+refined recipes as files and figures.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from ..configs import DJ
+from ..data_juicer.bounds import Moved
 from ..data_juicer.errors import ConfigurationError, DatasetError, OperatorError
 from ..errors import ConfigError, UserError
+from ..files import write_atomic, write_json
 from .base import HookContext
 
 
@@ -38,3 +45,32 @@ def counted(number: int, what: str) -> str:
     """`5 432 rows`, `1 operator`: a figure for people, with its noun."""
     noun = what if number == 1 else f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
     return f"{number:,} {noun}".replace(",", " ")
+
+
+def write_recipe(recipe: Mapping[str, Any], out: Path, published: Path | None) -> Path:
+    """Write the refined configuration in the format that the user's path asks for, YAML without one."""
+    if published and published.suffix == ".json":
+        path = out / "recipe.json"
+        write_json(path, recipe)
+        return path
+    import yaml
+
+    path = out / f"recipe{published.suffix if published else '.yaml'}"
+    write_atomic(path, yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True).encode())
+    return path
+
+
+def bounds_before_and_after(bounds: Sequence[Moved], process: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Metrics of the changed bounds; a bound that is a text (a size, an aspect ratio) stands in the table only."""
+    seen: Counter[str] = Counter()
+    names: list[str] = []
+    for entry in process:
+        op = next(iter(entry))
+        seen[op] += 1
+        names.append(op if seen[op] == 1 else f"{op}_{seen[op]}")
+    return {
+        f"refined.{names[bound.index]}.{bound.arg}.{when}": float(value)
+        for bound in bounds
+        for when, value in (("before", bound.before), ("after", bound.after))
+        if isinstance(value, int | float)
+    }
