@@ -12,7 +12,8 @@ from typing import Any
 
 from tests.hook_pod import PATHS
 
-from sandbox_api.hooks import STAGES, ExtraConfig, Hook
+from sandbox_api.extra import ExtraConfig
+from sandbox_api.hooks import STAGES, Hook
 from sandbox_api.status import ExperimentStatus, JobStatus
 from sandbox_operator.cli.local_apply import applied
 from sandbox_operator.cli.local_folder import LocalFolder, Stored

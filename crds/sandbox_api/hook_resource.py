@@ -17,8 +17,9 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from .base import API_VERSION, AnyObject, ContractModel, Name, SpecModel
 from .experiment import rules
+from .extra import ExtraConfig
 from .extra_schema import LATER, inlined, properties_of, schema_problems, value_problems
-from .hooks import HOOKS, ExtraConfig, Hook
+from .hooks import HOOKS, Hook
 from .status import Condition
 
 KIND = "SandboxHook"

@@ -8,26 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from .extra import ComponentConfig, ExtraConfig, NoExtra
+from .model_probe import ModelProbeConfig
 from .source import HUBS, STORES, Source, is_pinned, parse_source
+from .text_infer import ApiInferConfig, HuggingfaceInferConfig
 
 STAGES = ("probe", "refine", "execution", "evaluation")
 Kind = Literal["path", "list", "number"]
-
-
-class ExtraConfig(BaseModel):
-    """What stands in `extraConfigs`: Data-Juicer's spelling (snake_case), unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class NoExtra(ExtraConfig):
-    """A hook without settings of its own."""
 
 
 class KSigmaConfig(ExtraConfig):
@@ -143,6 +136,18 @@ def _misplaced(field: str, value: Any, source: Source) -> str | None:
 
 
 @dataclass(frozen=True)
+class Component:
+    """A kind of a hook, chosen by a job's `type`: a library, its settings, the image that has it."""
+
+    extra: type[ComponentConfig]
+    image: str
+    figures: str = r"(?!)"
+    """As a hook's."""
+    cacheable: bool = True
+    """As a hook's."""
+
+
+@dataclass(frozen=True)
 class Hook:
     """One hook of the catalogue."""
 
@@ -169,6 +174,10 @@ class Hook:
     """Whether that configuration must name a data set."""
     figures: str = r"(?!)"
     """Pattern of the figures that may be referred to besides outputs."""
+    components: Mapping[str, Component] = field(default_factory=dict)
+    """Its kinds by `type`; without any there is only one."""
+    lacks: tuple[str, ...] = ()
+    """Kinds that Data-Juicer's sandbox has and this version has not."""
     available: bool = True
     """Whether this version can run it."""
     cacheable: bool = True
@@ -183,6 +192,13 @@ class Hook:
     """A SandboxHook's `extraConfigs` where a job does not say otherwise."""
     schema: Mapping[str, Any] | None = None
     """A SandboxHook's JSON schema of `extraConfigs`; None: `extra` says what it may hold."""
+
+    def of_type(self, type_: str) -> Hook:
+        """The hook as one of its components makes it."""
+        found = self.components[type_]
+        return replace(
+            self, image=found.image, extra=found.extra, figures=found.figures, cacheable=found.cacheable, components={}
+        )
 
     def has_figure(self, name: str) -> bool:
         """Whether a metric of that name (without the metaName) comes out of this hook."""
@@ -243,7 +259,19 @@ HOOKS: dict[str, Hook] = _catalogue(
         figures=r"rows_(in|out)|ops\..+\.rows_(in|out)",
     ),
     Hook(
-        "ProbeViaModelInferHook", "model_probe", ("probe", "evaluation"), ("results", "hard", "dirty"), available=False
+        "ProbeViaModelInferHook",
+        "model_probe",
+        ("probe", "evaluation"),
+        ("results", "hard", "dirty"),
+        ("path", "path", "path"),
+        components={
+            "transformers": Component(
+                ModelProbeConfig, image="data", figures=r"rows|hard|dirty|(loss|score)\..+|latency\.mean"
+            )
+        },
+        lacks=("modelscope",),
+        reads_dj=True,
+        reads_data=True,
     ),
     Hook("GeneralProbeHook", "ranking", ("probe",), ("ranked",), available=False),
     Hook("DataPoolManipulationHook", "pools", ("execution",), ("paths",), available=False),
@@ -260,7 +288,19 @@ HOOKS: dict[str, Hook] = _catalogue(
         pinned=is_pinned,
     ),
     Hook("TrainModelHook", "train", ("execution",), ("model", "checkpoints"), image="easyanimate", available=False),
-    Hook("InferModelHook", "infer", ("execution",), ("dir", "dataset"), image="easyanimate", available=False),
+    Hook(
+        "InferModelHook",
+        "infer",
+        ("execution",),
+        ("dir", "dataset"),
+        ("path", "path"),
+        components={
+            "api": Component(ApiInferConfig, image="data", figures=r"rows|failed", cacheable=False),
+            "huggingface": Component(HuggingfaceInferConfig, image="data", figures=r"rows|failed"),
+        },
+        lacks=("easyanimate", "vllm"),
+        writes={"extraConfigs.export_path": "dir"},
+    ),
     Hook("EvaluateDataHook", "evaluate", ("evaluation", "probe"), ("value", "report"), available=False),
     Hook("EvaluateModelHook", "evaluate_model", ("evaluation",), ("best", "ranking"), available=False),
 )

@@ -562,6 +562,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         a_spec(pods={"default": {"env": [{"name": "SANDBOX_CONTRACT", "value": "x"}]}}),
         "spec.pods.default.env[0].name: names that begin with SANDBOX_ are the runtime's own; take another",
     ),
+    "items that make too many jobs": (
+        a_spec(probes=[probe(), probe(forEach={"item": "i", "in": list(range(256))}, metaName="many")]),
+        "spec.probeJobConfigs[1].forEach: its items make 257 jobs; at most 256 may stand in an experiment",
+    ),
+    "an element without what an input asks for": (
+        a_spec(probes=[probe(forEach={"item": "i", "in": [{"a": {"b": 1}}, {"a": 2}]}, input={"djConfigs.np": "item.i.a.b"})]),
+        f"{P}.forEach.in[1]: has no 'a.b', which {P}.input asks for",
+    ),
     "two secrets under one name": (
         a_spec(probes=[probe(secrets=[{"env": "TOKEN", "name": name, "key": "k"} for name in "st"])]),
         f"{P}.secrets[1].env: TOKEN is set by {P}.secrets[0] already; take another name",

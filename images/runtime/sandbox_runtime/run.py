@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from sandbox_api.contract import REFINED, JobContract, contract_digest
+from sandbox_api.contract import REFINED, JobContract, JobRef, contract_digest
 from sandbox_api.hooks import HOOKS, SAID
 from sandbox_api.result import EXIT_CODES, EXIT_SUCCESS, Result, RuntimeInfo, plain_text
 
@@ -117,7 +117,7 @@ class Attempt:
         context = self._context = HookContext(
             contract=contract,
             dj=self._data_juicer(configs.dj),
-            extra=_extra(hook, contract.job.hook, configs.extra),
+            extra=_extra(hook, contract.job, configs.extra),
             inputs=self._inputs,
             workspace=workspace,
             metrics=MetricsLog(workspace.metrics, self._prefix()),
@@ -264,15 +264,24 @@ class Attempt:
         random.seed(self.contract.seed)
 
 
-def _extra(hook: type, name: str, configured: dict[str, Any]) -> Any:
+def _extra(hook: type, job: JobRef, configured: dict[str, Any]) -> Any:
     """`extraConfigs` checked against the hook's model. Raises ConfigError, a line for each field that is wrong."""
-    model: type[BaseModel] | None = getattr(hook, "extra", None) or (HOOKS[name].extra if name in HOOKS else None)
+    model: type[BaseModel] | None = getattr(hook, "extra", None) or _model(job)
     if model is None:
         return configured
     try:
         return model.model_validate(configured)
     except ValidationError as error:
-        raise ConfigError("\n".join(_told(problem, name) for problem in error.errors())) from error
+        raise ConfigError("\n".join(_told(problem, job.hook) for problem in error.errors())) from error
+
+
+def _model(job: JobRef) -> type[BaseModel] | None:
+    """The catalogue's model of the hook's settings, or of its component's; None where it has none of that name."""
+    if (known := HOOKS.get(job.hook)) is None:
+        return None
+    if not known.components:
+        return known.extra
+    return known.components[job.type].extra if job.type in known.components else None
 
 
 def _told(problem: Any, hook: str) -> str:

@@ -17,6 +17,7 @@ from sandbox_api.hook_resource import KIND as HOOK_KIND
 from sandbox_api.hook_resource import hooks_in
 from sandbox_api.hooks import Hook
 
+from .documents import documents_in
 from .experiments import Ended
 
 STDIN = "-"
@@ -85,7 +86,7 @@ def read_files(files: Iterable[Path]) -> Documents:
 
 def read_documents(text: str) -> Documents:
     """The documents of a YAML (or JSON) text. Raises Ended when an experiment is of another version."""
-    found = [document for document in yaml.safe_load_all(text) if isinstance(document, Mapping)]
+    found = [document for document in documents_in(text) if isinstance(document, Mapping)]
     experiments = [_experiment(document) for document in found if document.get("kind") == KIND]
     return Documents(tuple(experiments), tuple(document for document in found if document.get("kind") != KIND))
 

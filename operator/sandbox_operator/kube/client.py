@@ -10,9 +10,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Literal, NamedTuple
 
 import aiohttp
-import orjson
 
 from sandbox_operator.kube.config import Connection
+from sandbox_operator.kube.decode import loads
 from sandbox_operator.kube.errors import NotFound, Unreachable, error_from
 from sandbox_operator.kube.resources import Resource
 from sandbox_operator.kube.transport import Transport, lines_of
@@ -130,7 +130,7 @@ class Client(Transport):
         async with self.answer("GET", path, what=what, query=query, limits=limits) as response:
             async for line in lines_of(response.content):
                 try:
-                    event = WatchEvent(**orjson.loads(line))
+                    event = WatchEvent(**loads(line))
                 except (ValueError, TypeError) as error:
                     raise Unreachable("the stream broke off inside an event", request=request) from error
                 if event.type == "ERROR":
@@ -244,14 +244,14 @@ class Client(Transport):
         """What stands at a path of no resource (`/version`, `/readyz`): parsed if it is JSON, else text."""
         text = await self.request(("get", path), "GET", path)
         try:
-            return orjson.loads(text)
+            return loads(text)
         except ValueError:
             return text.decode(errors="replace")
 
     async def _object(self, what: tuple[str, str], method: str, path: str, **options: Any) -> Manifest:
         answer = await self.request(what, method, path, **options)
         try:
-            return dict(orjson.loads(answer))
+            return dict(loads(answer))
         except (ValueError, TypeError) as error:
             request = f"{method} {self.connection.server}{path}"
             raise Unreachable(f"something else answered: {answer[:100]!r}", request=request) from error

@@ -31,9 +31,16 @@ from .profiles import profile_problems
 from .references import Producer, Written, normal_path
 from .rerun import rerun_problems
 from .schema import schema_problems
+from .spread import spread
 from .unsupported import unsupported_in_spec
 
 NO_HOOKS: Mapping[str, Hook] = MappingProxyType({})
+
+
+MAX_DEPTH = 64
+"""Levels of a spec."""
+NAMED = 4
+"""Levels that a sentence about depth names."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,8 @@ def compile_spec(raw: Mapping[str, Any], added: Mapping[str, Hook | tuple[str, .
 
     `added` are the namespace's own hooks (SandboxHook) by name, or what is wrong with them.
     """
+    if (deep := _too_deep(raw)) is not None:
+        return Compiled(None, problems=(deep,))
     try:
         return _compiled(ExperimentSpec.model_validate(raw), added)
     except ValidationError as error:
@@ -60,6 +69,20 @@ def compile_spec(raw: Mapping[str, Any], added: Mapping[str, Hook | tuple[str, .
     rest = what_is_right(raw)
     others = _compiled(rest, added).problems if rest is not None else ()
     return Compiled(None, problems=tuple(dict.fromkeys((*problems, *others))))
+
+
+def _too_deep(raw: Mapping[str, Any]) -> str | None:
+    """A sentence where a spec is nested so deep that what writes and reads contracts would end in it."""
+    left: list[tuple[Any, str, int]] = [(raw, "spec", 0)]
+    while left:
+        value, where, depth = left.pop()
+        if depth > MAX_DEPTH:
+            return f"{where}: is nested more than {MAX_DEPTH} levels deep; put it into a file, and name its path"
+        if isinstance(value, Mapping):
+            left += ((inner, f"{where}.{key}" if depth < NAMED else where, depth + 1) for key, inner in value.items())
+        elif isinstance(value, list):
+            left += ((inner, f"{where}[{at}]" if depth < NAMED else where, depth + 1) for at, inner in enumerate(value))
+    return None
 
 
 def _compiled(spec: ExperimentSpec, added: Mapping[str, Hook | tuple[str, ...]]) -> Compiled:
@@ -83,6 +106,8 @@ def _compiled(spec: ExperimentSpec, added: Mapping[str, Hook | tuple[str, ...]])
     ]  # fmt: skip
     needs = _needs(planned, targets)
     planned = [replace(job, needs=needs.get(job.id, ()), digest=_digest(job)) for job in planned]
+    if not problems:  # lists that stand in the spec can be spread out now
+        problems += dict.fromkeys(job.problem for job in spread(planned, {}) if job.problem)
     return Compiled(spec, tuple(planned), tuple(problems), tuple(_warnings(spec, planned)), targets, updates)
 
 

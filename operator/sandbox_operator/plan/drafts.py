@@ -75,6 +75,9 @@ def drafts(
             hook = _unknown(config)
         elif not hook.available:
             problems.append(f"{where}.hook: {hook.name} is not in this version yet")
+        elif hook.components:
+            config = config.model_copy(update={"type": type_of(config)})
+            hook = _of_type(hook, config, where, problems)
         elif config.type is not None:
             problems.append(f"{where}.type: {hook.name} has no components to choose from; leave type out")
         meta_name = config.meta_name
@@ -197,6 +200,31 @@ class _Order:
                 return f"{name!r} ({other.where}) stands after this job; put it first, or leave it out"
         hint = did_you_mean(name, self.in_list)
         return f"no job before this one in the pipeline has the metaName or id {name!r}{hint}"
+
+
+def _of_type(hook: Hook, config: JobConfig, where: str, problems: list[str]) -> Hook:
+    """The hook as the job's component makes it."""
+    extra = config.extra_configs if isinstance(config.extra_configs, Mapping) else {}
+    if (inside := extra.get("type", config.type)) != config.type:
+        problems.append(f"{where}.extraConfigs.type: {inside!r} is not the job's type {config.type!r}; name it once")
+    if config.type is not None and config.type in hook.components:
+        return hook.of_type(config.type)
+    if config.type is None:
+        there_is = f"{hook.name} has: {', '.join(hook.components)}"
+        problems.append(f"{where}.type: name the component, its image depends on it; {there_is}")
+    elif config.type in hook.lacks:
+        problems.append(f"{where}.type: {hook.name} of type {config.type} is not in this version yet")
+    else:
+        hint = did_you_mean(config.type, hook.components)
+        problems.append(f"{where}.type: there is no component {config.type!r}{hint}")
+    return _unknown(config)
+
+
+def type_of(config: JobConfig) -> str | None:
+    """The component that a job names: beside its hook, or inside extraConfigs as Data-Juicer's sandbox has it."""
+    extra = config.extra_configs if isinstance(config.extra_configs, Mapping) else {}
+    found = config.type or (config.local or {}).get("extraConfigs.type") or extra.get("type")
+    return found if isinstance(found, str) else None
 
 
 def _unknown(config: JobConfig) -> Hook:

@@ -24,6 +24,13 @@ class _Instance:
     pipeline_item: int | None
 
 
+@dataclass(frozen=True)
+class _Lacking:
+    """Stands for what an element of a list does not have."""
+
+    key: str
+
+
 class _Unknown(Exception):
     """The list is not there yet; with words, it will never be of use."""
 
@@ -133,18 +140,27 @@ def _bound(job: PlannedJob, fan: Fan, number: int, value: Source) -> PlannedJob:
         for target, source in job.inputs.items()
     }
     said = value.value if isinstance(value, Given) else number
-    return replace(job, inputs=inputs, digest=sha256_of([job.digest, fan.name, said])[:16])
+    lacking = next((found for found in inputs.values() if isinstance(found, _Lacking)), None)
+    problem = f"{fan.where}.in[{number}]: has no {lacking.key!r}, which {job.where}.input asks for" if lacking else None
+    return replace(
+        job,
+        inputs={target: found for target, found in inputs.items() if not isinstance(found, _Lacking)},
+        digest=sha256_of([job.digest, fan.name, said])[:16],
+        problem=job.problem or problem,
+    )
 
 
-def _element(value: Source, keys: tuple[str, ...]) -> Source:
+def _element(value: Source, keys: tuple[str, ...]) -> Source | _Lacking:
     if not keys or not isinstance(value, Given):
         return value
     found = value.value
     for key in keys:
-        if isinstance(found, Mapping):
-            found = found.get(key)
+        if isinstance(found, Mapping) and key in found:
+            found = found[key]
+        elif isinstance(found, list) and key.isdigit() and int(key) < len(found):
+            found = found[int(key)]
         else:
-            found = found[int(key)] if isinstance(found, list) and key.isdigit() and int(key) < len(found) else None
+            return _Lacking(".".join(keys))
     return Given(found)
 
 

@@ -15,7 +15,9 @@ from .base import Hook
 ENTRY_POINTS = "sandbox.hooks"
 
 BUILT_IN = {
+    "InferModelHook": "sandbox_runtime.hooks.models:InferModelHook",
     "ProbeViaAnalyzerHook": "sandbox_runtime.hooks.analyzer:ProbeViaAnalyzerHook",
+    "ProbeViaModelInferHook": "sandbox_runtime.hooks.model_probe:ProbeViaModelInferHook",
     "RefineRecipeViaKSigmaHook": "sandbox_runtime.hooks.k_sigma:RefineRecipeViaKSigmaHook",
     "RefineRecipeViaModelFeedbackHook": "sandbox_runtime.hooks.feedback:RefineRecipeViaModelFeedbackHook",
     "ProcessDataHook": "sandbox_runtime.hooks.process:ProcessDataHook",
