@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from .hooks import ExtraConfig
+from .extra import ComponentConfig, ExtraConfig, Settings
 
 Precision = Literal["bf16", "fp32"]
 
@@ -52,10 +51,9 @@ class Bucket(ExtraConfig):
     """Pixels, a multiple of 16."""
 
 
-class EasyAnimateTrainConfig(ExtraConfig):
+class EasyAnimateTrainConfig(ComponentConfig):
     """LoRA training of EasyAnimate V5.1 in the layout of diffusers."""
 
-    type: Literal["easyanimate"] = "easyanimate"
     base_model: Annotated[str, Field(min_length=1)]
     """Folder of the base model as diffusers lays it out: model_index.json, transformer, vae, text_encoder, ..."""
     dataset_path: str | None = None
@@ -133,10 +131,9 @@ class EasyAnimateTrainConfig(ExtraConfig):
         return self
 
 
-class EasyAnimateInferConfig(ExtraConfig):
+class EasyAnimateInferConfig(ComponentConfig):
     """Videos from prompts by EasyAnimate V5.1, with or without a LoRA."""
 
-    type: Literal["easyanimate"] = "easyanimate"
     base_model: Annotated[str, Field(min_length=1)]
     """Folder of the base model as diffusers lays it out."""
     lora_path: str | None = None
@@ -175,14 +172,6 @@ class EasyAnimateInferConfig(ExtraConfig):
         if self.prompts and self.prompt_info_path is not None:
             raise ValueError("prompts and prompt_info_path are both given; give one of them")
         return self
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Keys in this version's layout, and what to tell the user about how they came to be."""
-
-    values: dict[str, Any]
-    notes: tuple[str, ...] = ()
 
 
 V1 = (

@@ -241,13 +241,14 @@ def _counts(error: ValidationError) -> bool:
     if instance is LATER:
         return False
     about_keys = error.validator in ABOUT_KEYS or (error.validator == "type" and isinstance(instance, Mapping | list))
-    return about_keys or not _holds_later(instance)
+    return about_keys or not holds_later(instance)
 
 
-def _holds_later(value: Any) -> bool:
+def holds_later(value: Any) -> bool:
+    """Whether an input will bring some of it."""
     if isinstance(value, Mapping):
-        return any(map(_holds_later, value.values()))
-    return any(map(_holds_later, value)) if isinstance(value, list) else value is LATER
+        return any(map(holds_later, value.values()))
+    return any(map(holds_later, value)) if isinstance(value, list) else value is LATER
 
 
 def _told(error: ValidationError, owner: str) -> Iterator[str]:

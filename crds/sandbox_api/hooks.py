@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from .extra import ComponentConfig, ExtraConfig, NoExtra
+from .easyanimate import EasyAnimateInferConfig, EasyAnimateTrainConfig, infer_settings, train_settings
+from .extra import ComponentConfig, ExtraConfig, NoExtra, Settings
 from .model_probe import ModelProbeConfig
 from .source import HUBS, STORES, Source, is_pinned, parse_source
 from .text_infer import ApiInferConfig, HuggingfaceInferConfig
@@ -145,6 +146,8 @@ class Component:
     """As a hook's."""
     cacheable: bool = True
     """As a hook's."""
+    settings: Callable[[Mapping[str, Any]], Settings] | None = None
+    """From the layout of Data-Juicer's sandbox to ours, where they differ."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,8 @@ class Hook:
     """Pattern of the figures that may be referred to besides outputs."""
     components: Mapping[str, Component] = field(default_factory=dict)
     """Its kinds by `type`; without any there is only one."""
+    settings: Callable[[Mapping[str, Any]], Settings] | None = None
+    """A component's."""
     lacks: tuple[str, ...] = ()
     """Kinds that Data-Juicer's sandbox has and this version has not."""
     available: bool = True
@@ -197,7 +202,13 @@ class Hook:
         """The hook as one of its components makes it."""
         found = self.components[type_]
         return replace(
-            self, image=found.image, extra=found.extra, figures=found.figures, cacheable=found.cacheable, components={}
+            self,
+            image=found.image,
+            extra=found.extra,
+            figures=found.figures,
+            cacheable=found.cacheable,
+            settings=found.settings,
+            components={},
         )
 
     def has_figure(self, name: str) -> bool:
@@ -287,7 +298,23 @@ HOOKS: dict[str, Hook] = _catalogue(
         figures=r"bytes|seconds|files|transferred_bytes",
         pinned=is_pinned,
     ),
-    Hook("TrainModelHook", "train", ("execution",), ("model", "checkpoints"), image="easyanimate", available=False),
+    Hook(
+        "TrainModelHook",
+        "train",
+        ("execution",),
+        ("model", "checkpoints"),
+        ("path", "list"),
+        components={
+            "easyanimate": Component(
+                EasyAnimateTrainConfig,
+                image="easyanimate",
+                figures="loss|heldout_loss(_before)?|lr|steps|step_seconds|clips|broken",
+                settings=train_settings,
+            )
+        },
+        lacks=("modelscope", "swift", "trinity-rft", "internvl_coco_caption"),
+        writes={"extraConfigs.output_dir": "model", "extraConfigs.train.saving_config.output_dir": "model"},
+    ),
     Hook(
         "InferModelHook",
         "infer",
@@ -296,10 +323,17 @@ HOOKS: dict[str, Hook] = _catalogue(
         ("path", "path"),
         components={
             "api": Component(ApiInferConfig, image="data", figures=r"rows|failed", cacheable=False),
+            "easyanimate": Component(
+                EasyAnimateInferConfig, image="easyanimate", figures="videos|seconds", settings=infer_settings
+            ),
             "huggingface": Component(HuggingfaceInferConfig, image="data", figures=r"rows|failed"),
         },
-        lacks=("easyanimate", "vllm"),
-        writes={"extraConfigs.export_path": "dir"},
+        lacks=("vllm",),
+        writes={
+            "extraConfigs.export_path": "dir",
+            "extraConfigs.output_video_dir": "dir",
+            "extraConfigs.train.saving_config.output_video_dir": "dir",
+        },
     ),
     Hook("EvaluateDataHook", "evaluate", ("evaluation", "probe"), ("value", "report"), available=False),
     Hook("EvaluateModelHook", "evaluate_model", ("evaluation",), ("best", "ranking"), available=False),

@@ -269,6 +269,13 @@ def _extra(hook: type, job: JobRef, configured: dict[str, Any]) -> Any:
     model: type[BaseModel] | None = getattr(hook, "extra", None) or _model(job)
     if model is None:
         return configured
+    known = HOOKS.get(job.hook)
+    component = known.components.get(job.type or "") if known is not None else None
+    if component is not None and component.settings is not None:
+        settings = component.settings(configured)
+        for note in settings.notes:
+            print(f"extraConfigs.{note}", flush=True)
+        configured = settings.values
     try:
         return model.model_validate(configured)
     except ValidationError as error:

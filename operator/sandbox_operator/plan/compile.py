@@ -185,6 +185,9 @@ def _warnings(spec: ExperimentSpec, jobs: list[PlannedJob]) -> Iterator[str]:
         if not own_stage and job.hook.stages and job.stage not in job.hook.stages:
             lists = " or ".join(job.hook.stages)
             yield f"{job.where}.hook: {job.hook.name} belongs to {lists} jobs; it runs here as well"
+        extra = effective(job.config)["extraConfigs"]
+        if job.hook.settings is not None and isinstance(extra, Mapping):
+            yield from (f"{job.where}.extraConfigs.{note}" for note in job.hook.settings(extra).notes)
         for target in job.config.local or {}:
             if target.split(".")[0] in job.inputs:
                 yield f'{job.where}.local["{target}"]: has no effect; an input then replaces it all'

@@ -16,6 +16,7 @@ from sandbox_api import contract as wire
 from sandbox_api.contract import INPUTS, WORKSPACE
 from sandbox_api.data_juicer import configuration_problems
 from sandbox_api.experiment import JobConfig
+from sandbox_api.extra_schema import LATER, holds_later
 from sandbox_api.hook_resource import AnyExtra, extra_problems, merged_extra
 from sandbox_api.hooks import Hook
 from sandbox_api.paths import data_sets_in, paths_in
@@ -180,7 +181,7 @@ def _dj_problems(hook: Hook, dj: Any, where: str, targets: Set[str]) -> Iterator
 
 
 def _extra_problems(hook: Hook, extra: Mapping[str, Any], inputs: Set[str], where: str) -> Iterator[str]:
-    filled = {target.split(".")[1] for target in inputs if target.startswith("extraConfigs.")}
+    filled, extra = _in_our_layout(hook, extra, inputs)
     known = {field.alias or name for name, field in hook.extra.model_fields.items()}
     there_is = f"; it has: {', '.join(sorted(known)) or 'none'}"
     for name in sorted(filled - known):
@@ -192,13 +193,26 @@ def _extra_problems(hook: Hook, extra: Mapping[str, Any], inputs: Set[str], wher
             if entry["type"] == "missing" and entry["loc"][0] in filled:
                 continue
             path = "".join(f".{part}" for part in entry["loc"])
-            if entry["type"] == "missing" and entry["loc"][0] in filled:
-                continue
             if entry["type"] == "extra_forbidden":
                 close = did_you_mean(str(entry["loc"][-1]), known)
                 yield f"{where}.extraConfigs{path}: {hook.name} has no such setting{close or there_is}"
             else:
                 yield f"{where}.extraConfigs{path}: {entry['msg'][0].lower()}{entry['msg'][1:]}"
+
+
+def _in_our_layout(hook: Hook, extra: Mapping[str, Any], inputs: Set[str]) -> tuple[set[str], Mapping[str, Any]]:
+    """The keys that inputs fill, and the settings, both as this version lays them out."""
+    targets = [target for target in inputs if target.startswith("extraConfigs.")]
+    if hook.settings is None:
+        return {target.split(".")[1] for target in targets}, extra
+    configs: dict[str, Any] = {"djConfigs": None, "extraConfigs": extra}
+    for target in targets:
+        try:
+            configs = placed(configs, target, LATER)
+        except LookupError:
+            continue  # told already
+    values = hook.settings(configs["extraConfigs"]).values
+    return {key for key, value in values.items() if holds_later(value)}, values
 
 
 def _path_problems(text: str, where: str, volumes: tuple[str, ...], is_written: bool) -> Iterator[str]:

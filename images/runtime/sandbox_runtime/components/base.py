@@ -64,6 +64,12 @@ class BaseModelExecutor:
         """Of the run that is under way, or was the last."""
         self._ended = threading.Event()
 
+    def for_job(self) -> HookContext:
+        """The job that it works for. Raises RuntimeError outside of one."""
+        if self.context is None:
+            raise RuntimeError(f"{type(self).__name__} runs as part of a job only")
+        return self.context
+
     async def run(self, run_type: str, run_obj: Any = None, **kwargs: Any) -> Any:
         """Do it, with everything that is printed in a log of its own, and watched while it is written.
 

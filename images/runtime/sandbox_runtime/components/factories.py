@@ -60,10 +60,11 @@ FACTORIES: dict[str, Factory] = {
         Factory("data_analyzer"),
         Factory("data_evaluator"),
         Factory("model_infer_evaluator"),
-        Factory("model_train"),
+        Factory("model_train", {"easyanimate": "sandbox_runtime.components.easyanimate:EasyAnimateTrainExecutor"}),
         Factory(
             "model_infer",
             {
+                "easyanimate": "sandbox_runtime.components.easyanimate:EasyAnimateInferExecutor",
                 "api": "sandbox_runtime.components.api_infer:ApiInferExecutor",
                 "huggingface": "sandbox_runtime.components.huggingface_infer:HuggingfaceInferExecutor",
             },

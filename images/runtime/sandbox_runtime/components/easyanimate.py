@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text-to-video: a LoRA of EasyAnimate V5.1 trained on the sandbox's clips, and videos made with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sandbox_api.easyanimate import EasyAnimateInferConfig, EasyAnimateTrainConfig
+
+from ..data_juicer.rows import read_json
+from ..easyanimate import InferResult, TrainResult, infer, prepare, train
+from ..errors import ConfigError
+from ..hooks.base import Artifact, HookContext, HookResult
+from .base import BaseModelExecutor
+
+
+class EasyAnimateTrainExecutor(BaseModelExecutor):
+    """type: easyanimate. Results: the folder of checkpoints, and their list; the last one is the model."""
+
+    async def _run(self, run_type: str, run_obj: Any = None, **kwargs: Any) -> HookResult:
+        context, config = self.for_job(), EasyAnimateTrainConfig.model_validate(_settings(self.model_config))
+        if config.dataset_path is None:
+            raise ConfigError("extraConfigs.dataset_path: name the data set to train on, or fill it with input")
+        data = context.workspace.inside(config.dataset_path, "extraConfigs.dataset_path")
+        roots = [root for root in (config.video_root, ".") if root]
+        processes, digests = _processes(config.processes, context), context.workspace.cache / "digests.json"
+        prepared = prepare(
+            config,
+            self.data_connector(data),
+            context.workspace.cache / "easyanimate",
+            scratch=context.scratch,
+            roots=[data.parent, *(context.workspace.inside(root, "extraConfigs.video_root") for root in roots)],
+            processes=processes,
+            cpus=context.cpus,
+            digests=digests,
+        )
+        trained = train(
+            config,
+            prepared,
+            context.workspace.cache / "easyanimate",
+            out=context.out / "model",
+            state=context.state,
+            scratch=context.scratch,
+            processes=processes,
+            cpus=context.cpus,
+            digests=digests,
+            log_metrics=lambda figures, step: self.watcher.watch(figures, step=step),
+        )
+        published = context.user_path("extraConfigs.output_dir")
+        return HookResult(
+            outputs=[
+                Artifact(context.out / "model", publish=published),
+                [str(path.relative_to(context.out)) for path in trained.checkpoints],
+            ],
+            metrics={**trained.metrics(), "clips": len(prepared.samples), "broken": len(prepared.broken)},
+            message=_trained(trained, len(prepared.broken)),
+        )
+
+    def data_connector(self, input_data: Any, **kwargs: Any) -> Iterator[dict[str, Any]]:
+        """Rows with `videos` and `text`."""
+        if not Path(input_data).is_file():
+            raise ConfigError(f"extraConfigs.dataset_path: there is no file {input_data}")
+        return read_json(Path(input_data))
+
+
+class EasyAnimateInferExecutor(BaseModelExecutor):
+    """type: easyanimate. Results: the folder of videos, and a data set that names them."""
+
+    async def _run(self, run_type: str, run_obj: Any = None, **kwargs: Any) -> HookResult:
+        context, config = self.for_job(), EasyAnimateInferConfig.model_validate(_settings(self.model_config))
+        if config.lora_path is not None:
+            config = config.model_copy(update={"lora_path": str(_newest(Path(config.lora_path)))})
+        videos = infer(
+            config,
+            out=context.out / "videos",
+            state=context.state,
+            scratch=context.scratch,
+            processes=_processes(config.processes, context),
+            cpus=context.cpus,
+            digests=context.workspace.cache / "digests.json",
+            log_metrics=lambda figures, step: self.watcher.watch(figures, step=step),
+        )
+        for note in videos.notes:
+            print(note, flush=True)
+        dataset = context.out / "videos.jsonl"
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in videos.rows)
+        dataset.write_text("".join(lines), encoding="utf-8")
+        published = context.user_path("extraConfigs.output_video_dir")
+        return HookResult(
+            outputs=[Artifact(videos.folder, publish=published), Artifact(dataset, rows=len(videos.rows))],
+            metrics={"videos": len(videos.rows), "seconds": videos.seconds},
+            message=_made(videos),
+        )
+
+
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key != "work_dir"}
+
+
+def _processes(asked: int | None, context: HookContext) -> int:
+    return asked or max(1, context.contract.limits.gpus)
+
+
+def _newest(path: Path) -> Path:
+    """A checkpoint, or the last one of a training's folder."""
+    if not path.is_dir():
+        return path
+    found = sorted(path.glob("checkpoint-*.safetensors"), key=lambda file: int(file.stem.rpartition("-")[2]))
+    if not found:
+        raise ConfigError(f"extraConfigs.lora_path: there is no checkpoint-<step>.safetensors in {path}")
+    return found[-1]
+
+
+def _trained(trained: TrainResult, broken: int) -> str:
+    heldout = f", held-out loss {trained.heldout_loss:.4f}" if trained.heldout_loss is not None else ""
+    left_out = f", {broken} broken clips left out" if broken else ""
+    return f"{trained.steps} steps, loss {trained.loss:.4f}{heldout}{left_out}"
+
+
+def _made(videos: InferResult) -> str:
+    earlier = len(videos.rows) - videos.made
+    return f"{len(videos.rows)} videos" + (f", {earlier} of them by an earlier attempt" if earlier else "")
