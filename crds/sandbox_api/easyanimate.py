@@ -178,7 +178,11 @@ V1 = (
     "this is EasyAnimate V5.1 on diffusers; the sandbox's script had V1 (a motion module over PixArt), whose"
     " weights and LoRA files do not load here, nor the other way round"
 )
-ENVIRONMENT = re.compile(r"env_(name|manager|params)")
+_IGNORED = {
+    r"env_(name|manager|params)": "the image is the environment",
+    r"(model|trainer|infer)_name": "the type says it all",
+}
+"""Keys beside `train` that served the sandbox's surroundings, and why they are not needed."""
 
 Convert = Callable[[Any], tuple[dict[str, Any], str]]
 """From an old key's value to new keys and a sentence about the difference, empty when there is none."""
@@ -266,9 +270,10 @@ def _translated(given: Mapping[str, Any], table: Mapping[str, Convert], fixed: M
     values: dict[str, Any] = dict(fixed)
     notes = [f"train: {V1}"]
     own = {key: value for key, value in given.items() if key != "train"}
-    for key in [key for key in own if ENVIRONMENT.fullmatch(key)]:
-        del own[key]
-        notes.append(f"{key} is not used: the image is the environment")
+    for key in list(own):
+        if why := next((why for pattern, why in _IGNORED.items() if re.fullmatch(pattern, key)), None):
+            del own[key]
+            notes.append(f"{key} is not used: {why}")
     for key, value in _leaves(old):
         if key not in table:
             values[f"train.{key}"] = value

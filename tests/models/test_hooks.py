@@ -55,11 +55,19 @@ def test_a_trained_lora_makes_videos(pod: HookPod) -> None:
     assert names == ["checkpoint-3.safetensors", "checkpoint-6.safetensors"]
     assert (pod.experiment / "outputs/lora/checkpoint-6.safetensors").is_file()
 
-    asked = {**SMALL, "prompts": ["a bicycle"], "video_num_per_prompt": 2, "num_inference_steps": 2, "precision": "fp32"}
+    asked = {
+        **SMALL,
+        "prompts": ["a bicycle"],
+        "video_num_per_prompt": 2,
+        "num_inference_steps": 2,
+        "precision": "fp32",
+    }
     base = run(pod, "InferModelHook", ["dir", "dataset"], base_model="inputs/weights/tiny", **asked)
     assert base.code == 0, base.log
     lora = {"lora_path": str(trained.output("model")), "lora_scale": 1.0}
-    adapted = run(pod, "InferModelHook", ["dir", "dataset"], attempt=2, base_model="inputs/weights/tiny", **lora, **asked)
+    adapted = run(
+        pod, "InferModelHook", ["dir", "dataset"], attempt=2, base_model="inputs/weights/tiny", **lora, **asked
+    )
     assert adapted.code == 0, adapted.log
     videos = [sorted(path.name for path in ended.output("dir").glob("*.mp4")) for ended in (base, adapted)]
     assert videos == [["a bicycle-0.mp4", "a bicycle-1.mp4"]] * 2

@@ -377,7 +377,7 @@ def test_the_readme_tells_every_value_with_its_default(chart: Path) -> None:
 def test_the_chart_has_an_image_for_each_hook_of_the_catalogue() -> None:
     values = yaml.safe_load((OPERATOR / "values.yaml").read_text())
     schema = json.loads((OPERATOR / "values.schema.json").read_text())
-    names = {hook.image for hook in HOOKS.values()}
+    names = {kind.image for hook in HOOKS.values() for kind in (hook.components or {"": hook}).values()}
     assert set(values["images"]) == set(schema["properties"]["images"]["properties"]) == names
 
 

@@ -302,8 +302,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         f"{P}.timeouts.active: 0m leaves no time at all; write a longer time, or leave it out",
     ),
     "hook of a later version": (
-        a_spec(executions=[{"hook": "TrainModelHook", "type": "easyanimate", "extraConfigs": {"train": {"lr": 1}}}]),
-        f"{E}.hook: TrainModelHook is not in this version yet",
+        a_spec(executions=[{"hook": "DataPoolManipulationHook", "extraConfigs": {"split_num": 2}}]),
+        f"{E}.hook: DataPoolManipulationHook is not in this version yet",
+    ),
+    "component of a later version": (
+        a_spec(executions=[{"hook": "TrainModelHook", "type": "swift", "extraConfigs": {"model": "m"}}]),
+        f"{E}.type: TrainModelHook of type swift is not in this version yet",
     ),
     "misspelt field of the spec": (
         a_spec(experimantName="x"),
