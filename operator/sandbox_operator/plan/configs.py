@@ -192,8 +192,6 @@ def _extra_problems(hook: Hook, extra: Mapping[str, Any], inputs: Set[str], wher
             if entry["type"] == "missing" and entry["loc"][0] in filled:
                 continue
             path = "".join(f".{part}" for part in entry["loc"])
-            if entry["type"] == "missing" and entry["loc"][0] in filled:
-                continue
             if entry["type"] == "extra_forbidden":
                 close = did_you_mean(str(entry["loc"][-1]), known)
                 yield f"{where}.extraConfigs{path}: {hook.name} has no such setting{close or there_is}"
