@@ -88,10 +88,12 @@ Quantity = Annotated[
 ]
 """An amount as Kubernetes writes it. The resource's schema can't hold its form, so the planner checks it."""
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?$", max_length=63)]
+NAME = r"^[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?$"
+Name = Annotated[str, Field(pattern=NAME, max_length=63)]
 """A name that references can hold: letters, digits, `-` and `_`, no dots (they part a reference)."""
 
-ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
+OBJECT_NAME = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
+ObjectName = Annotated[str, Field(pattern=OBJECT_NAME, max_length=253)]
 """A name of a Kubernetes object."""
 
 AnyObject = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]

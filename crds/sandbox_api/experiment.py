@@ -22,6 +22,10 @@ def rules(*entries: dict[str, str]) -> ConfigDict:
     return ConfigDict(json_schema_extra={"x-kubernetes-validations": [dict(entry) for entry in entries]})
 
 
+ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
+HOOK = r"^[A-Za-z][A-Za-z0-9_-]*$"
+
+
 class Resources(SpecModel):
     requests: Annotated[dict[str, Quantity], Field(max_length=16)] | None = None
     """Amounts the scheduler sets aside, e.g. `cpu: "2"`."""
@@ -43,7 +47,7 @@ class Toleration(SpecModel):
 
 
 class EnvVar(SpecModel):
-    name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
+    name: Annotated[str, Field(pattern=ENV_NAME, max_length=128)]
     """Name of the variable."""
     value: Annotated[str, Field(max_length=4096)] = ""
     """Its value, taken as it stands: `$(X)` and `$$` arrive unchanged."""
@@ -151,7 +155,7 @@ class Timeouts(SpecModel):
 
 
 class SecretEnv(SpecModel):
-    env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
+    env: Annotated[str, Field(pattern=ENV_NAME, max_length=128)]
     """Name of the environment variable."""
     name: ObjectName
     """Name of the Secret; the operator never reads it."""
@@ -171,7 +175,7 @@ class ForEach(SpecModel):
 class JobConfig(SpecModel):
     """One job: one hook, run in a pod of its own."""
 
-    hook: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=128)]
+    hook: Annotated[str, Field(pattern=HOOK, max_length=128)]
     """The hook to run, e.g. ProbeViaAnalyzerHook."""
     meta_name: Name | None = None
     """Name under which results are recorded; default: the hook's own."""

@@ -570,6 +570,23 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         a_spec(probes=[probe(forEach={"item": "i", "in": [{"a": {"b": 1}}, {"a": 2}]}, input={"djConfigs.np": "item.i.a.b"})]),
         f"{P}.forEach.in[1]: has no 'a.b', which {P}.input asks for",
     ),
+    "a resource that no node has": (
+        a_spec(probes=[probe(resources={"limits": {"cpus": 1}})]),
+        f"{P}.resources.limits.cpus: there is no such resource; did you mean 'cpu'?",
+    ),
+    "half a device": (
+        a_spec(probes=[probe(resources={"limits": {"nvidia.com/gpu": "500m"}})]),
+        f"{P}.resources.limits.nvidia.com/gpu: 500m is no whole number; nobody gets a part of a device",
+    ),
+    "a result among the jobs' own files": (
+        a_spec(executions=[process(djConfigs={**DJ, "export_path": "jobs/x.jsonl"})]),
+        f"{E}.djConfigs.export_path: 'jobs/x.jsonl' is where jobs keep their own files; give a path such as outputs/...",
+    ),
+    "a result inside another's": (
+        a_spec(executions=[process(djConfigs={**DJ, "export_path": f"outputs/{name}"}) for name in ("x.jsonl", "x.jsonl/y.jsonl")]),
+        "spec.executionJobConfigs[1].djConfigs.export_path: 'outputs/x.jsonl/y.jsonl' lies inside 'outputs/x.jsonl',"
+        f" which {E}.djConfigs.export_path writes; give it a place of its own",
+    ),
     "two secrets under one name": (
         a_spec(probes=[probe(secrets=[{"env": "TOKEN", "name": name, "key": "k"} for name in "st"])]),
         f"{P}.secrets[1].env: TOKEN is set by {P}.secrets[0] already; take another name",
@@ -614,7 +631,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "duration without a unit": (
         a_spec(timeouts={"active": "10"}),
-        "spec.timeouts.active: string should match pattern '^([0-9]+(s|m|h|d))+$'",
+        "spec.timeouts.active: '10' won't do: write a time like 90s, 10m, 1h30m or 2d",
     ),
     "duration without an end": (
         a_spec(retry={"backoff": "999999999999999999999d"}),

@@ -206,6 +206,18 @@ def test_the_history_is_bounded_and_never_loses_the_iteration_before() -> None:
             'spec.iterUpdater["anonymous.p.dataset"]: spec.executionJobConfigs[0].input["djConfigs.dataset_path"] fills'
             " the same place; leave one of them out",
         ),
+        (
+            {"iterUpdater": {"anonymous.p.dataset": "anonymous.a.djConfigs.process.9"}},
+            'spec.iterUpdater["anonymous.p.dataset"]: spec.probeJobConfigs[0].djConfigs.process.9 does not exist; the list',
+        ),
+        (
+            {"iterUpdater": {"anonymous.p.dataset": "anonymous.a.djConfigs.dataset_pat"}},
+            'spec.iterUpdater["anonymous.p.dataset"]: spec.probeJobConfigs[0].djConfigs.dataset_pat: Data-Juicer',
+        ),
+        (
+            {"iterUpdater": {"anonymous.a.rows": "anonymous.a.djConfigs"}},
+            "spec.iterUpdater[\"anonymous.a.rows\"]: 'rows' is a number; djConfigs needs a configuration",
+        ),
     ],
 )
 def test_what_can_not_be_iterated_is_told_before_anything_starts(more: dict[str, Any], sentence: str) -> None:

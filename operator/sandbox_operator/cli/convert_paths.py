@@ -152,6 +152,9 @@ class Paths:
 
     def _settle(self, job: Job, target: str, key: str, entry: Entry, is_local: bool) -> None:
         text = str(entry.value)
+        holder, _, _ = _place(job, target)
+        if key == "path" and holder is not None and holder.get("type") == "remote":
+            return  # a name in a hub, which Data-Juicer itself fetches
         is_operator = target.startswith("djConfigs.process.")
         own = next((write for write in job.writes if write.target == target), None)
         if own is not None or (WRITING_KEYS.fullmatch(key) and not is_operator):

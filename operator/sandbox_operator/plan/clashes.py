@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
 
 from sandbox_api.experiment import ExperimentSpec
 
 from .job import PlannedJob, Reference
 from .references import Producer, did_you_mean
+
+JOBS = "jobs"
+"""Where an experiment's folder holds what its jobs keep."""
 
 
 def name_clashes(jobs: Sequence[PlannedJob]) -> Iterator[str]:
@@ -33,7 +37,7 @@ def name_clashes(jobs: Sequence[PlannedJob]) -> Iterator[str]:
 
 
 def file_clashes(producers: Sequence[Producer]) -> Iterator[str]:
-    """Two jobs that would write one file."""
+    """Two jobs that would write one file, or one inside what another writes; and places where nobody may write."""
     files: dict[str, Producer] = {}
     for producer in producers:
         for path, written in producer.writes.items():
@@ -43,6 +47,18 @@ def file_clashes(producers: Sequence[Producer]) -> Iterator[str]:
                     f"{producer.where}.{written.target}: {path!r} is already written by"
                     f" {first.where}.{first.writes[path].target}; give one of them another path"
                 )
+            if path in (".", JOBS) or path.startswith(f"{JOBS}/"):
+                yield (
+                    f"{producer.where}.{written.target}: {path!r} is where jobs keep their own files; give a path such"
+                    " as outputs/..."
+                )
+    for path, producer in files.items():
+        around = next((str(above) for above in PurePosixPath(path).parents if str(above) in files), None)
+        if around is not None:
+            yield (
+                f"{producer.where}.{producer.writes[path].target}: {path!r} lies inside {around!r}, which"
+                f" {files[around].where}.{files[around].writes[around].target} writes; give it a place of its own"
+            )
 
 
 def comparison_problems(spec: ExperimentSpec, jobs: Sequence[PlannedJob]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from sandbox_api.hooks import HOOKS
 from .configs import ROOTS, effective
 from .drafts import JobAsWritten
 from .job import MAX_ITEMS, Fan, Item, PlannedJob, Reference, Source
-from .references import Producer, did_you_mean, list_problem, path_references, resolve
+from .references import Producer, did_you_mean, kind_problem, list_problem, path_references, resolve
 
 PROBE_HOOK = "ProbeViaAnalyzerHook"
 ITEM = "item"
@@ -53,6 +53,7 @@ def inputs_of(
         if isinstance(source, str):
             found.problems.append(source)
         else:
+            found.problems += (f"{where}: {words}" for words in kind_problem(target, source, earlier))
             found.inputs[target] = source
     if job.hook.reads_probe is not None:
         probe = _probe_of(job, job.hook.reads_probe, earlier)

@@ -15,9 +15,9 @@ from sandbox_api.contract import figure_names
 from sandbox_api.experiment import ExperimentSpec
 from sandbox_api.status import JobStatus
 
-from .configs import ROOTS
+from .configs import ROOTS, check_configs, effective, placed
 from .job import ANY_ITEM, Fan, Gathered, PlannedJob, Reference, Source
-from .references import Producer, did_you_mean, number_problem, resolve
+from .references import Producer, did_you_mean, kind_problem, number_problem, resolve
 
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "==": operator.eq, ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt,
@@ -100,8 +100,24 @@ def updates_of(
         elif target in job.inputs and target in (job.config.input or {}):
             problems.append(f'{where}: {job.where}.input["{target}"] fills the same place; leave one of them out')
         elif reference is not None:
+            problems += (f"{where}: {words}" for words in _place_problems(spec, job, target))
+            problems += (f"{where}: {words}" for words in kind_problem(target, reference, producers))
             found.setdefault(job.id, {})[target] = reference
     return found
+
+
+def _place_problems(spec: ExperimentSpec, job: PlannedJob, target: str) -> Iterator[str]:
+    """Sentences about a place in a job's configurations, as an input that filled it would get them."""
+    volumes = tuple(volume.name for volume in spec.inputs)
+    if target not in ROOTS:
+        try:
+            placed(effective(job.config), target, None)
+        except LookupError as error:
+            yield f"{job.where}.{error}"
+            return
+    before = {*check_configs(job.config, job.hook, job.where, set(job.inputs), volumes)}
+    after = check_configs(job.config, job.hook, job.where, {*job.inputs, target}, volumes)
+    yield from (words for words in after if words not in before)
 
 
 def iteration_problems(spec: ExperimentSpec) -> Iterator[str]:

@@ -9,7 +9,7 @@ work and stay safe.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -53,6 +53,16 @@ class Producer:
         if name in self.outputs:
             return self.kinds.get(name)
         return "number" if self.hook.available else None
+
+
+def kind_problem(target: str, source: object, producers: Sequence[Producer]) -> Iterator[str]:
+    """A sentence where a whole configuration would be filled with what surely is none."""
+    if "." in target or not isinstance(source, Reference) or source.element is not None:
+        return
+    made_by = next((producer for producer in producers if producer.job_id == source.job_id), None)
+    kind = made_by.kind_of(source.output) if made_by is not None else None
+    if kind in ("number", "list"):
+        yield f"{source.output!r} is a {kind}; {target} needs a configuration, as the recipe of a refine job is one"
 
 
 def resolve(text: str, where: str, earlier: tuple[Producer, ...], later: tuple[Producer, ...]) -> Reference | str:

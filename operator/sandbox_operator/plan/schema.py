@@ -12,7 +12,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from sandbox_api.experiment import ExperimentSpec
+from sandbox_api.base import DURATION, NAME, OBJECT_NAME
+from sandbox_api.experiment import ENV_NAME, HOOK, ExperimentSpec
 
 UNKNOWN_FIELD = "extra_forbidden"
 """What pydantic calls a key that no field has."""
@@ -25,6 +26,14 @@ _SAID_PLAINLY = {
     "dict_type": "write keys and values",
     "model_type": "write keys and values",
 }
+_FORM_OF = {
+    DURATION: "write a time like 90s, 10m, 1h30m or 2d",
+    NAME: "write letters, digits, - and _, a letter or digit first and last",
+    OBJECT_NAME: "write a name as Kubernetes has them: small letters, digits, - and ., no - or . first or last",
+    ENV_NAME: "write letters, digits and _, no digit first",
+    HOOK: "write letters, digits, - and _, a letter first",
+}
+"""What a text must look like, by the pattern that says so to the API server."""
 _FORMS = ("int", "str")
 """Ends of a path inside a quantity, the only field that may have either form."""
 
@@ -65,6 +74,8 @@ def _sentence(entry: Any) -> str:
         return f"there is no such field; {hint}"
     if entry["loc"] and entry["loc"][-1] in _FORMS:
         return "write it like 500m, 2 or 4Gi"
+    if entry["type"] == "string_pattern_mismatch" and (form := _FORM_OF.get(entry["ctx"]["pattern"])):
+        return f"{entry['input']!r} won't do: {form}"
     words = str(_SAID_PLAINLY.get(entry["type"], entry["msg"].removeprefix("Value error, ")))
     return words[0].lower() + words[1:]
 
