@@ -48,7 +48,8 @@ test: ## All tests: checks, unit, fake API, real API server, real libraries, rea
 
 .PHONY: test-unit
 test-unit: .venv/.done tools ## Models, planner, builders, runtime pieces, charts (seconds)
-	$(PYTEST) -q tests/unit tests/model
+	$(PYTEST) -q -n auto --dist worksteal tests/unit
+	$(PYTEST) -q tests/model
 
 .PHONY: test-api
 test-api: .venv/.done tools ## Fake API server with faults, and a real etcd + kube-apiserver
@@ -56,8 +57,8 @@ test-api: .venv/.done tools ## Fake API server with faults, and a real etcd + ku
 
 .PHONY: test-runtime
 test-runtime: .venvs/data/.done .venvs/easyanimate/.done ## Every hook on the real libraries
-	.venvs/data/bin/python -m pytest -q tests/runtime
-	.venvs/easyanimate/bin/python -m pytest -q tests/models
+	.venvs/data/bin/python -m pytest -q -n auto --dist worksteal tests/runtime
+	.venvs/easyanimate/bin/python -m pytest -q -n auto --dist worksteal tests/models
 
 .PHONY: test-node
 test-node: .venv/.done tools ## The embedded node: demo, failures, Helm, the node itself
