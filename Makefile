@@ -26,6 +26,13 @@ demo: .venv/.done ## The main job: cluster, images, Helm, the demo experiment, i
 demo-clean: ## Remove what the demo made, its namespace with the data included
 	@configs/demo/run.sh clean
 
+.PHONY: demo-full demo-full-clean
+demo-full: .venv/.done ## Analyse, refine, process, train and infer a tiny text-to-video model, on the cluster
+	@configs/demo-full/run.sh
+
+demo-full-clean: ## Remove what demo-full made, its namespace with the data included
+	@configs/demo-full/run.sh clean
+
 .PHONY: images
 images: .venv/.done ## Build the images and push them where the cluster pulls from
 	@PATH="$(UV_HOME)/bin:$$PATH" images/build.sh all
