@@ -41,7 +41,7 @@ if [ ! -d "$videos" ]; then
 fi
 apply_config_map $namespace demo-full-bikes "$videos/bikes.mp4"
 apply_config_map $namespace demo-full-carphone "$videos/carphone_pristine.mp4"
-apply_config_map $namespace demo-full-scripts configs/demo-full/make_data.py
+apply_config_map $namespace demo-full-scripts configs/demo-full/make_data.py configs/demo-full/report.py
 sed "s|IMAGE|$EASYANIMATE_IMAGE|" configs/demo-full/data-job.yaml | kubectl -n $namespace apply -f - >/dev/null
 kubectl -n $namespace wait --for=condition=Complete --timeout=300s job/demo-full-data >/dev/null ||
   { kubectl -n $namespace describe job/demo-full-data; kubectl -n $namespace logs job/demo-full-data; exit 1; }
@@ -51,5 +51,12 @@ step "kubectl apply -f configs/demo-full/experiment.yaml"
 kubectl -n $namespace apply -f configs/demo-full/experiment.yaml
 sandboxctl watch $name -n $namespace
 
+step "which clips were left, and what was made"
+output() { kubectl -n $namespace get sbx $name -o jsonpath="{.status.jobs[?(@.metaName==\"$1\")].outputs.$2}"; }
+claim=$(kubectl -n $namespace get sbx $name -o jsonpath='{.status.workspace.claimName}')
+sed -e "s|IMAGE|$EASYANIMATE_IMAGE|; s|CLAIM|$claim|; s|AFTER|/workspace/$(output process dataset)|; s|VIDEOS|/workspace/$(output infer dir)|" \
+  configs/demo-full/report-job.yaml | kubectl -n $namespace replace --force --grace-period=0 -f - >/dev/null
+kubectl -n $namespace wait --for=condition=Complete --timeout=120s job/demo-full-report >/dev/null
+kubectl -n $namespace logs job/demo-full-report | grep -v '^{'   # the line for programs
 printf '\n[%4ds] done. Again: make demo-full. Away with it: make demo-full-clean, make cluster-down.\n' "$SECONDS"
 [ "${CLUSTER:-embedded}" = current ] || echo "For kubectl, helm and sandboxctl in your own shell, first: eval \"\$(cluster/cluster env)\""
