@@ -19,14 +19,18 @@ use_cluster() {
 }
 
 images() {  # image...: sets OPERATOR_IMAGE and the like where they are not given
-  local image name
+  local image name missing=()
   for image in "$@"; do
     name=${image^^}_IMAGE
-    if [ -z "${!name:-}" ]; then
-      images/build.sh "$image" >/dev/null
-      # shellcheck source=/dev/null
-      source "$SANDBOX_CACHE/images/images.env"
-    fi
+    [ -n "${!name:-}" ] || missing+=("$image")
+  done
+  if [ ${#missing[@]} -gt 0 ]; then
+    local built
+    built=$(images/build.sh "${missing[@]}")
+    eval "$built"
+  fi
+  for image in "$@"; do
+    name=${image^^}_IMAGE
     printf '%-12s%s\n' "$image" "${!name}"
   done
 }
