@@ -74,6 +74,17 @@ def test_ranges_hold_what_five_runs_gave_and_a_fifth_on_either_side(
     assert "OUTSIDE one hook: share of the floor" in capsys.readouterr().out
 
 
+def test_times_are_checked_too_but_with_more_room(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    ranges.calibrate(runs)
+    runs[0].write_text(json.dumps(a_run(75.0)))
+    assert ranges.check(runs[:1]) == 1
+    outside = [line for line in capsys.readouterr().out.splitlines() if line.startswith("OUTSIDE")]
+    assert any("one hook: Jobs" in line for line in outside)
+    runs[0].write_text(json.dumps(a_run(400.0)))
+    ranges.check(runs[:1])
+    assert "OUTSIDE one hook: Jobs" not in capsys.readouterr().out
+
+
 def test_a_figure_that_is_missing_is_no_success(runs: list[Path]) -> None:
     ranges.calibrate(runs)
     runs[0].write_text(json.dumps({"loads": {}}))
