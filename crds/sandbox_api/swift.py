@@ -19,7 +19,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 DataSets = Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1, max_length=256)]
 
-OURS = frozenset({"type", "processes", "output_dir"})
+OURS = frozenset({"type", "processes", "output_dir", "trust_remote_code"})
 """Keys that are not handed to ms-swift as they are."""
 
 
@@ -101,12 +101,15 @@ class SwiftTrainConfig(ComponentConfig):
     """How many checkpoints are kept."""
     eval_steps: Count | None = None
     """Steps from one held-out loss to the next; default: save_steps."""
-    dataloader_num_workers: Annotated[int, Field(ge=0)] = 1
+    dataloader_num_workers: Annotated[int, Field(ge=0)] | None = None
+    """Processes that read ahead; default: 1."""
 
     processes: Count | None = None
     """Ours: processes, one a GPU; default: as many as the job has GPUs, and one without."""
     output_dir: str | None = None
-    """Ours: where the folder with the checkpoints is published."""
+    """Ours: where the folder of the last checkpoint is published."""
+    trust_remote_code: bool = False
+    """Ours: whether Python code that lies in the model's folder may run; ms-swift runs it unasked."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> SwiftTrainConfig:

@@ -10,9 +10,10 @@ from sandbox_api.modelscope import ModelscopeTrainConfig
 
 from ..errors import ConfigError
 from ..hooks.base import Artifact, HookContext, HookResult
-from ..modelscope.folder import HUB_ID, look, task_of
+from ..modelscope.folder import look, task_of
 from ..workers.launch import run_workers
 from .base import BaseModelExecutor
+from .hub import HUB_ID
 
 WORKER = "sandbox_runtime.modelscope.worker"
 
@@ -65,7 +66,7 @@ def _model(config: ModelscopeTrainConfig, context: HookContext) -> str | None:
     if path.is_dir():
         task_of(look(path), config)
         return str(path)
-    if path.exists() or not HUB_ID.fullmatch(config.model_name) or config.model_name.startswith(("inputs/", "outputs/")):
+    if path.exists() or not HUB_ID.fullmatch(config.model_name):
         raise ConfigError(f"extraConfigs.model_name: there is no folder {config.model_name}")
     return None
 

@@ -14,7 +14,6 @@ from sandbox_api.modelscope import MEGATRON, MEGATRON_TYPES, ModelscopeTrainConf
 from ..errors import ConfigError
 
 CONFIGURATION = "configuration.json"
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _TASKS = {
     r".*(ForCausalLM|LMHeadModel)": "text-generation",
     r".*ForSequenceClassification": "text-classification",
