@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from tests.hook_pod import Ended, HookPod, job_contract, write_jsonl
 from tests.models.warm_pod import WarmPod
 
 from sandbox_api.modelscope import MEGATRON
+from sandbox_runtime.check import check
 from sandbox_runtime.modelscope.tiny import save_bert, save_gpt2
 
 GOOD = ["good fine day", "nice and kind", "a fine joy", "kind and good"]
@@ -111,6 +110,7 @@ def test_a_tiny_bert_learns_to_tell_texts_apart(pod: HookPod, bert: Path) -> Non
     assert (rate[1], rate[25]) == (5e-3, 2.5e-3)
     figures = ended.message.metrics
     assert figures["train.loss"] == loss[48]
+    assert list(logged(ended, "eval_accuracy")) == list(range(4, 49, 4)), "after each epoch"
     assert figures["train.eval_accuracy"] == 1.0
     assert figures["train.steps"] == 48
     assert "dataset.train.labels: ['bad', 'good']" in ended.log
@@ -118,26 +118,55 @@ def test_a_tiny_bert_learns_to_tell_texts_apart(pod: HookPod, bert: Path) -> Non
     model = ended.output("model")
     assert (model / "epoch_12.pth").is_file()
     assert [path for path in model.rglob("*") if path.is_symlink()] == []
-    assert os.path.samefile(pod.experiment / "outputs/model", model)
+    assert (pod.experiment / "outputs/model").samefile(model)
     [checkpoint] = ended.result.outputs["checkpoints"].value
     assert pod.root / checkpoint == model / "output"
-    asked = [sys.executable, "-c", PIPELINE, str(model / "output")]
-    assert json.loads(printed(asked)) == ["good", "bad"]
+    assert [best(said) for said in classified(model / "output", ["nice and kind", "sad and mean"])] == ["good", "bad"]
 
 
-PIPELINE = """
-import json, sys
-from modelscope.pipelines import pipeline
-found = pipeline("text-classification", model=sys.argv[1])(["nice and kind", "sad and mean"])
-print(json.dumps([each["labels"][each["scores"].index(max(each["scores"]))] for each in found]))
-"""
+def classified(model: Path, texts: list[str]) -> list[dict[str, Any]]:
+    from modelscope.pipelines import pipeline
+
+    found: list[dict[str, Any]] = pipeline("text-classification", model=str(model))(texts)
+    return found
 
 
-def printed(command: list[str]) -> str:
-    import subprocess
+def best(said: dict[str, Any]) -> str:
+    place = max(range(len(said["scores"])), key=said["scores"].__getitem__)
+    return str(said["labels"][place])
 
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240)
-    return done.stdout.splitlines()[-1]
+
+def test_a_field_of_any_pipeline_says_which_rows_are_hard(pod: HookPod, bert: Path) -> None:
+    trained = pod.run(contract(settings(bert, pod, task="text-classification")))
+    assert trained.code == 0, trained.log
+    model = trained.output("model") / "output"
+
+    def probe(field: str) -> Ended:
+        asked = {"models": [str(model)], "task": "text-classification", "objective": {"field": field}}
+        return pod.run(
+            job_contract(
+                "ProbeViaModelInferHook",
+                type="modelscope",
+                meta_name="probe",
+                dj={"dataset_path": "inputs/data/rows.jsonl"},
+                extra={**asked, "higher_is_harder": False, "top_share": 0.1},
+                outputs=["results", "hard", "dirty"],
+            )
+        )
+
+    ended = probe("scores.0")
+    assert ended.code == 0, ended.log
+    results = [json.loads(line) for line in ended.output("results").read_text().splitlines()]
+    scores = [said["scores"][0] for said in classified(model, [*GOOD, *BAD] * 2)]
+    assert [row["value"] for row in results] == pytest.approx(scores, abs=1e-5)
+    hard = [row["value"] for row in results if row["verdict"] == "hard"]
+    assert len(hard) == ended.message.metrics["probe.hard"] == 2
+    assert max(hard) == pytest.approx(min(scores), abs=1e-5), "a low score is a hard row, and each row stands there twice"
+    assert ended.message.metrics["probe.value.mean"] == pytest.approx(sum(scores) / len(scores), abs=1e-5)
+
+    wrong = probe("scorez.0")
+    assert wrong.code == 2, wrong.log
+    assert "nothing at 'scorez' of 'scorez.0'; the pipeline has there: " in wrong.message.error.message
 
 
 def test_a_tiny_gpt2_trains_and_what_it_leaves_is_what_was_trained(pod: HookPod, gpt2: Path) -> None:
@@ -276,3 +305,7 @@ def test_all_keys_of_torchs_optimizers_and_schedulers_are_known() -> None:
     given = {"self", "args", "kwargs", "params", "defaults", "optimizer", "lr_lambda", "schedulers", "scale_fn", "verbose"}
     assert keys_of(torch.optim, torch.optim.Optimizer) - given - OPTIMIZER_KEYS == set()
     assert keys_of(torch.optim.lr_scheduler, torch.optim.lr_scheduler.LRScheduler) - given - SCHEDULER_KEYS == set()
+
+
+def test_the_image_checks_itself() -> None:
+    assert "trained a tiny BERT and a tiny GPT-2" in check()

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from tests.hook_pod import Ended, HookPod, job_contract, write_jsonl
 from tests.models.warm_pod import WarmPod
 
+from sandbox_runtime.check import check
 from sandbox_runtime.swift.tiny import save_qwen2
 
 
@@ -220,3 +221,7 @@ def test_the_arguments_are_ms_swifts_own() -> None:
         "strict": (True, False),
         "logging_steps": (1, 5),
     }
+
+
+def test_the_image_checks_itself() -> None:
+    assert "trained a tiny Qwen2" in check()

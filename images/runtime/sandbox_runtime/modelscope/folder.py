@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from sandbox_api.modelscope import MEGATRON, MEGATRON_TYPES, ModelscopeTrainConf
 from ..errors import ConfigError
 
 CONFIGURATION = "configuration.json"
+LENGTH = 128
+"""Tokens of a text, where nothing else is said."""
 _TASKS = {
     r".*(ForCausalLM|LMHeadModel)": "text-generation",
     r".*ForSequenceClassification": "text-classification",
@@ -64,6 +67,11 @@ def task_of(folder: Folder, config: ModelscopeTrainConfig) -> str:
         f"extraConfigs.task: name the task, e.g. text-classification or text-generation; the model's architecture"
         f" ({told}) does not say it"
     )
+
+
+def longest(config: Mapping[str, Any]) -> int:
+    """Tokens that a model of this `config.json` can take."""
+    return int(config.get("max_position_embeddings") or config.get("n_positions") or LENGTH)
 
 
 def _json(path: Path) -> dict[str, Any] | None:

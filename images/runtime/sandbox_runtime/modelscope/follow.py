@@ -90,26 +90,29 @@ class Follow(Hook):
         self._state = state
         self._desk = desk
         self._read = 0
+        self._per_epoch = 0
+
+    def before_run(self, trainer: Any) -> None:
+        self._per_epoch = trainer.iters_per_epoch  # after an evaluation it is that one's
 
     def after_train_iter(self, trainer: Any) -> None:
-        self._pass_on(trainer)
         done = trainer.iter + 1
+        self._pass_on(trainer, done)
         if done % getattr(trainer, "cumulative_iters", 1):
             return  # gradients of part of a step are nobody's state
         stop = self._desk.should_stop()
-        if stop or trainer.inner_iter + 1 == trainer.iters_per_epoch:
+        if stop or trainer.inner_iter + 1 == self._per_epoch:
             save(trainer, self._state)
-        if stop and done < trainer.max_iters:
+        if stop and done < trainer.max_epochs * self._per_epoch:
             raise ToldToStop
 
     def after_train_epoch(self, trainer: Any) -> None:
-        self._pass_on(trainer)
+        self._pass_on(trainer, trainer.iter)
 
-    def _pass_on(self, trainer: Any) -> None:
-        """Lines that ModelScope has added to its log of JSON lines."""
+    def _pass_on(self, trainer: Any, done: int) -> None:
+        """Lines that ModelScope has added to its log of JSON lines. done: iterations so far."""
         logger = next((hook for hook in trainer.hooks if isinstance(hook, TextLoggerHook)), None)
-        path = Path(logger.json_log_path) if logger is not None else None
-        if path is None or not path.exists():
+        if logger is None or not (path := Path(logger.json_log_path)).exists():
             return
         with path.open("rb") as file:
             file.seek(self._read)
@@ -117,7 +120,9 @@ class Follow(Hook):
         self._read += len(lines)
         for line in lines.splitlines():
             told = json.loads(line)
-            step = (told["epoch"] - 1) * trainer.iters_per_epoch + told["iter"]
+            step = done
+            if told["mode"] == "train":
+                step = told["iter"] + (self._per_epoch * (told["epoch"] - 1) if logger.by_epoch else 0)
             if figures := dict(figures_of(told)):
                 self.last |= figures
                 self._desk.figures(figures, step)

@@ -19,12 +19,10 @@ import torch
 from safetensors import safe_open
 
 from ..errors import ConfigError
-from .folder import CONFIGURATION, Folder
+from .folder import CONFIGURATION, LENGTH, Folder, longest
 
 BERT = "bert"
 """The one Hugging Face architecture that is given to ModelScope's own code."""
-LENGTH = 128
-"""Tokens of a text, where nothing else is said."""
 BIN = "pytorch_model.bin"
 BUFFERS = ("position_ids",)
 """Names of what is computed, though some files hold it."""
@@ -44,11 +42,13 @@ def laid_out(folder: Folder, task: str, target: Path) -> Layout:
     if folder.configuration is not None:
         kind = str((folder.configuration.get("model") or {}).get("type") or "")
         if kind != BERT or (folder.path / BIN).exists():
-            return Layout(folder.path, _is_transformers(task, kind))
+            return Layout(folder.path, not _has_own(task, kind))
     target.mkdir(parents=True)
     bert = folder.configuration is not None or (
         folder.config.get("model_type") == BERT and task != "text-generation" and _has_own(task, BERT)
     )
+    if bert and not folder.weights:
+        raise ConfigError(f"extraConfigs.model_name: {folder.path} has no weights: neither *.safetensors nor {BIN}")
     weights = set(folder.weights) if bert else set()
     for path in folder.path.iterdir():
         if path not in weights and path.name != CONFIGURATION and "index.json" not in path.name:
@@ -86,10 +86,9 @@ def weights_reached(model: torch.nn.Module, folder: Folder) -> str:
 
 def _configuration(folder: Folder, task: str, kind: str) -> dict[str, Any]:
     """For a Hugging Face folder: what its ModelScope configuration would say."""
-    longest = int(folder.config.get("max_position_embeddings") or folder.config.get("n_positions") or LENGTH)
     made: dict[str, Any] = {"framework": "pytorch", "task": task, "model": {"type": kind}}
     if task == "text-classification":
-        made["preprocessor"] = {"type": "sen-cls-tokenizer", "max_length": min(LENGTH, longest)}
+        made["preprocessor"] = {"type": "sen-cls-tokenizer", "max_length": min(LENGTH, longest(folder.config))}
         made["evaluation"] = {"metrics": "seq-cls-metric"}
     elif task == "text-generation":
         made["evaluation"] = {"metrics": "ppl"}
@@ -101,10 +100,6 @@ def _has_own(task: str, kind: str) -> bool:
     from modelscope.utils.automodel_utils import can_load_by_ms
 
     return bool(can_load_by_ms("", task, kind))
-
-
-def _is_transformers(task: str, kind: str) -> bool:
-    return not _has_own(task, kind)
 
 
 def _bert_names(folder: Folder) -> Iterator[tuple[str, torch.Tensor]]:

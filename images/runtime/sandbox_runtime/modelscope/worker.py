@@ -22,10 +22,10 @@ from sandbox_api.modelscope import ModelscopeTrainConfig
 
 from ..errors import ConfigError
 from ..workers.desk import Desk, work
-from .data import labels_of, read_rows, text_column, tokens
+from .data import language_sets, row_sets
 from .folder import Folder, look, task_of
 from .follow import Follow, Shuffled, Start, ToldToStop
-from .layout import BIN, LENGTH, Layout, laid_out, weights_reached
+from .layout import BIN, Layout, laid_out, weights_reached
 
 SMALLER = "a smaller train.dataloader.batch_size_per_gpu or preprocessor.max_length needs less"
 UNEXPECTED = "got an unexpected keyword argument"
@@ -111,8 +111,13 @@ def _build(
     places: Mapping[str, Path],
     desk: Desk,
 ) -> tuple[Any, Start, Follow]:
-    asked = config.sections() | {"task": task}
-    rows = _rows(config, folder, layout, task, job, places["scratch"], asked)
+    is_language_model = layout.is_hugging_face and task == "text-generation"
+    paths = {name: Path(job[f"{name}_dataset"]) for name in ("train", "eval") if job[f"{name}_dataset"]}
+    if is_language_model:
+        rows, found_out = language_sets(config, folder, paths, places["scratch"]), {}
+    else:
+        rows, found_out = row_sets(config, folder, task, paths, places["scratch"])
+    asked = merged({"dataset": {"train": found_out}} if found_out else {}, config.sections(), {"task": task})
     sampler = _sampler(config, rows["train"])
     start = Start(places["state"], config.seed, sampler)
     follow = Follow(places["state"], desk)
@@ -124,6 +129,8 @@ def _build(
             layers.insert(0, {"evaluation": {"period": {"interval": 1}}})
         made = merged(DEFAULTS, *layers)
         made["train"]["hooks"] = [hook for layer in layers for hook in (layer.get("train") or {}).get("hooks") or ()]
+        if is_language_model:
+            made.pop("preprocessor", None)  # its rows are tokens already
         return Config(made)
 
     # the hub would be asked whether a local folder is the newest there, and asked again for seven seconds
@@ -150,54 +157,6 @@ def _in_sections(layer: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _rows(
-    config: ModelscopeTrainConfig,
-    folder: Folder,
-    layout: Layout,
-    task: str,
-    job: Mapping[str, Any],
-    scratch: Path,
-    asked: dict[str, Any],
-) -> dict[str, Any]:
-    """Data sets by name. What it finds out about columns is added to `asked`."""
-    paths = {name: Path(job[f"{name}_dataset"]) for name in ("train", "eval") if job.get(f"{name}_dataset")}
-    columns, made = config.dataset, {}
-    wants_tokens = layout.is_hugging_face and task == "text-generation"
-    told = merged((folder.configuration or {}).get("dataset") or {}, asked.get("dataset") or {})
-    for name, path in paths.items():
-        own = columns.train if name == "train" else merged_columns(columns)
-        wanted: list[str] = []
-        if wants_tokens:
-            wanted = [text_column(path, config.key_remapping, own.first_sequence)]
-        elif task == "text-classification":
-            first = own.first_sequence or (told.get("train") or {}).get("first_sequence") or "text"
-            label = own.label or (told.get("train") or {}).get("label") or "label"
-            wanted = [first, *([own.second_sequence] if own.second_sequence else []), label]
-        rows = read_rows(path, f"{name}_dataset", config.key_remapping, wanted, scratch / name)
-        if wants_tokens:
-            length = int(config.preprocessor.get("max_length") or min(LENGTH, _longest(folder)))
-            rows = tokens(rows, wanted[0], folder.path, length)
-        elif task == "text-classification" and name == "train":
-            section = {"first_sequence": wanted[0], "label": wanted[-1]}
-            if not (told.get("train") or {}).get("labels"):
-                section["labels"] = labels_of(rows, wanted[-1])
-                print(f"dataset.train.labels: {section['labels']}", flush=True)
-            asked["dataset"] = merged({"train": section}, asked.get("dataset") or {})
-        made[name] = rows
-    return made
-
-
-def merged_columns(columns: Any) -> Any:
-    """Columns of the evaluation: those of the training, where nothing else is said."""
-    said = columns.val.model_dump(exclude_none=True)
-    return columns.train.model_copy(update=said)
-
-
-def _longest(folder: Folder) -> int:
-    config = folder.config
-    return int(config.get("max_position_embeddings") or config.get("n_positions") or LENGTH)
-
-
 def _sampler(config: ModelscopeTrainConfig, rows: Any) -> Shuffled | None:
     asked = config.train.dataloader
     return None if asked is not None and asked.shuffle is False else Shuffled(len(rows), config.seed)
@@ -222,9 +181,8 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
     for layer in layers:
         for key, value in layer.items():
             old = found.get(key)
-            if isinstance(old, Mapping) and isinstance(value, Mapping) and value.get("type", old.get("type")) == old.get("type"):
-                value = merged(old, value)
-            found[key] = value
+            both = isinstance(old, Mapping) and isinstance(value, Mapping)
+            found[key] = merged(old, value) if both and value.get("type") in (None, old.get("type")) else value
     return found
 
 
