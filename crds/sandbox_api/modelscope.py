@@ -25,18 +25,20 @@ MEGATRON = (
 )
 _MEGATRON_IDS = re.compile(r"(iic|damo)/nlp_(gpt3|gpt-moe|gpt_moe|plug)[_-]", re.IGNORECASE)
 
-OPTIMIZER_KEYS = frozenset(
-    "alpha amsgrad beta1_decay beta2_decay betas capturable centered d dampening decoupled_weight_decay differentiable"
-    " eps etas foreach fused history_size initial_accumulator_value lambd line_search_fn lr lr_decay max_eval max_iter"
-    " maximize momentum momentum_decay nesterov rho step_sizes t0 tolerance_change tolerance_grad weight_decay"
-    " adjust_lr_fn ns_coefficients ns_steps".split()
-)
-SCHEDULER_KEYS = frozenset(
-    "T_0 T_max T_mult anneal_strategy base_lr base_momentum cooldown cycle_momentum div_factor end_factor epochs eps"
-    " eta_min factor final_div_factor gamma last_epoch max_lr max_momentum milestones min_lr mode patience pct_start"
-    " power scale_mode start_factor step_size step_size_down step_size_up steps_per_epoch swa_lr anneal_epochs threshold"
-    " threshold_mode three_phase total_iters total_steps".split()
-)
+OPTIMIZER_KEYS = frozenset({
+    "alpha", "amsgrad", "beta1_decay", "beta2_decay", "betas", "capturable", "centered", "d", "dampening",
+    "decoupled_weight_decay", "differentiable", "eps", "etas", "foreach", "fused", "history_size",
+    "initial_accumulator_value", "lambd", "line_search_fn", "lr", "lr_decay", "max_eval", "max_iter", "maximize",
+    "momentum", "momentum_decay", "nesterov", "rho", "step_sizes", "t0", "tolerance_change", "tolerance_grad",
+    "weight_decay", "adjust_lr_fn", "ns_coefficients", "ns_steps",
+})  # fmt: skip
+SCHEDULER_KEYS = frozenset({
+    "T_0", "T_max", "T_mult", "anneal_strategy", "base_lr", "base_momentum", "cooldown", "cycle_momentum",
+    "div_factor", "end_factor", "epochs", "eps", "eta_min", "factor", "final_div_factor", "gamma", "last_epoch",
+    "max_lr", "max_momentum", "milestones", "min_lr", "mode", "patience", "pct_start", "power", "scale_mode",
+    "start_factor", "step_size", "step_size_down", "step_size_up", "steps_per_epoch", "swa_lr", "anneal_epochs",
+    "threshold", "threshold_mode", "three_phase", "total_iters", "total_steps",
+})  # fmt: skip
 """What the optimizers and the schedulers of torch take, all together."""
 
 

@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+
 class Forked:
     """As much of `subprocess.Popen` as the launcher asks for."""
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from tests.unit.builders import RECIPE, a_spec, feedback, four_jobs, probe, process, refine
 
-from sandbox_api.modelscope import MEGATRON
 from sandbox_api.hooks import HOOKS
+from sandbox_api.modelscope import MEGATRON
 from sandbox_operator.plan.compile import Compiled, compile_spec
 from sandbox_operator.plan.references import Reference
 

@@ -65,7 +65,10 @@ def test_megatron_is_refused_with_what_to_use(more: dict[str, Any]) -> None:
         ({"max_epoch": 1}, ("train", "max_epoch")),
         ({"optimizer": {"type": "AdamW", "wieght_decay": 0.1}}, ("train", "optimizer")),
         ({"lr_scheduler": {"type": "StepLR", "stepsize": 1}}, ("train", "lr_scheduler")),
-        ({"lr_scheduler": {"type": "StepLR", "options": {"warm_up": {}}}}, ("train", "lr_scheduler", "options", "warm_up")),
+        (
+            {"lr_scheduler": {"type": "StepLR", "options": {"warm_up": {}}}},
+            ("train", "lr_scheduler", "options", "warm_up"),
+        ),
         ({"dataloader": {"batch_size": 2}}, ("train", "dataloader", "batch_size")),
     ],
 )

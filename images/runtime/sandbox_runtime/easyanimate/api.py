@@ -224,7 +224,7 @@ def infer(
     parts: list[Any] = []
     if not all(video_name(video.prompt, video.index) in there for video in videos):
         parts = run_workers(
-        WORKER,
+            WORKER,
             "infer",
             job,
             processes=max(1, min(processes, len(batches))),

@@ -49,7 +49,9 @@ def number_at(returned: Any, path: str) -> float:
         try:
             found = found[part] if isinstance(found, Mapping) else found[int(part)]
         except (KeyError, IndexError, ValueError, TypeError) as error:
-            raise ConfigError(f"extraConfigs.objective.field: nothing at {part!r} of {path!r}; {_told(found)}") from error
+            raise ConfigError(
+                f"extraConfigs.objective.field: nothing at {part!r} of {path!r}; {_told(found)}"
+            ) from error
     try:
         number = float(found)
     except (TypeError, ValueError) as error:

@@ -12,7 +12,9 @@ from ..workers.desk import Desk
 from . import tiny
 from .worker import train
 
-ROWS = [{"text": text, "label": label} for text, label in (("good", "yes"), ("bad", "no"), ("fine", "yes"), ("sad", "no"))]
+ROWS = [
+    {"text": text, "label": label} for text, label in (("good", "yes"), ("bad", "no"), ("fine", "yes"), ("sad", "no"))
+]
 MODELS = {"text-classification": tiny.save_bert, "text-generation": tiny.save_gpt2}
 
 

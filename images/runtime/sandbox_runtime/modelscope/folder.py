@@ -46,7 +46,9 @@ def look(path: Path) -> Folder:
     configuration = _json(path / CONFIGURATION)
     config = _json(path / "config.json") or {}
     if configuration is None and not config:
-        raise ConfigError(f"extraConfigs.model_name: {path} has neither {CONFIGURATION} nor config.json; it is no model")
+        raise ConfigError(
+            f"extraConfigs.model_name: {path} has neither {CONFIGURATION} nor config.json; it is no model"
+        )
     kind = str(((configuration or {}).get("model") or {}).get("type") or "")
     if kind in MEGATRON_TYPES:
         raise ConfigError(f"extraConfigs.model_name: {path.name} is a {kind} model, which {MEGATRON}")

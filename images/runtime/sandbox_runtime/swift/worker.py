@@ -82,7 +82,9 @@ def _arguments(
     try:
         made = SftArguments(**given)
     except (ValueError, TypeError, AssertionError, FileNotFoundError) as error:
-        raise ConfigError(f"extraConfigs: ms-swift refuses the settings: {' '.join(str(error).split())[:500]}") from error
+        raise ConfigError(
+            f"extraConfigs: ms-swift refuses the settings: {' '.join(str(error).split())[:500]}"
+        ) from error
     if made.training_args.world_size != desk.size:  # each process would train a model of its own
         raise UserError(f"ms-swift trains in {made.training_args.world_size} processes, and not in {desk.size}")
     return made
@@ -108,10 +110,10 @@ class Follow(TrainerCallback):
     """Of this attempt."""
     _began = 0.0
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
         type(self)._began = time.monotonic()
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
         type(self).steps += 1
         type(self).seconds += time.monotonic() - self._began
         last = state.global_step >= state.max_steps
@@ -121,13 +123,13 @@ class Follow(TrainerCallback):
             type(self).stopped = True
             control.should_save = control.should_training_stop = True
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
+    def on_log(self, _args: Any, state: Any, _control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
         figures = {NAMES[name]: float(value) for name, value in (logs or {}).items() if name in NAMES}
         if figures and self.desk.rank == 0:
             self.last.update(figures)
             self.desk.figures(figures, state.global_step)
 
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_save(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
         if torch.distributed.is_initialized():
             torch.distributed.barrier()  # each rank has a file of its own in it
         if self.desk.rank == 0:
