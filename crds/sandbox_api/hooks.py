@@ -15,8 +15,8 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from .easyanimate import EasyAnimateInferConfig, EasyAnimateTrainConfig, infer_settings, train_settings
-from .extra import SAID, ComponentConfig, ExtraConfig, NoExtra, Settings, without_surroundings
-from .model_probe import ModelProbeConfig, PipelineProbeConfig
+from .extra import SAID, ComponentConfig, ExtraConfig, NoExtra, Settings
+from .model_probe import ModelProbeConfig, PipelineProbeConfig, pipeline_settings
 from .modelscope import ModelscopeTrainConfig
 from .modelscope import train_settings as modelscope_settings
 from .source import HUBS, STORES, Source, is_pinned, parse_source
@@ -283,7 +283,7 @@ HOOKS: dict[str, Hook] = _catalogue(
                 PipelineProbeConfig,
                 image="modelscope",
                 figures=r"rows|hard|dirty|value\..+|latency\.mean",
-                settings=without_surroundings,
+                settings=pipeline_settings,
             ),
         },
         reads_dj=True,

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .extra import ComponentConfig, ExtraConfig
+from .extra import ComponentConfig, ExtraConfig, Settings, without_surroundings
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -64,3 +65,13 @@ class PipelineProbeConfig(Selection):
     """ModelScope's name of the pipeline, e.g. text-classification."""
     higher_is_harder: bool = True
     """Whether a high number is a bad one (a loss), or a good one (a score)."""
+
+
+def pipeline_settings(given: Mapping[str, Any]) -> Settings:
+    """`extraConfigs` as this version has them; upstream names the one `model` of its pipeline."""
+    settings = without_surroundings(given)
+    if "model" not in settings.values or "models" in settings.values:
+        return settings
+    values = {**settings.values, "models": [settings.values["model"]]}
+    del values["model"]
+    return Settings(values, (*settings.notes, "model: is read as models"))

@@ -131,6 +131,7 @@ class SwiftTrainConfig(ComponentConfig):
 _INSTEAD = {
     "train_type": "tuner_type",
     "sft_type": "tuner_type",
+    "model_name": "model",
     "train_dataset": "dataset",
     "eval_dataset": "val_dataset",
     "key_remapping": "columns",
@@ -150,7 +151,7 @@ _SETTLED = {
 
 def train_settings(given: Mapping[str, Any]) -> Settings:
     """`extraConfigs` as this version has them: old names are translated, what the runtime settles is told."""
-    settings = without_surroundings(given)
+    settings = without_surroundings(given, known=frozenset({"model_name"}))
     values, notes = dict(settings.values), list(settings.notes)
     for old, new in _INSTEAD.items():
         if old in values and new not in values:

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from sandbox_api import modelscope, swift
+from sandbox_api.model_probe import PipelineProbeConfig, pipeline_settings
 from sandbox_api.modelscope import MEGATRON, ModelscopeTrainConfig
 from sandbox_api.swift import SwiftTrainConfig
 
@@ -79,13 +80,38 @@ def test_a_wrong_key_in_the_training_is_found_where_it_stands(train: dict[str, A
 
 
 def test_names_that_ms_swift_once_had_and_that_the_other_trainer_has_are_understood() -> None:
-    given = {"model": "m", "train_type": "full", "train_dataset": "d", "key_remapping": {"a": "query"}, "work_dir": "o"}
+    given = {
+        "model_name": "m",
+        "train_type": "full",
+        "train_dataset": "d",
+        "key_remapping": {"a": "query"},
+        "work_dir": "o",
+    }
     found = swift.train_settings({**given, "report_to": ["wandb"], "deepspeed": "zero2", "env_manager": "conda"})
     config = SwiftTrainConfig.model_validate(found.values)
 
-    assert (config.tuner_type, config.dataset, config.columns, config.output_dir) == ("full", "d", {"a": "query"}, "o")
+    assert (config.model, config.tuner_type, config.dataset, config.columns, config.output_dir) == (
+        "m", "full", "d", {"a": "query"}, "o",
+    )  # fmt: skip
     told = {note.split()[0].rstrip(":") for note in found.notes}
-    assert told == {"train_type", "train_dataset", "key_remapping", "work_dir", "report_to", "deepspeed", "env_manager"}
+    assert told == {
+        "model_name",
+        "train_type",
+        "train_dataset",
+        "key_remapping",
+        "work_dir",
+        "report_to",
+        "deepspeed",
+        "env_manager",
+    }
+
+
+def test_upstreams_pipeline_is_one_of_the_models() -> None:
+    found = pipeline_settings({"model": "inputs/models/bert", "task": "text-classification", "env_name": "ms"})
+    config = PipelineProbeConfig.model_validate({**found.values, "objective": {"field": "scores.0"}})
+
+    assert config.models == ["inputs/models/bert"]
+    assert [note.split()[0].rstrip(":") for note in found.notes] == ["env_name", "model"]
 
 
 def test_ms_swift_is_given_what_is_its_own_and_what_has_a_value() -> None:

@@ -18,6 +18,7 @@ from tests.models.warm_pod import WarmPod
 
 from sandbox_api.modelscope import MEGATRON
 from sandbox_runtime.check import check
+from sandbox_runtime.errors import ConfigError
 from sandbox_runtime.modelscope.tiny import save_bert, save_gpt2
 
 GOOD = ["good fine day", "nice and kind", "a fine joy", "kind and good"]
@@ -198,16 +199,35 @@ def test_a_tiny_gpt2_trains_and_what_it_leaves_is_what_was_trained(pod: HookPod,
     assert after[1] < after[0]
 
 
-def test_real_minilm_weights_are_what_the_training_begins_with(pod: HookPod, minilm: Path) -> None:
+def test_real_minilm_weights_are_what_the_model_begins_with(minilm: Path, tmp_path: Path) -> None:
+    from modelscope.models import Model
+
+    from sandbox_runtime.modelscope.folder import look
+    from sandbox_runtime.modelscope.layout import laid_out, weights_reached
+
+    folder = look(minilm)
+    layout = laid_out(folder, "text-classification", tmp_path / "laid-out")
+    model = Model.from_pretrained(str(layout.path), num_labels=2)
+    real = load_file(minilm / "model.safetensors")
+    assert torch.equal(model.state_dict()[f"bert.{QUERY}"], real[QUERY])
+    assert not layout.is_hugging_face
+    assert weights_reached(model, folder) == "103 of 103 weights of the folder are in the model"
+
+    model.state_dict()[f"bert.{QUERY}"].normal_()
+    with pytest.raises(ConfigError, match="the training would begin at random"):
+        weights_reached(model, folder)
+
+
+def test_real_minilm_weights_learn(pod: HookPod, minilm: Path) -> None:
     extra = settings(minilm, pod, task="text-classification", preprocessor={"max_length": 8})
-    extra["train"] |= {"max_epochs": 1, "train_iters_per_epoch": 2, "optimizer": {"type": "AdamW", "lr": 1e-9}}
+    extra["train"] |= {"max_epochs": 4, "optimizer": {"type": "AdamW", "lr": 3e-4}}
     ended = pod.run(contract(extra))
     assert ended.code == 0, ended.log
     assert "103 of 103 weights of the folder are in the model" in ended.log
-    real = load_file(minilm / "model.safetensors")[QUERY]
-    trained = torch.load(ended.output("model") / "output" / "pytorch_model.bin", weights_only=True)[f"bert.{QUERY}"]
-    assert torch.allclose(trained, real, atol=1e-7, rtol=0), "a step of 1e-9 leaves it where it was"
-    assert real.std() > 0.03, "these are no weights of a random start"
+    loss = logged(ended, "loss")
+    assert loss[16] < loss[1] / 4
+    output = ended.output("model") / "output"
+    assert [best(said) for said in classified(output, ["a lovely morning", "a terrible disaster"])] == ["good", "bad"]
 
 
 def test_a_folder_whose_weights_do_not_reach_the_model_is_refused(pod: HookPod, bert: Path, tmp_path: Path) -> None:

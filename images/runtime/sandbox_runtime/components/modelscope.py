@@ -45,7 +45,7 @@ class ModelscopeTrainExecutor(BaseModelExecutor):
             on_figures=lambda figures, step: self.watcher.watch(figures, step=step),
             should_stop=lambda: False,
         )
-        figures = {name: value for name, value in told["figures"].items() if name == "loss" or "eval_" in name}
+        figures = {name: value for name, value in told["figures"].items() if name == "loss" or name.startswith("eval_")}
         lr = {"lr": told["figures"]["lr"]} if "lr" in told["figures"] else {}
         loss = f", loss {figures['loss']:.4f}" if "loss" in figures else ""
         earlier = f", {told['resumed_from']} of them by an earlier attempt" if told["resumed_from"] else ""

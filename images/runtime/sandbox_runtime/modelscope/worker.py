@@ -64,8 +64,8 @@ def train(job: dict[str, Any], desk: Desk) -> Any:
             raise ConfigError(f"extraConfigs.train: {error}") from error
         raise
     seconds = time.monotonic() - began
-    outputs = sorted(path for path in places["work_dir"].glob("output*") if path.is_dir())
-    if layout.is_hugging_face:
+    outputs = sorted({path.parent for path in places["work_dir"].glob("output*/pytorch_model.*")})
+    if finished and layout.is_hugging_face:
         for output in outputs:
             _as_transformers_has_it(output, trainer, layout)
     return {
