@@ -35,6 +35,8 @@ class Selection(ComponentConfig):
 
 
 class ModelProbeConfig(Selection):
+    """Losses of transformers models on the rows, and which rows are hard for them or look wrong."""
+
     objective: Literal["causal_lm", "classification"] = "causal_lm"
     """causal_lm: mean loss of a text's tokens; classification: cross-entropy of a row's label."""
     dropout_seeds: Annotated[list[int], Field(max_length=16)] = []

@@ -68,13 +68,16 @@ class OptimizerOptions(ExtraConfig):
     grad_clip: dict[str, Any] | None = None
     """E.g. {max_norm: 1.0}."""
     loss_keys: str | list[str] | None = None
+    """What the model calls the losses that are summed; default: loss."""
 
 
 class Optimizer(_OfTorch):
     """Of torch.optim: its class, and its arguments beside it."""
 
     lr: Annotated[float, Field(gt=0)] | None = None
+    """Learning rate; other arguments of the class stand beside it, e.g. weight_decay."""
     options: OptimizerOptions | None = None
+    """ModelScope's own."""
 
     @model_validator(mode="after")
     def _known(self) -> Optimizer:
@@ -84,20 +87,27 @@ class Optimizer(_OfTorch):
 
 class Warmup(ExtraConfig):
     type: Literal["ConstantWarmup", "LinearWarmup", "ExponentialWarmup"]
+    """How the learning rate rises."""
     warmup_iters: Annotated[int, Field(ge=1)]
+    """Over so many iterations (or epochs, with by_epoch)."""
     warmup_ratio: Annotated[float, Field(gt=0)] | None = None
+    """Share of the learning rate to begin with."""
 
 
 class SchedulerOptions(ExtraConfig):
     by_epoch: bool | None = None
+    """Whether it steps with each epoch, or with each iteration; default: epoch."""
     lr_strategy: Literal["by_epoch", "by_step", "no"] | None = None
+    """The same in other words."""
     warmup: Warmup | None = None
+    """Before the scheduler itself."""
 
 
 class Scheduler(_OfTorch):
     """Of torch.optim.lr_scheduler."""
 
     options: SchedulerOptions | None = None
+    """ModelScope's own."""
 
     @model_validator(mode="after")
     def _known(self) -> Scheduler:
@@ -107,36 +117,54 @@ class Scheduler(_OfTorch):
 
 class Dataloader(ExtraConfig):
     batch_size_per_gpu: Annotated[int, Field(ge=1)] | None = None
+    """Rows at a time; default: 8."""
     workers_per_gpu: Annotated[int, Field(ge=0)] | None = None
     """Processes that read ahead; 0: none."""
     shuffle: bool | None = None
+    """Whether the rows are in another order each epoch; default: in training."""
     drop_last: bool | None = None
+    """Whether rows that make no whole batch are left out."""
     pin_memory: bool | None = None
+    """For faster copies to a GPU."""
 
 
 class Logging(ExtraConfig):
     interval: Annotated[int, Field(ge=1)] | None = None
     """Iterations from one line of figures to the next."""
     by_epoch: bool | None = None
+    """Whether iterations are counted within the epoch; default: yes."""
     ignore_last: bool | None = None
+    """Whether iterations after the last whole interval of an epoch get no line; default: no."""
     rounding_digits: Annotated[int, Field(ge=1)] | None = None
+    """Of figures; default: 8."""
 
 
 class Period(ExtraConfig):
     interval: Annotated[int, Field(ge=1)] | None = None
+    """Epochs, or iterations, from one to the next; default: 1."""
     by_epoch: bool | None = None
+    """Whether they are epochs; default: yes."""
     save_strategy: Literal["by_epoch", "by_step", "no"] | None = None
+    """The same in other words."""
     save_last: bool | None = None
+    """Whether there is one at the end in any case; default: yes."""
     max_checkpoint_num: Annotated[int, Field(ge=1)] | None = None
+    """How many are kept; default: all."""
     save_trainer_state: bool | None = None
+    """Whether the optimizer is in it; the runtime needs it not."""
 
 
 class Best(ExtraConfig):
     metric_key: str
+    """Name of the figure, e.g. accuracy."""
     save_best: bool | None = None
+    """Default: yes."""
     rule: Literal["max", "min"] | None = None
+    """Which is best; default: max."""
     max_checkpoint_num: Annotated[int, Field(ge=1)] | None = None
+    """How many are kept; default: 1."""
     restore_best: bool | None = None
+    """Whether the model is the best one when the training has ended."""
 
 
 class Checkpoint(ExtraConfig):
@@ -150,13 +178,19 @@ class Train(ExtraConfig):
     """Section `train` of a ModelScope configuration."""
 
     max_epochs: Annotated[int, Field(ge=1)] | None = None
+    """How often each row is seen; default: 3."""
     train_iters_per_epoch: Annotated[int, Field(ge=1)] | None = None
     """Less than the data set has, to end an epoch early."""
     dataloader: Dataloader | None = None
+    """How rows are read."""
     optimizer: Optimizer | None = None
+    """Default: AdamW, 2e-5."""
     lr_scheduler: Scheduler | None = None
+    """Default: the learning rate stays."""
     logging: Logging | None = None
+    """Default: every 10 iterations, and at the end of an epoch."""
     checkpoint: Checkpoint | None = None
+    """Default: after each epoch."""
     hooks: list[dict[str, Any]] | None = None
     """Further hooks of ModelScope, e.g. {type: EvaluationHook, interval: 1}."""
 
@@ -167,28 +201,38 @@ class Columns(ExtraConfig):
     first_sequence: str | None = None
     """Column with the text."""
     second_sequence: str | None = None
+    """Column with a second text, for tasks on pairs."""
     label: str | None = None
     """Column with the label."""
 
 
 class Data(ExtraConfig):
-    train: Columns = Columns()
-    val: Columns = Columns()
+    train: Columns = Field(default_factory=Columns)
+    """Of the training."""
+    val: Columns = Field(default_factory=Columns)
+    """Of the evaluation, where they differ."""
 
 
 class EvaluationPeriod(ExtraConfig):
     interval: Annotated[int, Field(ge=1)] | None = None
+    """Epochs, or iterations, from one to the next; default: 1."""
     by_epoch: bool | None = None
+    """Whether they are epochs; default: yes."""
     eval_strategy: Literal["by_epoch", "by_step", "no"] | None = None
+    """The same in other words."""
     start_idx: int | None = None
+    """Before which there is none."""
 
 
 class EvaluationConfig(ExtraConfig):
     dataloader: Dataloader | None = None
+    """How rows are read."""
     metrics: str | list[str] | None = None
     """E.g. seq-cls-metric, ppl."""
     period: EvaluationPeriod | None = None
+    """Default: after each epoch, with an eval_dataset."""
     val_iters_per_epoch: Annotated[int, Field(ge=1)] | None = None
+    """Less than the data set has, to end an evaluation early."""
 
 
 class ModelscopeTrainConfig(ComponentConfig):
@@ -209,19 +253,20 @@ class ModelscopeTrainConfig(ComponentConfig):
     """New names of columns by old ones, e.g. {text: src_txt}."""
     work_dir: str | None = None
     """Where the trainer's folder is published."""
-    train: Train = Train()
+    train: Train = Field(default_factory=Train)
     """How it is trained."""
     task: str | None = None
     """ModelScope's name of the task; needed for a Hugging Face folder whose architecture does not say it."""
     model: dict[str, Any] = {}
     """Laid over section `model` of the configuration."""
-    dataset: Data = Data()
+    dataset: Data = Field(default_factory=Data)
     """Which columns are what."""
     preprocessor: dict[str, Any] = {}
     """Laid over section `preprocessor`, e.g. {max_length: 256}."""
-    evaluation: EvaluationConfig = EvaluationConfig()
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     """How it is evaluated."""
     seed: int = 42
+    """With the epoch it decides the order of rows, with the iteration what dropout draws."""
 
     def sections(self) -> dict[str, Any]:
         """What is laid over the model's configuration: what was said and nothing else."""

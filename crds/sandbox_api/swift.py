@@ -31,6 +31,7 @@ class SwiftTrainConfig(ComponentConfig):
     model_type: str | None = None
     """ms-swift's name of the architecture; default: found by the model's files."""
     model_revision: str | None = None
+    """Of the hub's model."""
     template: str | None = None
     """How messages become text; default: that of the model type."""
     system: str | None = None
@@ -44,6 +45,7 @@ class SwiftTrainConfig(ComponentConfig):
     torch_dtype: Literal["bfloat16", "float16", "float32"] | None = None
     """Default: as the model is stored."""
     attn_impl: Literal["sdpa", "eager"] | None = None
+    """How attention is computed; default: torch's own (sdpa)."""
 
     dataset: DataSets
     """Rows with `messages`, or `query` and `response`, or `text`: JSON lines, or what another job has made."""
@@ -56,14 +58,22 @@ class SwiftTrainConfig(ComponentConfig):
     strict: bool = True
     """Whether a row that can't be used fails the job; ms-swift leaves it out unless it is asked to."""
     data_seed: int = 42
+    """Decides what is held out, and the order of rows before the first epoch."""
     dataset_num_proc: Count = 1
+    """Processes that prepare the rows."""
 
     tuner_type: Literal["lora", "full"] = "lora"
+    """A LoRA, or all weights."""
     lora_rank: Count = 8
+    """Rank of the LoRA."""
     lora_alpha: Annotated[float, Field(gt=0)] = 32.0
+    """The LoRA is scaled by alpha / rank."""
     lora_dropout: Share = 0.05
+    """Share of a LoRA's inputs that are left out at random."""
     use_rslora: bool = False
+    """Scale by alpha / sqrt(rank) instead."""
     use_dora: bool = False
+    """Train directions and lengths of weights apart (DoRA)."""
     target_modules: list[str] = ["all-linear"]
     """Layers that get a LoRA."""
     modules_to_save: list[str] = []
@@ -71,27 +81,40 @@ class SwiftTrainConfig(ComponentConfig):
     freeze_parameters: list[str] = []
     """Beginnings of names that full fine-tuning leaves as they are."""
     trainable_parameters: list[str] = []
+    """Beginnings of names that are trained in spite of freeze_parameters."""
 
     max_steps: Count | None = None
     """Optimizer steps; instead of num_train_epochs."""
     num_train_epochs: Annotated[float, Field(gt=0)] | None = None
     """Default: 3, without max_steps."""
     per_device_train_batch_size: Count = 1
+    """Rows that a process takes at a time."""
     per_device_eval_batch_size: Count = 1
+    """The same for the held-out loss."""
     gradient_accumulation_steps: Count | None = None
     """Default: as many as make 16 rows a step."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Default: 1e-4 with a LoRA, 1e-5 without."""
     lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup", "polynomial"] = "cosine"
+    """How the learning rate falls after the warm-up."""
     warmup_ratio: Share = 0.0
+    """Share of the steps over which it rises."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """Of AdamW."""
     adam_beta1: Share = 0.9
+    """Of AdamW."""
     adam_beta2: Share = 0.95
+    """Of AdamW."""
     adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    """Of AdamW."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradients are clipped to this norm."""
     neftune_noise_alpha: float | None = None
+    """Noise on the embeddings of inputs (NEFTune); default: none."""
     gradient_checkpointing: bool = True
+    """Compute each layer twice, for less memory."""
     seed: int = 42
+    """Decides the order of rows, dropout and a LoRA's first weights."""
 
     logging_steps: Count = 1
     """Steps from one line of figures to the next; ms-swift has 5."""

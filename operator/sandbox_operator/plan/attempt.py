@@ -23,8 +23,12 @@ class Running:
     since: str | None
     is_over: bool = False
     """Its container has ended; its result is still awaited."""
+    late: float | None = None
+    """Seconds since its pod, which was told to end, should have been gone; negative before."""
     ends_if_lost: float | None = None
     """Seconds until its node, which does not end it, counts as lost."""
+    node: str | None = None
+    """Which one that is."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,11 @@ def look_at(
         words = f"the node {live.node} is silent, and its pod has not ended since {live.deleting_since}"
         return Failed("Infra", Reason.INFRA_ERROR, words)
     if live is not None and live.hook.running_since is not None:
-        left = None if live.deleting_since is None or node_lost is None else node_lost - since(live.deleting_since, now)
-        return Running(live.hook.running_since, ends_if_lost=left)
+        if live.deleting_since is None:
+            return Running(live.hook.running_since)
+        late = since(live.deleting_since, now)
+        left = None if node_lost is None else node_lost - late
+        return Running(live.hook.running_since, late=late, ends_if_lost=left, node=live.node)
     if job is None:
         return why_waiting(None, live, warnings) if live is not None else Missing()
     if live is None and job.failed is not None:
