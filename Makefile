@@ -63,9 +63,11 @@ test-api: .venv/.done tools ## Fake API server with faults, and a real etcd + ku
 	$(PYTEST) -q tests/api
 
 .PHONY: test-runtime
-test-runtime: .venvs/data/.done .venvs/easyanimate/.done ## Every hook on the real libraries
+test-runtime: .venvs/data/.done .venvs/easyanimate/.done .venvs/modelscope/.done .venvs/swift/.done ## Every hook on the real libraries
 	.venvs/data/bin/python -m pytest -q -n auto --dist worksteal tests/runtime
-	.venvs/easyanimate/bin/python -m pytest -q -n auto --dist worksteal tests/models
+	.venvs/easyanimate/bin/python -m pytest -q -n auto --dist worksteal tests/models/easyanimate
+	.venvs/modelscope/bin/python -m pytest -q -n auto --dist worksteal tests/models/modelscope
+	.venvs/swift/bin/python -m pytest -q -n auto --dist worksteal tests/models/swift
 
 .PHONY: test-node
 test-node: .venv/.done tools ## The embedded node: demo, failures, Helm, the node itself
@@ -90,7 +92,7 @@ bench-check: .venv/.done ## Compare the last bench-scale with the ranges in the 
 ##@ Develop
 
 .PHONY: setup
-setup: .venv/.done .venvs/data/.done .venvs/easyanimate/.done tools ## Make the Python environments, build the tools
+setup: .venv/.done .venvs/data/.done .venvs/easyanimate/.done .venvs/modelscope/.done .venvs/swift/.done tools ## Make the Python environments, build the tools
 
 .PHONY: tools
 tools: ## Build or install what the cluster and the tests need, once
@@ -127,8 +129,12 @@ lock: $(UV) ## Resolve requirements; UPGRADE=1: newest versions
 	$(LOCK) images/torch/requirements.in -o images/torch/requirements.lock
 	$(LOCK) --extra data pyproject.toml -o images/data/requirements.lock -c images/torch/requirements.lock
 	$(LOCK) --extra easyanimate pyproject.toml -o images/easyanimate/requirements.lock -c images/torch/requirements.lock
+	$(LOCK) --extra modelscope pyproject.toml -o images/modelscope/requirements.lock -c images/torch/requirements.lock
+	$(LOCK) --extra swift pyproject.toml -o images/swift/requirements.lock -c images/torch/requirements.lock
 	$(LOCK) requirements/pytest.in -o requirements/pytest.lock -c images/data/requirements.lock
 	$(LOCK) requirements/models.in -o requirements/models.lock -c images/easyanimate/requirements.lock
+	$(LOCK) requirements/modelscope.in -o requirements/modelscope.lock -c images/modelscope/requirements.lock
+	$(LOCK) requirements/pytest.in -o requirements/swift.lock -c images/swift/requirements.lock
 
 .PHONY: clean
 clean: ## Remove the environments and build results of this checkout
@@ -160,4 +166,11 @@ $(UV): images/base/requirements.lock
 	@[ -x .venvs/easyanimate/bin/python ] || $(UV) venv --quiet --python 3.11 .venvs/easyanimate
 	@$(UV) pip sync --quiet --python .venvs/easyanimate/bin/python --require-hashes images/easyanimate/requirements.lock requirements/models.lock
 	@$(UV) pip install --quiet --python .venvs/easyanimate/bin/python --no-deps --editable .
+	@touch $@
+
+.venvs/modelscope/.done .venvs/swift/.done: .venvs/%/.done: images/%/requirements.lock requirements/%.lock pyproject.toml | $(UV)
+	@echo "environment of the $* image (.venvs/$*, 5 GB, most of it shared with the data image's)"
+	@[ -x .venvs/$*/bin/python ] || $(UV) venv --quiet --python 3.11 .venvs/$*
+	@$(UV) pip sync --quiet --python .venvs/$*/bin/python --require-hashes images/$*/requirements.lock requirements/$*.lock
+	@$(UV) pip install --quiet --python .venvs/$*/bin/python --no-deps --editable .
 	@touch $@

@@ -179,27 +179,31 @@ class HookPod:
         self.started += 1
         uid = hashlib.sha256(str(self.started).encode()).hexdigest()[:36]
         self.termination.unlink(missing_ok=True)
-        process = subprocess.Popen(
+        told = {
+            "PATH": os.environ["PATH"],
+            "HOME": "/",
+            "PYTHONPATH": os.pathsep.join(str(path) for path in PATHS),
+            CONTRACT_ENV: encode_contract(contract),
+            CONTRACT_DIGEST_ENV: contract_digest(contract),
+            POD_UID_ENV: uid,
+            "SANDBOX_WORKSPACE": str(self.root),
+            "SANDBOX_INPUTS": str(self.inputs),
+            "SANDBOX_TERMINATION_MESSAGE": str(self.termination),
+            **self.environ,
+            **environ,
+        }
+        return Running(self.process(told), self, contract, uid)
+
+    def process(self, environ: dict[str, str]) -> subprocess.Popen[str]:
+        """The runtime, started with this environment."""
+        return subprocess.Popen(
             [self.python, "-m", "sandbox_runtime.main", "run"],
-            env={
-                "PATH": os.environ["PATH"],
-                "HOME": "/",
-                "PYTHONPATH": os.pathsep.join(str(path) for path in PATHS),
-                CONTRACT_ENV: encode_contract(contract),
-                CONTRACT_DIGEST_ENV: contract_digest(contract),
-                POD_UID_ENV: uid,
-                "SANDBOX_WORKSPACE": str(self.root),
-                "SANDBOX_INPUTS": str(self.inputs),
-                "SANDBOX_TERMINATION_MESSAGE": str(self.termination),
-                **self.environ,
-                **environ,
-            },
+            env=environ,
             cwd=self.base,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        return Running(process, self, contract, uid)
 
     def run(self, contract: JobContract, **environ: str) -> Ended:
         return self.start(contract, **environ).end()

@@ -7,13 +7,12 @@ comes with sentences that say what differs here. Nothing of this imports torch: 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from .extra import ComponentConfig, ExtraConfig, Settings
+from .extra import ComponentConfig, ExtraConfig, Settings, without_surroundings
 
 Precision = Literal["bf16", "fp32"]
 
@@ -189,12 +188,6 @@ V1 = (
     "this is EasyAnimate V5.1 on diffusers; the sandbox's script had V1 (a motion module over PixArt), whose"
     " weights and LoRA files do not load here, nor the other way round"
 )
-_IGNORED = {
-    r"env_(name|manager|params)": "the image is the environment",
-    r"(model|trainer|infer)_name": "the type says it all",
-}
-"""Keys beside `train` that served the sandbox's surroundings, and why they are not needed."""
-
 Convert = Callable[[Any], tuple[dict[str, Any], str]]
 """From an old key's value to new keys and a sentence about the difference, empty when there is none."""
 
@@ -280,11 +273,8 @@ def _translated(given: Mapping[str, Any], table: Mapping[str, Convert], fixed: M
         return Settings(dict(given))
     values: dict[str, Any] = dict(fixed)
     notes = [f"train: {V1}"]
-    own = {key: value for key, value in given.items() if key != "train"}
-    for key in list(own):
-        if why := next((why for pattern, why in _IGNORED.items() if re.fullmatch(pattern, key)), None):
-            del own[key]
-            notes.append(f"{key} is not used: {why}")
+    own = without_surroundings({key: value for key, value in given.items() if key != "train"})
+    notes += own.notes
     for key, value in _leaves(old):
         if key not in table:
             values[f"train.{key}"] = value
@@ -295,7 +285,7 @@ def _translated(given: Mapping[str, Any], table: Mapping[str, Convert], fixed: M
         values |= new
         if note:
             notes.append(f"train.{key} {note}" if note.startswith("is not used") else f"train.{key}: {note}")
-    return Settings(values | own, tuple(notes))
+    return Settings(values | own.values, tuple(notes))
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

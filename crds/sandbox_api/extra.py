@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+
+SAID = "said"
+"""Type of a validation error whose message is a whole sentence of ours."""
 
 
 class ExtraConfig(BaseModel):
@@ -32,3 +37,22 @@ class ComponentConfig(ExtraConfig):
 
     type: str | None = None
     """The component, where the job does not name it beside its hook."""
+
+
+_SURROUNDINGS = {
+    r"env_(name|manager|params)": "the image is the environment",
+    r"(model|trainer|infer)_name": "the type says it all",
+}
+"""Keys that served the sandbox's surroundings, and why they are not needed."""
+
+
+def without_surroundings(given: Mapping[str, Any], known: frozenset[str] = frozenset()) -> Settings:
+    """Settings without keys that served the sandbox's surroundings, each with a note. `known`: keys that stay."""
+    values, notes = {}, []
+    for key, value in given.items():
+        why = next((why for pattern, why in _SURROUNDINGS.items() if re.fullmatch(pattern, key)), None)
+        if why is None or key in known:
+            values[key] = value
+        else:
+            notes.append(f"{key} is not used: {why}")
+    return Settings(values, tuple(notes))

@@ -15,9 +15,13 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from .easyanimate import EasyAnimateInferConfig, EasyAnimateTrainConfig, infer_settings, train_settings
-from .extra import ComponentConfig, ExtraConfig, NoExtra, Settings
-from .model_probe import ModelProbeConfig
+from .extra import SAID, ComponentConfig, ExtraConfig, NoExtra, Settings
+from .model_probe import ModelProbeConfig, PipelineProbeConfig, pipeline_settings
+from .modelscope import ModelscopeTrainConfig
+from .modelscope import train_settings as modelscope_settings
 from .source import HUBS, STORES, Source, is_pinned, parse_source
+from .swift import SwiftTrainConfig
+from .swift import train_settings as swift_settings
 from .text_infer import ApiInferConfig, HuggingfaceInferConfig
 
 STAGES = ("probe", "refine", "execution", "evaluation")
@@ -64,10 +68,6 @@ class FeedbackConfig(ExtraConfig):
 class ProcessConfig(ExtraConfig):
     count_each_op: Annotated[bool, Field(alias="countEachOp")] = False
     """With executor_type ray: count rows after each operator, which reads the data once more for each."""
-
-
-SAID = "said"
-"""Type of a validation error whose message is a whole sentence of ours."""
 
 
 def _source(text: str) -> str:
@@ -278,9 +278,14 @@ HOOKS: dict[str, Hook] = _catalogue(
         components={
             "transformers": Component(
                 ModelProbeConfig, image="data", figures=r"rows|hard|dirty|(loss|score)\..+|latency\.mean"
-            )
+            ),
+            "modelscope": Component(
+                PipelineProbeConfig,
+                image="modelscope",
+                figures=r"rows|hard|dirty|value\..+|latency\.mean",
+                settings=pipeline_settings,
+            ),
         },
-        lacks=("modelscope",),
         reads_dj=True,
         reads_data=True,
     ),
@@ -310,10 +315,26 @@ HOOKS: dict[str, Hook] = _catalogue(
                 image="easyanimate",
                 figures="loss|heldout_loss(_before)?|lr|steps|step_seconds|clips|broken",
                 settings=train_settings,
-            )
+            ),
+            "modelscope": Component(
+                ModelscopeTrainConfig,
+                image="modelscope",
+                figures=r"loss|lr|steps|seconds|eval_.+",
+                settings=modelscope_settings,
+            ),
+            "swift": Component(
+                SwiftTrainConfig,
+                image="swift",
+                figures="loss|heldout_loss|lr|steps|step_seconds",
+                settings=swift_settings,
+            ),
         },
-        lacks=("modelscope", "swift", "trinity-rft", "internvl_coco_caption"),
-        writes={"extraConfigs.output_dir": "model", "extraConfigs.train.saving_config.output_dir": "model"},
+        lacks=("trinity-rft", "internvl_coco_caption"),
+        writes={
+            "extraConfigs.output_dir": "model",
+            "extraConfigs.train.saving_config.output_dir": "model",
+            "extraConfigs.work_dir": "model",
+        },
     ),
     Hook(
         "InferModelHook",

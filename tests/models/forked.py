@@ -6,6 +6,7 @@ The launcher's own way to start them, `python -m ...`, and torchrun are what `te
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -13,19 +14,17 @@ import sys
 import time
 from pathlib import Path
 
-from sandbox_runtime.easyanimate import worker
-
 
 class Forked:
     """As much of `subprocess.Popen` as the launcher asks for."""
 
-    def __init__(self, scratch: Path, environment: dict[str, str]) -> None:
+    def __init__(self, module: str, scratch: Path, environment: dict[str, str]) -> None:
         self.returncode: int | None = None
         self.pid = os.fork()
         if self.pid == 0:
             os.environ.update(environment)
             sys.argv = ["worker", str(scratch)]
-            worker.main()
+            importlib.import_module(module).main()
             os._exit(0)
 
     def poll(self) -> int | None:
@@ -51,11 +50,11 @@ class Forked:
             os.kill(self.pid, signal.SIGKILL)
 
 
-def start(scratch: Path, processes: int, together: bool, cpus: int | None) -> list[Forked]:
+def start(module: str, scratch: Path, processes: int, together: bool, cpus: int | None) -> list[Forked]:
     """In the place of `launch._start`; several that compute together need torchrun."""
     assert not (together and processes > 1)
     del cpus
     return [
-        Forked(scratch, {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)})
+        Forked(module, scratch, {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)})
         for rank in range(processes)
     ]

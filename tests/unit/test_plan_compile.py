@@ -7,6 +7,7 @@ import pytest
 from tests.unit.builders import RECIPE, a_spec, feedback, four_jobs, probe, process, refine
 
 from sandbox_api.hooks import HOOKS
+from sandbox_api.modelscope import MEGATRON
 from sandbox_operator.plan.compile import Compiled, compile_spec
 from sandbox_operator.plan.references import Reference
 
@@ -306,8 +307,28 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         f"{E}.hook: DataPoolManipulationHook is not in this version yet",
     ),
     "component of a later version": (
-        a_spec(executions=[{"hook": "TrainModelHook", "type": "swift", "extraConfigs": {"model": "m"}}]),
-        f"{E}.type: TrainModelHook of type swift is not in this version yet",
+        a_spec(executions=[{"hook": "TrainModelHook", "type": "trinity-rft", "extraConfigs": {}}]),
+        f"{E}.type: TrainModelHook of type trinity-rft is not in this version yet",
+    ),
+    "a key that ms-swift has not": (
+        a_spec(
+            executions=[
+                {"hook": "TrainModelHook", "type": "swift", "extraConfigs": {"model": "m", "dataset": "d", "lora_rang": 4}}
+            ]
+        ),
+        f"{E}.extraConfigs.lora_rang: TrainModelHook has no such setting; did you mean 'lora_rank'?",
+    ),
+    "a model that needs Megatron": (
+        a_spec(
+            executions=[
+                {
+                    "hook": "TrainModelHook",
+                    "type": "modelscope",
+                    "extraConfigs": {"model_name": "iic/nlp_gpt3_text-generation_1.3B", "train_dataset": "d"},
+                }
+            ]
+        ),
+        f"{E}.extraConfigs.model_name: iic/nlp_gpt3_text-generation_1.3B {MEGATRON}",
     ),
     "misspelt field of the spec": (
         a_spec(experimantName="x"),

@@ -14,7 +14,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="run the job of the contract in SANDBOX_CONTRACT or SANDBOX_CONTRACT_FILE")
     commands.add_parser("version", help="print versions of the runtime and its libraries")
-    commands.add_parser("check", help="easyanimate image: train a tiny random model and make a video with it")
+    commands.add_parser("check", help="train a tiny random model with what this image has")
     command = parser.parse_args().command
     if command == "run":
         # process 1 of a container ignores SIGTERM until somebody listens, and the imports take a while
@@ -26,7 +26,7 @@ def main() -> None:
         sys.stderr.flush()
         os._exit(code)  # threads and exit handlers that libraries leave behind must not hold the pod or change its code
     if command == "check":
-        from .easyanimate.check import check
+        from .check import check
 
         print(check())
         return

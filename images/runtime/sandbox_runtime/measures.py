@@ -9,7 +9,9 @@ import resource
 from datetime import UTC, datetime
 from pathlib import Path
 
-PACKAGES = ("sandbox-operator", "py-data-juicer", "datasets", "torch", "ray", "transformers")
+PACKAGES = (
+    "sandbox-operator", "py-data-juicer", "datasets", "torch", "ray", "transformers", "peft", "modelscope", "ms-swift",
+)  # fmt: skip
 
 
 def now() -> str:

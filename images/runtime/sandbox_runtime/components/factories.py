@@ -60,7 +60,14 @@ FACTORIES: dict[str, Factory] = {
         Factory("data_analyzer"),
         Factory("data_evaluator"),
         Factory("model_infer_evaluator"),
-        Factory("model_train", {"easyanimate": "sandbox_runtime.components.easyanimate:EasyAnimateTrainExecutor"}),
+        Factory(
+            "model_train",
+            {
+                "easyanimate": "sandbox_runtime.components.easyanimate:EasyAnimateTrainExecutor",
+                "modelscope": "sandbox_runtime.components.modelscope:ModelscopeTrainExecutor",
+                "swift": "sandbox_runtime.components.swift:SwiftTrainExecutor",
+            },
+        ),
         Factory(
             "model_infer",
             {

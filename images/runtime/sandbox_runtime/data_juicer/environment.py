@@ -36,6 +36,7 @@ def variables(cache: Path, *, models: Path = IMAGE_MODELS, scratch: Path = Path(
         "HF_HOME": str(huggingface),
         "HF_DATASETS_CACHE": str(huggingface / "datasets"),
         "NLTK_DATA": str(cache / "nltk_data"),
+        "MODELSCOPE_CACHE": str(cache / "modelscope"),
         "TIKTOKEN_CACHE_DIR": str(cache / "tiktoken"),
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_OFFLINE": "1",

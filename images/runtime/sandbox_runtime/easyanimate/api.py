@@ -22,12 +22,13 @@ from sandbox_api.easyanimate import EasyAnimateInferConfig, EasyAnimateTrainConf
 from ..digests import digest_of
 from ..errors import ConfigError, InputError, UserError
 from ..files import sync_folder, write_json
-from .launch import Figures, ShouldStop, run_workers
+from ..workers.launch import Figures, ShouldStop, run_workers
 from .names import NAMES, is_plain, video_name
 from .prompts import batches_of, read_prompts, share, unique
 from .results import InferResult, Prepared, Sample, TrainResult
 from .rows import clips_of
 
+WORKER = "sandbox_runtime.easyanimate.worker"
 SHOWN_BROKEN = 3
 MOST_HELDOUT = 0.1
 """Share of the clips that are held out at most."""
@@ -83,6 +84,7 @@ def prepare(
         "most_broken": most_broken,
     }
     parts = run_workers(
+        WORKER,
         "prepare",
         job,
         processes=max(1, min(processes, len(clips))),
@@ -163,6 +165,7 @@ def train(
         "key": key,
     }
     told = run_workers(
+        WORKER,
         "train",
         job,
         processes=processes,
@@ -221,6 +224,7 @@ def infer(
     parts: list[Any] = []
     if not all(video_name(video.prompt, video.index) in there for video in videos):
         parts = run_workers(
+            WORKER,
             "infer",
             job,
             processes=max(1, min(processes, len(batches))),

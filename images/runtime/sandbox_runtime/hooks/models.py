@@ -30,7 +30,7 @@ class ModelHook:
         kind = context.contract.job.type or config.get("type")
         if not isinstance(kind, str):
             raise ConfigError(f"type: is missing; it has: {', '.join(factory(self.factory).types())}")
-        if config.get("work_dir") is None:
+        if config.get("work_dir") is None or not isinstance(extra, Mapping):  # ours publish what is named there
             config["work_dir"] = str(context.out / "model")
         component = factory(self.factory)({**config, "type": kind}, watcher=watcher)
         component.context = context

@@ -8,11 +8,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from sandbox_api.model_probe import ModelProbeConfig
+from sandbox_api.model_probe import ModelProbeConfig, PipelineProbeConfig, Selection
 
 from ..data_juicer.dataset import ROW_ID, prepare
 from ..data_juicer.rows import read_json, suffix_of
@@ -23,6 +23,7 @@ from .selectors import SELECTORS
 from .verdicts import Verdicts, classification, language, margins
 
 Row = dict[str, Any]
+MANY = {"loss": "losses", "value": "values"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Pass:
 
 def probe(context: HookContext) -> HookResult:
     """Ask the models, and write down what they say."""
-    config: ModelProbeConfig = context.extra
+    config: Selection = context.extra
     with addressed_errors(context):
         prepared = prepare(context.dj, context.scratch / "input", np=context.cpus)
     rows = selected(read_rows(prepared.path), context.dj, config)
@@ -70,10 +71,17 @@ class Findings:
     """(rows,): of a text; None where there are classes."""
     preferred: Any = None
     """(rows,): name of the class with the largest mean probability; None where there are none."""
+    measure: Literal["loss", "value"] = "loss"
+    """What the losses are: a field of a pipeline is a value, and where high is good its loss is the value negated."""
+    sign: int = 1
+    """Times a loss is what is told."""
 
 
-def asked(config: ModelProbeConfig, rows: Sequence[Row], context: HookContext) -> Findings:
+def asked(config: Selection, rows: Sequence[Row], context: HookContext) -> Findings:
     """What the passes say. Raises ConfigError where a row lacks what the objective needs."""
+    if isinstance(config, PipelineProbeConfig):
+        return _asked_of_pipelines(config, rows, context)
+    assert isinstance(config, ModelProbeConfig)
     from . import infer  # the library takes seconds
 
     passes = passes_of(config)
@@ -112,13 +120,30 @@ def asked(config: ModelProbeConfig, rows: Sequence[Row], context: HookContext) -
     return Findings(passes, losses, verdicts, latency, scores=scores, preferred=preferred)
 
 
+def _asked_of_pipelines(config: PipelineProbeConfig, rows: Sequence[Row], context: HookContext) -> Findings:
+    from .pipelines import values_of  # the library takes seconds
+
+    inputs = [field_of(row, config.text_key, "text_key") for row in rows]
+    values, seconds = np.full((len(config.models), len(rows)), np.nan), 0.0
+    for number, model in enumerate(config.models):
+        before = number * len(rows)
+        values[number], took = values_of(
+            model, config, inputs, lambda done, before=before: context.metrics.log({"rows_done": before + done})
+        )
+        seconds += took
+    sign = 1 if config.higher_is_harder else -1
+    verdicts = language(sign * values, share=config.top_share, spread_share=config.spread_share)
+    passes = tuple(Pass(model) for model in config.models)
+    return Findings(passes, sign * values, verdicts, seconds / values.size, measure="value", sign=sign)
+
+
 def passes_of(config: ModelProbeConfig) -> tuple[Pass, ...]:
     if not config.dropout_seeds:
         return tuple(Pass(model) for model in config.models)
     return tuple(Pass(model, seed) for model in config.models for seed in config.dropout_seeds)
 
 
-def selected(rows: Iterator[Row], dj: Mapping[str, Any], config: ModelProbeConfig) -> list[Row]:
+def selected(rows: Iterator[Row], dj: Mapping[str, Any], config: Selection) -> list[Row]:
     """The rows that the models are asked about, in Data-Juicer's ways to choose them."""
     every = list(rows)
     algorithm = dj.get("data_probe_algo", "uniform")
@@ -173,10 +198,13 @@ def written(found: Findings, rows: Sequence[Row], out: Path) -> list[Artifact]:
             said = "hard" if verdicts.hard[place] else "dirty" if verdicts.dirty[place] else None
             line = {
                 ROW_ID: row[ROW_ID],
-                "loss": _finite(verdicts.mean_loss[place]),
+                found.measure: _finite(found.sign * verdicts.mean_loss[place]),
                 "spread": _finite(verdicts.spread[place]),
                 "verdict": said,
-                "losses": {each.name: _finite(found.losses[number, place]) for number, each in enumerate(found.passes)},
+                MANY[found.measure]: {
+                    each.name: _finite(found.sign * found.losses[number, place])
+                    for number, each in enumerate(found.passes)
+                },
                 **({} if found.tokens is None else {"tokens": int(found.tokens[place])}),
                 **({} if found.scores is None else {"score": _finite(found.scores[place])}),
                 **({} if found.preferred is None else {"preferred": str(found.preferred[place])}),
@@ -197,7 +225,7 @@ def figures(found: Findings, rows: int) -> dict[str, float]:
         "rows": rows,
         "hard": int(verdicts.hard.sum()),
         "dirty": int(verdicts.dirty.sum()),
-        **_spread_of("loss", verdicts.mean_loss),
+        **_spread_of(found.measure, found.sign * verdicts.mean_loss),
     }
     if found.scores is not None:
         told |= _spread_of("score", found.scores)

@@ -21,7 +21,6 @@ from typing import Any
 from .. import errors
 from ..signals import Stopped
 
-WORKER = "sandbox_runtime.easyanimate.worker"
 POLL_SECONDS = 0.1
 END_SECONDS = 20.0
 """Workers that are of no use any more have so long to save before they are killed."""
@@ -31,6 +30,7 @@ ShouldStop = Callable[[], bool]
 
 
 def run_workers(
+    module: str,
     task: str,
     job: Mapping[str, Any],
     *,
@@ -41,7 +41,7 @@ def run_workers(
     on_figures: Figures,
     should_stop: ShouldStop,
 ) -> list[Any]:
-    """Run a task of `worker.py` in so many processes; what each of them returned, by rank.
+    """Run a task of a module (see `desk.work`) in so many processes; what each of them returned, by rank.
 
     together: they compute one thing, under torchrun; else each works for itself. cpus: that all of them may use.
     on_figures: takes what the first one measures, while it goes on. Raises what a worker raised, as an error of
@@ -50,7 +50,7 @@ def run_workers(
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     (scratch / "job.json").write_text(json.dumps({"task": task, **job}))
-    workers = _Workers(scratch, _start(scratch, processes, together, cpus), on_figures)
+    workers = _Workers(scratch, _start(module, scratch, processes, together, cpus), on_figures)
     try:
         while workers.are_running():
             if should_stop():
@@ -120,8 +120,10 @@ class _Workers:
                 self._on_figures(told["figures"], told["step"])
 
 
-def _start(scratch: Path, processes: int, together: bool, cpus: int | None) -> list[subprocess.Popen[bytes]]:
-    worker = ["-m", WORKER, str(scratch)]
+def _start(
+    module: str, scratch: Path, processes: int, together: bool, cpus: int | None
+) -> list[subprocess.Popen[bytes]]:
+    worker = ["-m", module, str(scratch)]
     threads = max(1, (cpus or len(os.sched_getaffinity(0))) // processes)
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
     environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}

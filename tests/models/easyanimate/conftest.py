@@ -9,12 +9,13 @@ from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything of Hugging Face is imported
 
-import forked
 import pytest
 import torch
+from tests.models import forked
 from trainings import PIECES, VIDEOS, cut, real_videos, train_config
 
-from sandbox_runtime.easyanimate import Prepared, launch, prepare, tiny
+from sandbox_runtime.easyanimate import Prepared, prepare, tiny
+from sandbox_runtime.workers import launch
 
 torch.set_num_threads(1)  # as in one of two processes, and so that two tests' processes don't fight
 

@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 
 import av
-import forked
 import pytest
+from tests.models import forked
 from tests.progress import DEEP, long
 from trainings import PROMPTS, Figures, infer_config, train_config
 
-from sandbox_runtime.easyanimate import infer, launch, train
+from sandbox_runtime.easyanimate import infer, train
+from sandbox_runtime.workers import launch
 
 
 def test_from_rows_to_videos(base, prepared, cache, tmp_path, monkeypatch) -> None:
