@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from sandbox_runtime import errors, report
+from sandbox_runtime import errors, report, run
 from sandbox_runtime.errors import UserError
 from sandbox_runtime.hooks.base import Artifact, HookContext, HookResult
 
@@ -158,10 +158,23 @@ class ToyHook:
         raise AssertionError("there is memory without end")
 
     def exit(self, context: HookContext) -> HookResult:
-        """End the process behind the runtime's back: with a code, or by a read of address 0."""
+        """End the process behind the runtime's back: with a code, by a read of address 0, or by a signal."""
+        print(context.extra.get("say", "LAST WORDS"), flush=True)
         if context.extra.get("fault"):
             ctypes.string_at(0)
+        if "signal" in context.extra:
+            signal.raise_signal(signal.Signals[context.extra["signal"]])
         os._exit(context.extra.get("code", 0))
+
+    def native(self, context: HookContext) -> HookResult:
+        """Native code that keeps Python's lock: no thread of this process does anything meanwhile."""
+        native = ctypes.PyDLL(None)
+        _began(context)
+        if "write" in context.extra:
+            size = context.extra["write"]
+            assert native.write(1, b"x" * (size - 1) + b"\n", size) == size
+        native.sleep(context.extra.get("sleep", 0))
+        return HookResult(outputs=["native"])
 
     def ended(self, context: HookContext) -> HookResult:
         """Get the order to end from nobody in particular."""
@@ -199,16 +212,16 @@ class ToyHook:
     def whisper(self, context: HookContext) -> HookResult:
         """Succeed, and let nobody hear of it: the termination message can't be written, with `lose` nor the result.
 
-        It does so in its first attempt only.
+        It does so in its first attempt only, or in all with `always`.
         """
 
         def unheard(*_: object, **__: object) -> str:
             raise OSError("nobody listens")
 
-        if context.contract.attempt == 1:
+        if context.contract.attempt == 1 or context.extra.get("always"):
             report.encode_message = unheard
             if context.extra.get("lose"):
-                os._exit(0)
+                run.write_report = lambda result, *_: result
         return HookResult(outputs=["said to nobody"])
 
     def resume(self, context: HookContext) -> HookResult:
@@ -268,8 +281,9 @@ class ToyHook:
         sys.exit(0)
 
     def kill(self, context: HookContext) -> HookResult:
+        """End the whole pod at once, as a machine's end does: the supervisor is killed, and this process with it."""
         (context.out / "partial.txt").write_text("half")
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(60)
         raise AssertionError("unreachable")
 
