@@ -176,6 +176,19 @@ class ToyHook:
         native.sleep(context.extra.get("sleep", 0))
         return HookResult(outputs=["native"])
 
+    def mumble(self, context: HookContext) -> HookResult:
+        """Print what is no text and no whole line, many times if asked to."""
+        for _ in range(context.extra.get("times", 1)):
+            os.write(1, bytes(range(256)) * context.extra.get("width", 1))
+        return HookResult(outputs=["mumbled"])
+
+    def bereave(self, context: HookContext) -> HookResult:
+        """Start a process that leaves an orphan, which ends at once; wait until somebody has collected it."""
+        orphan = subprocess.run(["sh", "-c", "sleep 0.1 >&2 & echo $!"], stdout=subprocess.PIPE, check=True)
+        while Path(f"/proc/{int(orphan.stdout)}").exists():
+            time.sleep(0.01)
+        return HookResult(outputs=["collected"])
+
     def ended(self, context: HookContext) -> HookResult:
         """Get the order to end from nobody in particular."""
         os.kill(os.getpid(), signal.SIGTERM)

@@ -99,6 +99,8 @@ class Tee:
 
     def __init__(self, path: Path, *, half: int = HALF) -> None:
         flush()
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a file would hide its progress
+        path.touch()  # who follows it may begin at once
         self._stdout, self._stderr = os.dup(1), os.dup(2)
         source, self._write = os.pipe()
         stop, self._stop = os.pipe()

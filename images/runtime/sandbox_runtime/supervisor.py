@@ -36,6 +36,8 @@ LEFT_OVER_GRACE = 3.0
 """Seconds that who the hook left behind has between SIGTERM and SIGKILL, and again until we stop waiting for it."""
 STUCK = 10.0
 """Seconds after which a reader that reads nothing, or a process that can't be killed, is waited for no more."""
+PATIENCE = 1.0
+"""The same before a result is written: the pod's own grace period may be about to end."""
 HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 
 
@@ -166,10 +168,10 @@ class Supervisor:
         self._end_others()
         self._hear()  # its last word may have come with its end
         code = os.waitstatus_to_exitcode(self._status)
-        is_drained = self._drain()
-        if code == self._told_code:
-            return code
-        return self._report_death(code, is_drained)
+        if code != self._told_code:
+            code = self._report_death(code)
+        self._drain(STUCK)
+        return code
 
     def _wait(self) -> bytes:
         """Until something is said or ends, or it is time for something; the numbers of the signals that came."""
@@ -264,20 +266,19 @@ class Supervisor:
         if self._status is None:
             self._status = signal.SIGKILL
 
-    def _drain(self) -> bool:
-        """Wait until all that was printed is copied. A reader that is slow is waited for, one that is stuck is not."""
-        while self._copier.is_alive():
-            before = self._log.copied
-            self._copier.join(STUCK)
-            if self._copier.is_alive() and self._log.copied == before:
-                return False
-        return True
+    def _drain(self, patience: float) -> None:
+        """Wait until all that was printed is copied: for a reader that is slow, not for one that reads nothing."""
+        copied = -1
+        while self._copier.is_alive() and self._log.copied != copied:
+            copied = self._log.copied
+            self._copier.join(patience)
 
-    def _report_death(self, code: int, is_drained: bool) -> int:
+    def _report_death(self, code: int) -> int:
         """The child has told no end of its job: tell it in its place."""
         from .death import Death, report_death
 
         self._stop_sampling()
+        self._drain(PATIENCE)  # its last words belong to the result, which must not wait for ever
         death = Death(
             code=code,
             stopped=self._stopped,
@@ -292,7 +293,7 @@ class Supervisor:
         except Exception as error:  # the exit code still tells the class
             sys.excepthook(type(error), error, error.__traceback__)
             return code if code > 0 else 128 - code
-        if is_drained:
+        if not self._copier.is_alive():
             self._log.write(f"{told.words}\n".encode())
         if self._events is not None:
             self._events.add("died", code=code, words=told.words)
