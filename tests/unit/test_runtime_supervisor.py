@@ -90,6 +90,20 @@ def test_a_process_that_dies_is_named_with_its_last_words(
         assert log.index("LAST WORDS") < log.index(told)
 
 
+def test_last_words_in_a_log_of_a_components_own_reach_the_pods_log_too(pod: HookPod, tmp_path: Path) -> None:
+    program = (
+        "import os; from pathlib import Path; from sandbox_runtime.logs import Tee\n"
+        "from sandbox_runtime.supervisor import supervise\n"
+        f"supervise(lambda _: (Tee(Path({str(tmp_path / 'own.log')!r})), print('LAST WORDS'), os.abort()))"
+    )
+    ended = pod.start(job_contract(), program=program).end()
+
+    assert ended.code == 134
+    assert ended.message.error is not None
+    assert ended.message.error.message.endswith("LAST WORDS")
+    assert (tmp_path / "own.log").read_text() == "LAST WORDS\n"
+
+
 @pytest.mark.parametrize(
     ("code", "class_"), [(2, "Config"), (3, "Input"), (4, "Infra"), (137, "User"), (143, "Preempted")]
 )

@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -66,10 +67,10 @@ class Log:
             is_stopping = is_stopping or stop in ready
 
     def write(self, chunk: bytes) -> None:
-        with contextlib.suppress(OSError):  # where nobody reads any more, the file still tells
-            _write_all(self._to, chunk)
-        with self._lock, self._guarded():
+        with self._lock, self._guarded():  # first, so that it has what a slow reader has not
             self._keep(chunk)
+        with contextlib.suppress(OSError):  # nobody reads any more
+            _write_all(self._to, chunk)
         self.tail = (self.tail + chunk)[-TAIL:]
         self.copied += len(chunk)
 
@@ -168,6 +169,7 @@ def _write_all(handle: int, content: bytes) -> None:
 
 def main() -> None:
     """The program of `Tee`: FILE HALF, and the descriptors to copy from and to be stopped by."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with those who print, and has their last words then
     log = Log(1, half=int(sys.argv[2]))
     log.open(Path(sys.argv[1]))
     log.copy(int(sys.argv[3]), int(sys.argv[4]))

@@ -232,6 +232,12 @@ class Supervisor:
     def _stop_sampling(self) -> None:
         if self._sampler is not None:
             self._peak, self._sampler = self._sampler.peak, None
+            if self._killed():  # what was used then no sample has seen
+                self._peak = self._memory.peak() or self._peak
+
+    def _killed(self) -> int:
+        """Processes of the container that the kernel has killed for memory since our start."""
+        return self._memory.killed() - self._killed_before
 
     def _reap(self) -> None:
         """Collect the dead among our children, orphans of the hook's included."""
@@ -282,7 +288,7 @@ class Supervisor:
         death = Death(
             code=code,
             stopped=self._stopped,
-            killed_for_memory=self._memory.killed() - self._killed_before,
+            killed_for_memory=self._killed(),
             sampled_peak=self._peak,
             last_words=self._log.tail.decode(errors="replace"),
             started_at=self._began_at,
