@@ -107,7 +107,12 @@ class Tee:
         stop, self._stop = os.pipe()
         # its own folder holds modules that are named like others' (-I), and it needs no packages (-S)
         command = [sys.executable, "-I", "-S", __file__, str(path), str(half), str(source), str(stop)]
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(source, stop))
+        # it inherits that SIGTERM does not reach it: it ends with those who print, and has their last words
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(source, stop))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.close(source)
         os.close(stop)
         os.dup2(self._write, 1)
@@ -169,7 +174,6 @@ def _write_all(handle: int, content: bytes) -> None:
 
 def main() -> None:
     """The program of `Tee`: FILE HALF, and the descriptors to copy from and to be stopped by."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with those who print, and has their last words then
     log = Log(1, half=int(sys.argv[2]))
     log.open(Path(sys.argv[1]))
     log.copy(int(sys.argv[3]), int(sys.argv[4]))
