@@ -176,6 +176,11 @@ class ToyHook:
         native.sleep(context.extra.get("sleep", 0))
         return HookResult(outputs=["native"])
 
+    def die_late(self, context: HookContext) -> HookResult:
+        """Crash when the result is written already and only tidying is left."""
+        type(context.workspace).clean_up = lambda _: os.abort()
+        return HookResult(outputs=["done"])
+
     def mumble(self, context: HookContext) -> HookResult:
         """Print what is no text and no whole line, many times if asked to."""
         for _ in range(context.extra.get("times", 1)):

@@ -115,6 +115,22 @@ def test_the_contracts_exit_codes_keep_their_classes(pod: HookPod, code: int, cl
     assert ended.message.error.class_ == class_
 
 
+def test_a_result_that_was_written_before_its_process_died_stands(pod: HookPod) -> None:
+    ended = pod.run(job_contract(extra={"do": "die_late"}))
+
+    assert ended.code == 0
+    assert (ended.result.outcome, ended.message.outcome) == ("Succeeded", "Succeeded")
+    assert ended.message.outputs == {"0": "done"}
+    assert "that stands" in ended.log
+
+
+def test_a_result_that_nobody_wrote_though_its_process_ended_well_is_not_made_up(pod: HookPod) -> None:
+    ended = pod.run(job_contract(extra={"do": "whisper", "lose": True}))
+
+    assert (ended.code, ended.termination) == (0, "")
+    assert not (ended.folder / "result.json").exists()
+
+
 def test_whatever_a_child_returns_after_the_order_to_end_it_was_ended(pod: HookPod) -> None:
     """A process that dies of the order, for it does not listen yet."""
     program = (

@@ -149,19 +149,19 @@ class Supervisor:
             os.set_blocking(handle, False)
         for number in HEARD:
             signal.signal(number, _wake_up)
-        signal.set_wakeup_fd(wake_write)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
 
     def run(self) -> int:
         """Until the end; the exit code."""
         self._copier.start()
         while self._status is None:
-            heard = self._wait()
-            self._hear()
+            signals = self._wait()
             self._reap()
-            for number in heard:
+            for number in signals:
                 if number in (signal.SIGTERM, signal.SIGINT):
                     self._tell_to_end(told_to_end(signal.Signals(number)))
+            self._hear()
             self._keep_time()
             if self._sampler is not None:
                 self._sampler.sample()
@@ -195,7 +195,7 @@ class Supervisor:
 
     def _tell_to_end(self, stopped: Stopped) -> None:
         """Once: the first reason is the one that counts."""
-        if self._stopped is None:
+        if self._stopped is None and self._status is None:
             self._stopped = stopped
             self._kill_at = time.monotonic() + self._grace
             send({self._child}, signal.SIGTERM)
