@@ -55,9 +55,12 @@ class Log:
 
     def copy(self, source: int, stop: int | None = None) -> None:
         """Copy what comes from a pipe until its end, or until `stop` can be read and nothing is left in the pipe."""
-        handles, is_stopping = [source] if stop is None else [source, stop], False
+        poll, is_stopping = select.poll(), False  # a hook may have more descriptors open than `select` knows
+        for handle in (source, stop):
+            if handle is not None:
+                poll.register(handle, select.POLLIN)
         while True:
-            ready, _, _ = select.select(handles, [], [], 0 if is_stopping else None)
+            ready = {handle for handle, _ in poll.poll(0 if is_stopping else None)}
             if source in ready:
                 if not (chunk := os.read(source, min(CHUNK, self._half))):
                     return
