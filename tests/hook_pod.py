@@ -119,9 +119,14 @@ class Running:
 
     @property
     def folder(self) -> Path:
-        experiment = self.contract.experiment
-        name = experiment_folder(experiment.name, experiment.uid)
-        return self.pod.root / attempt_folder(name, self.contract.job.id, self.contract.attempt, self.uid)
+        return self.pod.folder_of(self.contract, self.uid)
+
+    @property
+    def hook(self) -> int:
+        """The process that the hook runs in."""
+        pid = self.process.pid
+        (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return int(child)
 
     def wait_for(self, name: str | Path, seconds: float = 120) -> Path:
         """Wait until a file that the hook makes is there: a name in the attempt's folder, or an absolute path."""
@@ -171,13 +176,20 @@ class HookPod:
     def experiment(self) -> Path:
         return self.root / experiment_folder(EXPERIMENT.name, EXPERIMENT.uid)
 
+    def folder_of(self, contract: JobContract, uid: str) -> Path:
+        """The folder of a pod's own."""
+        experiment = contract.experiment
+        name = experiment_folder(experiment.name, experiment.uid)
+        return self.root / attempt_folder(name, contract.job.id, contract.attempt, uid)
+
     @property
     def termination(self) -> Path:
         return self.base / "termination-log"
 
-    def start(self, contract: JobContract, **environ: str) -> Running:
+    def start(self, contract: JobContract, *, program: str | None = None, **environ: str) -> Running:
+        """`program`: text of a Python program that runs in the place of `sandbox-runtime run`."""
+        uid = self.next_uid
         self.started += 1
-        uid = hashlib.sha256(str(self.started).encode()).hexdigest()[:36]
         self.termination.unlink(missing_ok=True)
         told = {
             "PATH": os.environ["PATH"],
@@ -192,18 +204,24 @@ class HookPod:
             **self.environ,
             **environ,
         }
-        return Running(self.process(told), self, contract, uid)
+        return Running(self.process(told, program), self, contract, uid)
 
-    def process(self, environ: dict[str, str]) -> subprocess.Popen[str]:
+    def process(self, environ: dict[str, str], program: str | None = None) -> subprocess.Popen[str]:
         """The runtime, started with this environment."""
         return subprocess.Popen(
-            [self.python, "-m", "sandbox_runtime.main", "run"],
+            [self.python, *(["-c", program] if program else ["-m", "sandbox_runtime.main", "run"])],
             env=environ,
             cwd=self.base,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            errors="surrogateescape",
         )
+
+    @property
+    def next_uid(self) -> str:
+        """Of the pod that is started next."""
+        return hashlib.sha256(str(self.started + 1).encode()).hexdigest()[:36]
 
     def run(self, contract: JobContract, **environ: str) -> Ended:
         return self.start(contract, **environ).end()

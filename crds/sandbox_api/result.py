@@ -282,16 +282,6 @@ def _whole(text: str) -> int | float:
     return number if -(2**63) <= number < 2**63 else float(text)
 
 
-def peak_text(peak: int, limit: int) -> str:
-    """What stands in the termination message while a hook that uses much memory runs; it stays if that is killed."""
-    return f"last sampled memory peak: {peak / 2**20:,.0f} MiB of the limit {limit / 2**20:,.0f} MiB"
-
-
-def is_peak_text(text: str) -> bool:
-    """Whether a termination message is only a sample: the program was killed before it could say more."""
-    return re.fullmatch(r"last sampled memory peak: [0-9,]+ MiB of the limit [0-9,]+ MiB", text.strip()) is not None
-
-
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]{0,256}(?:\x07|\x1b\\))")
 """Terminals' own sequences: colours, movements, titles."""
 

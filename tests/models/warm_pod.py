@@ -15,6 +15,7 @@ from tests.hook_pod import HookPod
 from tests.models import forked
 
 from sandbox_runtime.run import run
+from sandbox_runtime.supervisor import supervise
 from sandbox_runtime.workers import launch
 
 
@@ -37,9 +38,7 @@ class Process:
             os.environ.update(environ)
             os.chdir(cwd)
             launch._start = forked.start  # type: ignore[assignment]
-            code = run(os.environ)
-            sys.stdout.flush()
-            os._exit(code)
+            supervise(lambda link: run(os.environ, link))
         os.close(write)
 
     def poll(self) -> int | None:
@@ -76,5 +75,6 @@ class Process:
 
 
 class WarmPod(HookPod):
-    def process(self, environ: dict[str, str]) -> Process:  # type: ignore[override]
+    def process(self, environ: dict[str, str], program: str | None = None) -> Process:  # type: ignore[override]
+        assert program is None, "only the runtime itself is forked"
         return Process(environ, str(self.base))

@@ -42,7 +42,7 @@ def recipe(folder: Path) -> list[dj_data.Row]:
 
 def main() -> None:
     source, folder, attempt = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    stop = Stop(grace=60, on_overrun=lambda reason: print(reason))
+    stop = Stop()
     stop.install()
     raw = {"dataset_path": str(source), "process": recipe(folder)}
     here = folder / f"attempt-{attempt}"
@@ -62,8 +62,6 @@ def main() -> None:
             print(f"resumed={done.resumed} rows={done.rows_out}")
     except Stopped:
         raise SystemExit(143) from None
-    finally:
-        stop.end()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from sandbox_runtime import errors, report
+from sandbox_runtime import errors, report, run
 from sandbox_runtime.errors import UserError
 from sandbox_runtime.hooks.base import Artifact, HookContext, HookResult
 
@@ -158,10 +158,41 @@ class ToyHook:
         raise AssertionError("there is memory without end")
 
     def exit(self, context: HookContext) -> HookResult:
-        """End the process behind the runtime's back: with a code, or by a read of address 0."""
+        """End the process behind the runtime's back: with a code, by a read of address 0, or by a signal."""
+        print(context.extra.get("say", "LAST WORDS"), flush=True)
         if context.extra.get("fault"):
             ctypes.string_at(0)
+        if "signal" in context.extra:
+            signal.raise_signal(signal.Signals[context.extra["signal"]])
         os._exit(context.extra.get("code", 0))
+
+    def native(self, context: HookContext) -> HookResult:
+        """Native code that keeps Python's lock: no thread of this process does anything meanwhile."""
+        native = ctypes.PyDLL(None)
+        _began(context)
+        if "write" in context.extra:
+            size = context.extra["write"]
+            assert native.write(1, b"x" * (size - 1) + b"\n", size) == size
+        native.sleep(context.extra.get("sleep", 0))
+        return HookResult(outputs=["native"])
+
+    def die_late(self, context: HookContext) -> HookResult:
+        """Crash when the result is written already and only tidying is left."""
+        type(context.workspace).clean_up = lambda _: os.abort()
+        return HookResult(outputs=["done"])
+
+    def mumble(self, context: HookContext) -> HookResult:
+        """Print what is no text and no whole line, many times if asked to."""
+        for _ in range(context.extra.get("times", 1)):
+            os.write(1, bytes(range(256)) * context.extra.get("width", 1))
+        return HookResult(outputs=["mumbled"])
+
+    def bereave(self, context: HookContext) -> HookResult:
+        """Start a process that leaves an orphan, which ends at once; wait until somebody has collected it."""
+        orphan = subprocess.run(["sh", "-c", "sleep 0.1 >&2 & echo $!"], stdout=subprocess.PIPE, check=True)
+        while Path(f"/proc/{int(orphan.stdout)}").exists():
+            time.sleep(0.01)
+        return HookResult(outputs=["collected"])
 
     def ended(self, context: HookContext) -> HookResult:
         """Get the order to end from nobody in particular."""
@@ -199,16 +230,16 @@ class ToyHook:
     def whisper(self, context: HookContext) -> HookResult:
         """Succeed, and let nobody hear of it: the termination message can't be written, with `lose` nor the result.
 
-        It does so in its first attempt only.
+        It does so in its first attempt only, or in all with `always`.
         """
 
         def unheard(*_: object, **__: object) -> str:
             raise OSError("nobody listens")
 
-        if context.contract.attempt == 1:
+        if context.contract.attempt == 1 or context.extra.get("always"):
             report.encode_message = unheard
             if context.extra.get("lose"):
-                os._exit(0)
+                run.write_report = lambda result, *_: result
         return HookResult(outputs=["said to nobody"])
 
     def resume(self, context: HookContext) -> HookResult:
@@ -268,8 +299,9 @@ class ToyHook:
         sys.exit(0)
 
     def kill(self, context: HookContext) -> HookResult:
+        """End the whole pod at once, as a machine's end does: the supervisor is killed, and this process with it."""
         (context.out / "partial.txt").write_text("half")
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(60)
         raise AssertionError("unreachable")
 

@@ -171,6 +171,20 @@ def test_a_full_log_keeps_its_last_lines(tmp_path: Path) -> None:
     assert "after" not in kept
 
 
+def test_native_code_that_keeps_pythons_lock_can_print_into_a_log_of_its_own(tmp_path: Path) -> None:
+    program = (
+        "import ctypes, sys; from pathlib import Path; from sandbox_runtime.logs import Tee\n"
+        "tee = Tee(Path(sys.argv[1]))\n"
+        "ctypes.PyDLL(None).write(1, b'x' * 200_000, 200_000)\n"
+        "tee.close()"
+    )
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(str(p) for p in PATHS)}
+    log = tmp_path / "log.txt"
+    done = subprocess.run([sys.executable, "-c", program, str(log)], env=environ, capture_output=True, check=True)
+
+    assert done.stdout == log.read_bytes() == b"x" * 200_000
+
+
 def test_names_of_outputs_are_the_jobs_then_the_catalogues() -> None:
     assert output_names(job_contract("ProbeViaAnalyzerHook", outputs=["mine"]), 4) == [
         "mine",

@@ -2,13 +2,13 @@
 """The memory that a hook uses, told so that it outlives a kill."""
 
 import json
-import threading
 from pathlib import Path
 
 import pytest
 from tests.hook_pod import HookPod, job_contract
 
-from sandbox_api.result import decode_message, is_peak_text, peak_text
+from sandbox_api.peak import is_peak_text, peak_text
+from sandbox_api.result import decode_message
 from sandbox_runtime.cgroup import Memory
 from sandbox_runtime.logs import Events, last_peak
 from sandbox_runtime.sampling import PeakSampler
@@ -90,23 +90,10 @@ def test_a_peak_is_told_again_only_when_it_has_grown(kernel: Kernel, tmp_path: P
 def test_without_a_limit_of_its_own_nothing_is_sampled(kernel: Kernel, tmp_path: Path) -> None:
     kernel.set(100 * MIB, limit=None)
     found = sampler(kernel, tmp_path)
-    found.start()
-    found.stop()
+    found.sample()
 
     assert found.peak is None
     assert not (tmp_path / "events.jsonl").exists()
-
-
-def test_once_stopped_it_writes_nothing_over_the_result(kernel: Kernel, tmp_path: Path) -> None:
-    kernel.set(400 * MIB)
-    found = sampler(kernel, tmp_path)
-    found.start()
-    found.stop()
-    (tmp_path / "termination-log").write_text("the message")
-
-    assert found.peak in (None, 400 * MIB)
-    assert not any(thread.name == "memory" for thread in threading.enumerate())
-    assert (tmp_path / "termination-log").read_text() == "the message"
 
 
 @pytest.mark.parametrize("text", ["", "last sampled memory peak: much", "sandbox1:abc", "x " + peak_text(1, 2)])

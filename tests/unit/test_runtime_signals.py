@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A job that is ended from outside, or by its own time: exit code, class, what is saved, and that nobody is left."""
 
-import os
 import signal
 from pathlib import Path
 
 import pytest
 from tests.hook_pod import HookPod, job_contract
-
-from sandbox_runtime.signals import end_children
 
 
 @pytest.fixture
@@ -105,15 +102,3 @@ def test_nobody_that_the_hook_left_behind_survives_it(pod: HookPod) -> None:
 
     assert ended.code == 0, ended.log
     assert not is_alive(ended.result.outputs["0"].value)
-
-
-def test_ending_children_of_a_process_without_any_does_nothing() -> None:
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.write(writer, str(end_children()).encode())
-        os._exit(0)
-    os.close(writer)
-    assert os.read(reader, 8) == b"0"
-    assert os.waitpid(pid, 0)[1] == 0
-    os.close(reader)

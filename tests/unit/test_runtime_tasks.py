@@ -38,7 +38,7 @@ class Told:
 
 def task(pod: HookPod, contract: JobContract, *, piece: int | None = None, uid: str = "reader-1") -> Told:
     """Run a reader or a check in this process, as its pod does."""
-    settings = Settings(pod.root, pod.inputs, pod.termination, uid, "image", 50.0, piece)
+    settings = Settings(pod.root, pod.inputs, pod.termination, uid, "image", piece)
     code = run_task(contract, settings)
     text = pod.termination.read_text()
     assert len(text) <= MESSAGE_BYTES

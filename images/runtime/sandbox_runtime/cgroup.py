@@ -60,8 +60,9 @@ class Memory:
                 return max(0, used - int(count))
         return used
 
-    def describe(self) -> str:
-        return f"limit {_mebibytes(self.limit())}, peak {_mebibytes(self.peak())}"
+    def describe(self, sampled: int | None = None) -> str:
+        """Limit and peak in words; the peak that was `sampled` where the kernel keeps none (before Linux 5.19)."""
+        return f"limit {_mebibytes(self.limit())}, peak {_mebibytes(self.peak() or sampled)}"
 
     def _number(self, name: str) -> int | None:
         text = self._read(name).strip()

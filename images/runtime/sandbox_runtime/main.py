@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
-import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .supervisor import Link
 
 
 def main() -> None:
@@ -17,14 +19,10 @@ def main() -> None:
     commands.add_parser("check", help="train a tiny random model with what this image has")
     command = parser.parse_args().command
     if command == "run":
-        # process 1 of a container ignores SIGTERM until somebody listens, and the imports take a while
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
-        from .run import run
+        from .supervisor import supervise
 
-        code = run(os.environ)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)  # threads and exit handlers that libraries leave behind must not hold the pod or change its code
+        os.umask(0o002)  # all pods share a group on the volume, not always a user
+        supervise(_run)
     if command == "check":
         from .check import check
 
@@ -34,6 +32,12 @@ def main() -> None:
 
     for name, version in versions().items():
         print(name, version)
+
+
+def _run(supervisor: Link) -> int:
+    from .run import run  # imports what the supervisor needs not
+
+    return run(os.environ, supervisor)
 
 
 if __name__ == "__main__":

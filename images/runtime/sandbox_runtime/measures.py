@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import platform
 import resource
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,12 +17,17 @@ PACKAGES = (
 
 def now() -> str:
     """This moment as results tell it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return at(time.time())
+
+
+def at(moment: float) -> str:
+    """A moment, in seconds since 1970, as results tell it."""
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def seconds_since_start() -> float:
-    """Seconds since the kernel started this process: Python's own start-up counts."""
-    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    """Seconds since the kernel started our supervisor: Python's own start-up counts."""
+    ticks = int(Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[19])
     uptime = float(Path("/proc/uptime").read_text().split()[0])
     return round(uptime - ticks / os.sysconf("SC_CLK_TCK"), 3)
 

@@ -11,7 +11,6 @@ import os
 import random
 import shutil
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,22 +30,21 @@ from .externals import Externals
 from .hooks import load_hook
 from .hooks.base import HookContext, HookResult
 from .inputs import ResolvedInput, resolve_inputs
-from .logs import Events, Tee, last_peak
+from .logs import Events, last_peak
 from .measures import now, peak_memory, seconds_since_start, versions
 from .metrics import MetricsLog, finite_metrics
 from .outputs import collect_outputs, publish
 from .recovery import earlier_success
 from .report import write_report
-from .sampling import PeakSampler
 from .settings import Settings, read_contract
-from .signals import Stop, Stopped, end_children
+from .signals import Stop, Stopped
+from .supervisor import Link
 from .tasks import run_task
 from .workspace import Stored, Workspace
 
 
-def run(environ: Mapping[str, str]) -> int:
+def run(environ: Mapping[str, str], supervisor: Link) -> int:
     """Run the job that the environment's contract asks for; returns the exit code of the result contract."""
-    os.umask(0o002)  # all pods share a group on the volume, not always a user
     settings = Settings.of(environ)
     try:
         contract = read_contract(environ)
@@ -57,20 +55,21 @@ def run(environ: Mapping[str, str]) -> int:
         return EXIT_CODES[error.class_]
     if contract.task != "run":
         return run_task(contract, settings)
-    return Attempt(contract, settings).run()
+    return Attempt(contract, settings, supervisor).run()
 
 
 class Attempt:
     """One attempt of one job in one pod."""
 
-    def __init__(self, contract: JobContract, settings: Settings) -> None:
+    def __init__(self, contract: JobContract, settings: Settings, supervisor: Link) -> None:
         self.contract = contract
         self.settings = settings
         self.workspace = Workspace(settings.workspace, settings.inputs, contract, settings.pod_uid)
         self.events = Events(self.workspace.events)
         self.memory = Memory(limit=contract.limits.memory_bytes)
-        self.stop = Stop(grace=settings.grace, on_overrun=self._cut_off)
-        self._sampler = PeakSampler(self.memory, self.events, settings.termination)
+        self.stop = Stop()
+        self._supervisor = supervisor
+        self._sampled_peak: int | None = None
         self._killed_before = self.memory.killed()
         self._started_at = now()
         self._inputs: dict[str, ResolvedInput] = {}
@@ -78,13 +77,10 @@ class Attempt:
         self._context: HookContext | None = None
         self._hook_began: float | None = None
         self._wrapper_seconds: float | None = None
-        self._tee: Tee | None = None
-        self._ending = threading.Lock()
-        self._ended = False
 
     def run(self) -> int:
         self.stop.install()
-        self.stop.limit(self.contract.active_seconds_left)
+        self._supervisor.contract_read(self.contract.active_seconds_left)
         try:
             with self.stop.armed():
                 self._enter()
@@ -98,7 +94,7 @@ class Attempt:
     def _enter(self) -> None:
         """1. A folder of our own, and everything that is printed kept in it."""
         self.workspace.enter()
-        self._tee = Tee(self.workspace.log)
+        self._supervisor.entered(self.workspace.log, self.workspace.events)
         self.events.add("started", job=self.contract.job.id, attempt=self.contract.attempt, pod=self.settings.pod_uid)
         for folder in self.workspace.unfinished()[-1:]:
             name = self.workspace.relative(folder)
@@ -126,7 +122,7 @@ class Attempt:
             begun = min(time.time_ns(), workspace.metrics.stat().st_ctime_ns)  # the volume may have a clock of its own
             self._externals = Externals(contract, configs, self._inputs, workspace, begun)
             self._externals.start()
-        self._sampler.start()
+        self._supervisor.hook_started(self.settings.termination)
         self._wrapper_seconds = seconds_since_start()
         self._hook_began = time.monotonic()
         self.events.add("hook started", hook=contract.job.hook)
@@ -178,47 +174,28 @@ class Attempt:
 
     def _failed(self, error: BaseException) -> Result:
         """Whatever a hook raised or its children returned after it was told to end: it was ended."""
+        self._after_hook()
         error = self.stop.reason or error
         if not isinstance(error, (ConfigError, Stopped)):
             sys.excepthook(type(error), error, error.__traceback__)
         told = error_of(error, self.memory, killed_before=self._killed_before)
         print(f"{told.class_}: {told.message}", file=sys.stderr, flush=True)
         self.events.add("failed", error=told.model_dump(mode="json"))
-        self._after_hook()
         return self._result(outcome="Failed", error=told)
 
     def _end(self, result: Result) -> int:
-        """4. The result, then the message that names it; exactly once, whoever comes first."""
-        self._sampler.stop()
-        with self._ending:
-            result = write_report(result, self.contract, self.workspace, self.settings.termination)
-            self._ended = True
-        self.stop.end()
+        """4. The result, then the message that names it."""
+        result = write_report(result, self.contract, self.workspace, self.settings.termination)
         if result.outcome == "Succeeded" and not self.contract.keep_attempts:
             self.workspace.clean_up()
         self.events.add("ended", outcome=result.outcome)
-        if self._tee:
-            self._tee.close()
         return EXIT_CODES[result.error.class_] if result.error else EXIT_SUCCESS
-
-    def _cut_off(self, reason: Stopped) -> None:
-        """The grace period is over and the hook still runs: report for it, from another thread, and end the process."""
-        with self._ending:
-            if self._ended:
-                return
-            self._sampler.stop()
-            told = error_of(reason, self.memory, killed_before=self._killed_before)
-            result = self._result(outcome="Failed", error=told)
-            write_report(result, self.contract, self.workspace, self.settings.termination)
-            if self._tee:
-                self._tee.close()
-            end_children()
-            os._exit(EXIT_CODES[told.class_])
 
     def _after_hook(self) -> None:
         """Nobody writes any more, and what was only for the hook's work goes."""
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # libraries put loggers in their place
-        end_children()
+        self._sampled_peak, reason = self._supervisor.hook_ended()
+        self.stop.reason = reason or self.stop.reason
         shutil.rmtree(self.workspace.scratch, ignore_errors=True)
 
     def _result(self, **what: Any) -> Result:
@@ -237,7 +214,7 @@ class Attempt:
                 image=self.settings.image,
                 versions=versions(),
                 gpu_seconds=round(self.contract.limits.gpus * (seconds or 0.0), 3),
-                peak_memory_bytes=self._sampler.peak or peak_memory(),
+                peak_memory_bytes=self._sampled_peak or peak_memory(),
                 wrapper_seconds=self._wrapper_seconds,
                 hook_seconds=seconds,
             ),

@@ -1,30 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """The memory that a hook uses, sampled, so that an out-of-memory kill can be named with a figure.
 
-The kernel may kill the wrapper with its hook; what is left then is what was written before. The sample stands in the
-attempt's events, and, once a hook uses half of its limit, in the termination message, which the kubelet reports
-whatever happened. The real message replaces it.
+The kernel may kill the supervisor with its hook (cgroup version 2 does where the kubelet asks for it); what is left
+then is what was written before. The sample stands in the attempt's events, and, once a hook uses half of its limit, in
+the termination message, which the kubelet reports whatever happened. The real message replaces it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
 from pathlib import Path
 
-from sandbox_api.result import peak_text
+from sandbox_api.peak import peak_text
 
 from .cgroup import Memory
 from .logs import Events
 
-INTERVAL = 1.0
+INTERVAL = 0.2
 """Seconds between two samples."""
 STEPS = 16
 """The limit in parts: a peak that has not grown by one is not told again."""
 
 
 class PeakSampler:
-    """Samples until `stop`, where the container has a limit of its own; elsewhere the figures would be others' too."""
+    """Samples where the container has a limit of its own; elsewhere the figures would be others' too."""
 
     def __init__(self, memory: Memory, events: Events, termination: Path) -> None:
         self.peak: int | None = None
@@ -33,23 +32,10 @@ class PeakSampler:
         self._termination = termination
         self._limit = memory.own_limit()
         self._told = 0
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
-
-    def start(self) -> None:
-        if self._limit is not None:
-            self._thread.start()
-
-    def stop(self) -> None:
-        """No more samples; nothing is written by it from now on."""
-        self._stopped.set()
-        if self._thread.ident is not None:
-            self._thread.join()
 
     def sample(self) -> None:
         """Look once, and tell what is new."""
-        used = self._memory.working_set()
-        if used is None or self._limit is None:
+        if self._limit is None or (used := self._memory.working_set()) is None:
             return
         self.peak = max(used, self.peak or 0)
         if self.peak < self._told + self._limit / STEPS:
@@ -60,8 +46,3 @@ class PeakSampler:
         if self.peak >= self._limit / 2:
             with contextlib.suppress(OSError):
                 self._termination.write_text(words)
-
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            self.sample()
-            self._stopped.wait(INTERVAL)

@@ -12,9 +12,6 @@ from sandbox_api.contract import JobContract
 
 from .errors import ConfigError
 
-GRACE = 50.0
-"""Seconds between the order to end and the moment the hook is cut off: less than the 60 that its pod is given."""
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -25,7 +22,6 @@ class Settings:
     termination: Path
     pod_uid: str
     image: str | None
-    grace: float
     piece: int | None
     """For a reader: which piece of the needs it gives, from 1; None: the whole message."""
 
@@ -38,7 +34,6 @@ class Settings:
             termination=Path(environ.get("SANDBOX_TERMINATION_MESSAGE", "/dev/termination-log")),
             pod_uid=environ.get(wire.POD_UID_ENV, "local000"),
             image=environ.get(wire.IMAGE_ENV),
-            grace=float(environ.get("SANDBOX_GRACE_SECONDS", GRACE)),
             piece=int(index) + 1 if index.isdigit() else None,
         )
 

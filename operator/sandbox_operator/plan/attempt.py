@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sandbox_api.result import MESSAGE_PREFIX, ErrorClass, Message, decode_message, is_peak_text, plain_text
+from sandbox_api.peak import is_peak_text
+from sandbox_api.result import MESSAGE_PREFIX, ErrorClass, Message, decode_message, plain_text
 from sandbox_api.status import Reason
 
 from .clock import since

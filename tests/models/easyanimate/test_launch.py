@@ -62,7 +62,7 @@ from sandbox_runtime.signals import Stop, Stopped
 
 folder = Path(sys.argv[1])
 job = json.loads((folder / "job.json").read_text())
-stop = Stop(grace=60, on_overrun=lambda _: None)
+stop = Stop()
 stop.install()
 try:
     with stop.armed():
@@ -73,7 +73,6 @@ try:
         )
 except Stopped as stopped:
     print("stopped", stopped.class_, flush=True)
-stop.end()
 """
 
 
