@@ -13,7 +13,7 @@ import hashlib
 
 from tests.api.played import CLAIMS, JOBS, PODS, now
 
-from sandbox_api.contract import PIECE_ENV
+from sandbox_api.contract import INDEX_ENV
 from sandbox_operator.build.names import LABEL_JOB
 from sandbox_operator.kube.client import Client, Manifest
 from sandbox_operator.kube.errors import AlreadyExists, ApiError, Conflict, NotFound
@@ -140,7 +140,7 @@ class JobController(Follower):
         suffix = hashlib.sha256(f"{meta['uid']}/{number}".encode()).hexdigest()[:5]
         spec = copy.deepcopy(template["spec"])
         if job["spec"].get("completionMode") == "Indexed":
-            spec["containers"][0]["env"].append({"name": PIECE_ENV, "value": str(number)})
+            spec["containers"][0]["env"].append({"name": INDEX_ENV, "value": str(number)})
         return {
             "apiVersion": "v1",
             "kind": "Pod",

@@ -20,7 +20,7 @@ from sandbox_api.contract import (
     CONTAINER,
     CONTRACT_ENV,
     CONTRACT_FILE_ENV,
-    PIECE_ENV,
+    INDEX_ENV,
     JobContract,
     attempt_folder,
     contract_digest,
@@ -122,7 +122,7 @@ class Pod:
     def piece(self) -> int:
         """Which piece of a long result a reader's pod is to give, from 1; 0 where it is to give the result."""
         (hook,) = [c for c in self.manifest["spec"]["containers"] if c["name"] == CONTAINER]
-        return next((int(v["value"]) + 1 for v in hook["env"] if v["name"] == PIECE_ENV), 0)
+        return next((int(v["value"]) + 1 for v in hook["env"] if v["name"] == INDEX_ENV), 0)
 
     @property
     def folder(self) -> str:

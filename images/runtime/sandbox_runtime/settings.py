@@ -31,7 +31,7 @@ class Settings:
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Settings:
-        index = environ.get(wire.PIECE_ENV, "")
+        index = environ.get(wire.INDEX_ENV, "")
         return cls(
             workspace=Path(environ.get("SANDBOX_WORKSPACE", wire.WORKSPACE)),
             inputs=Path(environ.get("SANDBOX_INPUTS", wire.INPUTS)),
