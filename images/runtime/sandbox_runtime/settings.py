@@ -26,8 +26,10 @@ class Settings:
     pod_uid: str
     image: str | None
     grace: float
-    piece: int | None
-    """For a reader: which piece of the needs it gives, from 1; None: the whole message."""
+    index: int | None
+    """Which pod of an Indexed Job it is; None: its only one."""
+    rendezvous: str | None
+    """Where the pods of a job that work as one meet."""
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Settings:
@@ -39,7 +41,8 @@ class Settings:
             pod_uid=environ.get(wire.POD_UID_ENV, "local000"),
             image=environ.get(wire.IMAGE_ENV),
             grace=float(environ.get("SANDBOX_GRACE_SECONDS", GRACE)),
-            piece=int(index) + 1 if index.isdigit() else None,
+            index=int(index) if index.isdigit() else None,
+            rendezvous=environ.get(wire.RENDEZVOUS_ENV),
         )
 
 

@@ -93,9 +93,7 @@ def key_of(asked: Asked, job: PlannedJob) -> str:
     )  # fmt: skip
 
 
-def job_request(
-    asked: Asked, job: PlannedJob, attempt: int, *, pinned: bool = False, pieces: str = ""
-) -> JobRequest:
+def job_request(asked: Asked, job: PlannedJob, attempt: int, *, pinned: bool = False, pieces: str = "") -> JobRequest:
     """The request for one attempt's Job. `pieces`: those of a divided job that it is to do."""
     contract = job_contract(asked, job, attempt).model_copy(update={"pieces": pieces})
     seconds = (contract.active_seconds_left or 0) + GRACE_SECONDS

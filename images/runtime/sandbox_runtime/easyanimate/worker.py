@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One worker process: `python -m sandbox_runtime.easyanimate.worker FOLDER`, with `job.json` in the folder.
 
-It writes `result-<rank>.json` or `error-<rank>.json`, the first one also `figures.jsonl`. Between two steps it looks
+It makes `began-<rank>`, then writes `result-<rank>.json` or `error-<rank>.json`, the first one also `figures.jsonl`. Between two steps it looks
 for a file `stop`.
 """
 
@@ -35,6 +35,9 @@ class Desk:
         self._folder = folder
         self.rank = int(os.environ.get("RANK", "0"))
         self.size = int(os.environ.get("WORLD_SIZE", "1"))
+        self.is_among_others = self.size > int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
+        """Whether processes of other pods compute with it."""
+        (folder / f"began-{self.rank}").touch()
 
     def job(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self._folder / "job.json").read_text())
@@ -66,7 +69,11 @@ def prepare(job: dict[str, Any], desk: Desk) -> Any:
         most_broken=job["most_broken"],
         should_stop=desk.should_stop,
     )
-    return vars(part)
+    if not job["together"]:
+        return [vars(part)]
+    parts = parallel.gather(vars(part))
+    parallel.leave()
+    return parts
 
 
 def train(job: dict[str, Any], desk: Desk) -> Any:
@@ -108,13 +115,13 @@ def main() -> None:
         job = desk.job()
         desk.result(TASKS[job["task"]](job, desk))
     except BaseException as error:
-        desk.error(*_told(error))
+        desk.error(*_told(error, desk))
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)  # other ranks may be waiting in a collective; torchrun ends them
 
 
-def _told(error: BaseException) -> tuple[str, str]:
+def _told(error: BaseException, desk: Desk) -> tuple[str, str]:
     if isinstance(error, HookError):
         return type(error).__name__, str(error)
     if isinstance(error, torch.OutOfMemoryError):
@@ -124,6 +131,8 @@ def _told(error: BaseException) -> tuple[str, str]:
         )
     if isinstance(error, OSError) and error.errno in STORAGE_ERRNOS:
         return "InfraError", str(error)
+    if desk.is_among_others and parallel.is_of_others(error):
+        return "PeerLost", f"another pod of the training has gone: {str(error).splitlines()[0]}"
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return "UserError", f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
 
