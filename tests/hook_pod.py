@@ -116,6 +116,7 @@ class Running:
     pod: HookPod
     contract: JobContract
     uid: str
+    termination: Path
 
     @property
     def folder(self) -> Path:
@@ -142,13 +143,13 @@ class Running:
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
-        termination = self.pod.termination.read_text() if self.pod.termination.exists() else ""
+        termination = self.termination.read_text() if self.termination.exists() else ""
         return Ended(self.process.returncode, log, termination, self.folder, self.pod.root)
 
 
 @dataclass
 class HookPod:
-    """One volume, one folder of inputs, and as many pods as a test starts, one after another."""
+    """One volume, one folder of inputs, and as many pods as a test starts, one after another or at once."""
 
     base: Path
     python: str = sys.executable
@@ -173,7 +174,8 @@ class HookPod:
 
     @property
     def termination(self) -> Path:
-        return self.base / "termination-log"
+        """The newest pod's."""
+        return self.base / f"termination-log-{self.started}"
 
     def start(self, contract: JobContract, **environ: str) -> Running:
         self.started += 1
@@ -199,7 +201,7 @@ class HookPod:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        return Running(process, self, contract, uid)
+        return Running(process, self, contract, uid, self.termination)
 
     def run(self, contract: JobContract, **environ: str) -> Ended:
         return self.start(contract, **environ).end()

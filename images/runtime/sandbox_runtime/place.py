@@ -39,6 +39,9 @@ class Place:
         return host, int(port) + offset
 
 
+ALONE = Place()
+
+
 def place_of(contract: JobContract, settings: Settings) -> Place:
     """The place of the pod with these settings. Raises ConfigError when the contract has none for it."""
     if contract.task != "run" or (contract.nodes == 1 and contract.shards == 1):

@@ -34,7 +34,7 @@ from .inputs import ResolvedInput, resolve_inputs
 from .logs import Events, Tee, last_peak
 from .measures import now, peak_memory, seconds_since_start, versions
 from .metrics import MetricsLog, finite_metrics
-from .outputs import collect_outputs, publish
+from .outputs import Collected, collect_outputs, publish
 from .pieces import Piece, pieces_on_volume, shared_externals
 from .place import Place, place_of
 from .recovery import earlier_success
@@ -162,7 +162,9 @@ class Attempt:
         if not isinstance(done, HookResult):
             raise TypeError(f"{self.contract.job.hook} returned {type(done).__name__}, not a HookResult")
         self._after_hook()
-        collected = collect_outputs(self.contract, self.workspace, done)
+        collected = Collected({}, "")
+        if self.place.rank == 0:  # what others return is not asked for
+            collected = collect_outputs(self.contract, self.workspace, done)
         externals: dict[str, str] = {}
         if self._externals and self._context:
             externals = self._externals.finish(self._context.written, lambda: self.stop.reason is not None)

@@ -26,9 +26,9 @@ class Settings:
     pod_uid: str
     image: str | None
     grace: float
-    index: int | None
+    index: int | None = None
     """Which pod of an Indexed Job it is; None: its only one."""
-    rendezvous: str | None
+    rendezvous: str | None = None
     """Where the pods of a job that work as one meet."""
 
     @classmethod

@@ -53,7 +53,7 @@ class EasyAnimateTrainExecutor(BaseModelExecutor):
             log_metrics=lambda figures, step: self.watcher.watch(figures, step=step),
         )
         if not context.place.speaks_for_all:
-            return HookResult(outputs=[None, None], message=f"{trained.steps} steps, with the pod of rank 0")
+            return HookResult(outputs=[], message=f"{trained.steps} steps, with the pod of rank 0")
         published = context.user_path("extraConfigs.output_dir")
         return HookResult(
             outputs=[

@@ -22,14 +22,13 @@ from sandbox_api.easyanimate import EasyAnimateInferConfig, EasyAnimateTrainConf
 from ..digests import digest_of
 from ..errors import ConfigError, InputError, PeerLost, UserError
 from ..files import sync_folder, write_json
-from ..place import Place
+from ..place import ALONE, Place
 from .launch import Figures, ShouldStop, run_workers
 from .names import NAMES, is_plain, video_name
 from .prompts import batches_of, read_prompts, share, unique
 from .results import InferResult, Prepared, Sample, TrainResult
 from .rows import clips_of
 
-ALONE = Place()
 SHOWN_BROKEN = 3
 MOST_HELDOUT = 0.1
 """Share of the clips that are held out at most."""

@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import errors
-from ..place import Place
+from ..place import ALONE, Place
 from ..signals import Stopped
 
-ALONE = Place()
 WORKER = "sandbox_runtime.easyanimate.worker"
 POLL_SECONDS = 0.1
 NAME_SECONDS = 0.5
