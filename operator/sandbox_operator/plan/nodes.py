@@ -28,9 +28,11 @@ def look_at_nodes(
     left = [pod for pod in pods if not pod.is_over and not looking.is_lost(pod)]
     ends = {pod.uid: looking.end_of(pod) for pod in over}
     begun = min((pod.hook.running_since for pod in pods if pod.hook.running_since), default=None)
+    is_told = job is None or job.failed is not None or job.complete
     has_failed = (job is not None and job.failed is not None) or len(left) + len(over) < len(pods)
     has_failed = has_failed or any(isinstance(end, Failed) for end in ends.values())
-    if has_failed and left:  # its Job ends them; only then is it over
+    if has_failed and (left or not (is_told or len(pods) == nodes)):
+        # Its Job ends the others; only then is it over. And of a pod that has gone only the Job knows why.
         if begun is None:
             return Waiting(Reason.STARTING, "one of its pods has failed, and the others are ended")
         return Running(begun, ends_if_lost=looking.ends_if_lost(left))
