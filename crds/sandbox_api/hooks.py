@@ -195,6 +195,8 @@ class Hook:
     """Where that depends on `extraConfigs`: whether they settle what comes out."""
     spans_pods: bool = False
     """Whether several pods can work at it as one (`nodes`)."""
+    spans_with: Mapping[str, str] = field(default_factory=dict)
+    """Configuration keys that must have a value for that."""
     divisible: bool = False
     """Whether it can be divided into independent pieces (`shards`) and made one again."""
     image_reference: str | None = None
@@ -278,6 +280,8 @@ HOOKS: dict[str, Hook] = _catalogue(
         reads_dj=True,
         reads_data=True,
         figures=r"rows_(in|out)|ops\..+\.rows_(in|out)",
+        spans_pods=True,
+        spans_with={"djConfigs.executor_type": "ray"},
     ),
     Hook(
         "ProbeViaModelInferHook",

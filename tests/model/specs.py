@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from tests.model.kube_model import Kube
-from tests.unit.builders import DEFAULTS, OWN_HOOKS, a_spec, lister, lists, pipelines, probe, process, refine
+from tests.unit.builders import DEFAULTS, OWN_HOOKS, a_spec, lister, lists, pipelines, probe, process, refine, workers
 
 from sandbox_api.status import DONE_STATES, ExperimentStatus, JobStatus
 from sandbox_operator.plan.compile import compile_spec
@@ -46,6 +46,15 @@ SPECS: dict[str, dict[str, Any]] = {
             ),
         },
         {"name": "end", **lists(evaluations=[probe(metaName="r", input={"djConfigs.dataset_path": "exps.t.dataset"})])},
+        **COMMON,
+    ),
+    "several pods": a_spec(
+        probes=[probe(metaName="a")],
+        executions=[
+            workers(metaName="t", nodes=2, input={"extraConfigs.stats": "anonymous.a.stats"}),
+            workers(metaName="p", shards=3, input={"extraConfigs.model": "anonymous.t.dataset"}),
+        ],
+        evaluations=[probe(metaName="e", input={"djConfigs.dataset_path": "anonymous.p.dataset"})],
         **COMMON,
     ),
     "iterations": a_spec(

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sandbox_api.contract import CONTRACT_ENV, JobContract, decode_contract
+from sandbox_api.hook_resource import AnyExtra
 from sandbox_api.hooks import STAGES, Hook
 from sandbox_api.result import Message, ResultError, encode_message
 from sandbox_api.status import ExperimentStatus, JobStatus
@@ -24,7 +25,7 @@ UID = "1f2e3d4c-5b6a-4789-8abc-def012345678"
 DEFAULTS = Defaults(images={"data": "registry.example.com/data:1"})
 OWN_HOOKS = {
     "lister": Hook("lister", "lister", STAGES, ("paths",)),
-    "workers": Hook("workers", "workers", STAGES, ("dataset",), spans_pods=True, divisible=True),
+    "workers": Hook("workers", "workers", STAGES, ("dataset",), extra=AnyExtra, spans_pods=True, divisible=True),
 }
 """A namespace's own hooks: one that makes a list, one that several pods may work at."""
 RECIPE: list[dict[str, Any]] = [{"text_length_filter": {"min_len": 10}}]

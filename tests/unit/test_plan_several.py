@@ -15,6 +15,8 @@ from sandbox_api.contract import CONTRACT_ENV
 from sandbox_api.hook_resource import hook_of
 from sandbox_api.hooks import Hook
 from sandbox_api.ranges import numbers_in, ranges_of
+from sandbox_operator.cli.offline import Experiment
+from sandbox_operator.cli.preview import manifests, previewed
 from sandbox_operator.plan.compile import compile_spec
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -30,6 +32,10 @@ def problems(job: dict[str, Any], **more: Any) -> tuple[str, ...]:
     [
         (workers(nodes=2, shards=2), f"{E}.shards: give either nodes (pods that work as one) or shards"),
         (probe(nodes=2), f"{E}.nodes: the work of ProbeViaAnalyzerHook can't span several pods; leave nodes at 1"),
+        (
+            process(nodes=2),
+            f"{E}.nodes: ProcessDataHook spans several pods only with djConfigs.executor_type: ray; set",
+        ),
         (process(shards=2), f"{E}.shards: ProcessDataHook can't be divided into independent pieces; leave shards at 1"),
     ],
 )
@@ -37,6 +43,15 @@ def test_what_can_not_have_several_pods_is_refused_before_anything_starts(job: d
     (problem,) = problems(job)
 
     assert problem.startswith(words)
+
+
+def test_a_recipe_on_ray_spans_pods_and_one_that_comes_later_is_the_pods_to_judge() -> None:
+    on_ray = {"dataset_path": "inputs/raw/demo.jsonl", "process": [], "executor_type": "ray"}
+
+    assert problems(process(djConfigs=on_ray, nodes=2)) == ()
+    assert problems(process(djConfigs="inputs/raw/recipe.yaml", nodes=2)) == ()
+    (problem,) = problems(process(djConfigs="inputs/raw/r.yaml", local={"djConfigs.executor_type": "default"}, nodes=2))
+    assert problem.startswith(f"{E}.nodes: ")
 
 
 @pytest.mark.parametrize("field", ["nodes", "shards"])
@@ -92,3 +107,30 @@ def test_sets_of_numbers_have_one_form() -> None:
     for wrong in ("a", "1-", "0-99999", "0-2000", "1;2", "-1"):
         with pytest.raises(ValueError, match=r"is not a set|at most"):
             numbers_in(wrong)
+
+
+# What `sandboxctl plan` says of them
+
+
+def test_a_plan_counts_all_pods_and_shows_what_would_be_made_once() -> None:
+    gpu = {"limits": {"nvidia.com/gpu": 2}}
+    jobs = [
+        workers(metaName="a", nodes=2, resources=gpu),
+        workers(metaName="b", nodes=3),
+        workers(metaName="c", shards=4),
+    ]
+    found, rehearsed = previewed(Experiment("demo", None, a_spec(executions=jobs)), OWN_HOOKS, {})
+
+    assert found.problems == []
+    assert [(job.step, job.nodes, job.shards, job.gpus) for job in found.jobs] == [
+        (1, 2, 1, 4),
+        (2, 3, 1, 0),
+        (3, 1, 4, 0),
+    ]
+    assert (found.steps, found.gpus_at_once) == (3, 4)
+    assert rehearsed is not None
+    assert rehearsed.status.outcome == "Succeeded"
+    made = [(manifest["kind"], manifest["spec"].get("completions")) for manifest in manifests(rehearsed)]
+    assert made == [
+        ("PersistentVolumeClaim", None), ("Service", None), ("Job", 2), ("Job", 3), ("Job", 4), ("Job", None),
+    ]  # fmt: skip

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`executor_type: ray` inside one pod: a Ray of its own within the pod's limits, started and ended with the
-run.
+"""`executor_type: ray`: a Ray of its own within the pod's limits, or over all pods of the job (`ray_pods.py`), started
+and ended with the run.
 
-It never joins a Ray cluster. Ray writes a folder of part files and keeps statistics that the default executor
-removes; what comes out of here is one file with the same rows as the default executor's.
+It never joins a Ray that others have started. Ray writes a folder of part files and keeps statistics that the default
+executor removes; what comes out of here is one file with the same rows as the default executor's.
 """
 
 import contextlib
@@ -16,11 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from ..place import ALONE, Place
 from .config import build_config
 from .dataset import PreparedDataset
 from .errors import DatasetError
 from .execution import load, operator_errors
 from .process import OnOperator, OperatorRows, Processed
+from .ray_pods import joined_by_others, lend_to_ray
 from .rows import count_rows, open_parquet, read_json
 
 MEBIBYTE = 1 << 20
@@ -38,11 +40,12 @@ def process_on_ray(
     memory_bytes: int | None,
     count_each_op: bool,
     on_operator: OnOperator | None,
+    place: Place = ALONE,
 ) -> Processed:
     """Run a recipe with Data-Juicer's Ray executor. See `process.process`, which is the way in."""
     parts = work_dir / "parts"
     suffix = export_path.suffix.lower()
-    with _local_ray(np, memory_bytes):
+    with _local_ray(np, memory_bytes), joined_by_others(place) if place.nodes > 1 else contextlib.nullcontext():
         config = build_config(
             raw,
             job_id=job_id,
@@ -69,6 +72,14 @@ def process_on_ray(
     return Processed(prepared.rows, rows_out, tuple(loader.operators), export_path)
 
 
+def lend_this_pod(place: Place, *, np: int, memory_bytes: int | None) -> None:
+    """Work for the Ray of rank 0 until it has ended."""
+    from data_juicer.utils.constant import RAY_JOB_ENV_VAR
+
+    os.environ[RAY_JOB_ENV_VAR] = "1"
+    lend_to_ray(place, np=np, object_store_bytes=object_store_bytes(memory_bytes))
+
+
 @contextlib.contextmanager
 def _local_ray(np: int, memory_bytes: int | None) -> Iterator[None]:
     """Raise a Ray of `np` CPUs for the duration; nothing of it is left afterwards, neither process nor
@@ -85,7 +96,7 @@ def _local_ray(np: int, memory_bytes: int | None) -> Iterator[None]:
         ray.init(
             address="local",
             num_cpus=np,
-            object_store_memory=_object_store_bytes(memory_bytes),
+            object_store_memory=object_store_bytes(memory_bytes),
             include_dashboard=False,
             _temp_dir=str(folder),
             log_to_driver=True,
@@ -103,7 +114,7 @@ def _local_ray(np: int, memory_bytes: int | None) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _object_store_bytes(memory_bytes: int | None) -> int | None:
+def object_store_bytes(memory_bytes: int | None) -> int:
     """Return a third of the pod's memory, and no more than /dev/shm holds: beyond it Ray would write to the
     root file system.
     """
