@@ -57,20 +57,34 @@ def test_two_pods_give_the_rows_of_one(pod: HookPod) -> None:
     assert (two[1].message.rank, two[1].message.outputs) == (1, {})
 
 
+SLOW = {"python_lambda_mapper": {"lambda_str": "lambda row: (__import__('time').sleep(1), row)[1]"}}
+
+
+def slow(**more: Any) -> JobContract:
+    """It would take minutes."""
+    found = contract(1, **more)
+    dj = {**found.configs.dj, "process": [SLOW]}
+    return found.model_copy(update={"configs": found.configs.model_copy(update={"dj": dj})})
+
+
+@pytest.mark.timeout(600)
+def test_a_drained_run_on_ray_is_preempted(pod: HookPod) -> None:
+    """Ray takes the signal for itself when it starts."""
+    running = pod.start(slow())
+    while "Started a local Ray instance" not in _printed(running):
+        assert running.process.poll() is None, running.end().log
+    running.process.send_signal(signal.SIGTERM)
+    ended = running.end(200)
+
+    assert ended.code == 143, ended.log
+    assert ended.message.error is not None
+    assert ended.message.error.class_ == "Preempted"
+
+
 @pytest.mark.timeout(600)
 def test_a_pod_that_goes_ends_the_run_as_its_own_and_the_other_only_follows(pod: HookPod) -> None:
-    slow = {"python_lambda_mapper": {"lambda_str": "lambda row: (__import__('time').sleep(1), row)[1]"}}
-    pods = [
-        pod.start(
-            contract(1, nodes=2).model_copy(
-                update={"configs": contract(1).configs.model_copy(update={"dj": {
-                    "dataset_path": "inputs/raw/rows.jsonl", "process": [slow], "executor_type": "ray"}})}
-            ),
-            **environ,
-        )
-        for environ in _environs()
-    ]  # fmt: skip
-    while "joins" not in _log(pods[1]) and "Ray runtime started" not in _log(pods[1]):
+    pods = [pod.start(slow(nodes=2), **environ) for environ in _environs()]
+    while "Ray runtime started" not in _printed(pods[1]):
         assert pods[1].process.poll() is None, pods[1].end().log
     pods[0].process.send_signal(signal.SIGTERM)
     ended = [running.end(200) for running in pods]
@@ -89,7 +103,7 @@ def _environs() -> list[dict[str, str]]:
     return [{INDEX_ENV: str(rank), **place} for rank in range(2)]
 
 
-def _log(running: Running) -> str:
+def _printed(running: Running) -> str:
     file = running.folder / "log.txt"
     return file.read_text() if file.exists() else ""
 

@@ -8,6 +8,8 @@ They meet by a connection each, which is also how either side knows of the other
 from __future__ import annotations
 
 import contextlib
+import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from ..errors import InfraError, PeerLost
 from ..place import Place
 
 DONE = b"done\n"
+AUTH_MODE, TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
 RETRY_SECONDS = 0.5
 JOIN_SECONDS = 300
 """From when all have met to when Ray knows of all of them."""
@@ -31,12 +34,12 @@ def lend_to_ray(place: Place, *, np: int, object_store_bytes: int) -> None:
     """
     with _connected(place) as connection:
         lines = connection.makefile("rb")
-        address = lines.readline().decode().strip()
-        if not address:
+        address, _, token = lines.readline().decode().strip().partition(" ")
+        if not token:
             raise PeerLost("the pod of rank 0 has gone before its Ray was there")
         start = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={address}", "--block"]
         amounts = [f"--num-cpus={np}", f"--object-store-memory={object_store_bytes}", "--disable-usage-stats"]
-        ray = subprocess.Popen([*start, *amounts])
+        ray = subprocess.Popen([*start, *amounts], env=os.environ | {AUTH_MODE: "token", TOKEN: token})
         try:
             connection.settimeout(1.0)
             while (said := _next_word(connection)) is None:
@@ -48,6 +51,11 @@ def lend_to_ray(place: Place, *, np: int, object_store_bytes: int) -> None:
             ray.terminate()  # what it leaves behind is ended with the hook
             with contextlib.suppress(subprocess.TimeoutExpired):
                 ray.wait(10)
+
+
+def take_token() -> None:
+    """A secret of this run's own, before Ray is imported: whoever can reach the head's port may not use it."""
+    os.environ |= {AUTH_MODE: "token", TOKEN: secrets.token_hex(32)}
 
 
 @contextlib.contextmanager
@@ -62,7 +70,7 @@ def joined_by_others(place: Place) -> Iterator[None]:
             connection, _ = server.accept()
             connections.append(stack.enter_context(connection))
             _keep_alive(connection)
-        address = f"{_ray().get_runtime_context().gcs_address}\n".encode()
+        address = f"{_ray().get_runtime_context().gcs_address} {os.environ[TOKEN]}\n".encode()
         for connection in connections:
             connection.sendall(address)
         _wait_for_all(place, connections)

@@ -10,19 +10,22 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from ..place import ALONE, Place
+from ..signals import Stopped
 from .config import build_config
 from .dataset import PreparedDataset
 from .errors import DatasetError
 from .execution import load, operator_errors
 from .process import OnOperator, OperatorRows, Processed
-from .ray_pods import joined_by_others, lend_to_ray
+from .ray_pods import joined_by_others, lend_to_ray, take_token
 from .rows import count_rows, open_parquet, read_json
 
 MEBIBYTE = 1 << 20
@@ -45,6 +48,8 @@ def process_on_ray(
     """Run a recipe with Data-Juicer's Ray executor. See `process.process`, which is the way in."""
     parts = work_dir / "parts"
     suffix = export_path.suffix.lower()
+    if place.nodes > 1:
+        take_token()
     with _local_ray(np, memory_bytes), joined_by_others(place) if place.nodes > 1 else contextlib.nullcontext():
         config = build_config(
             raw,
@@ -93,14 +98,15 @@ def _local_ray(np: int, memory_bytes: int | None) -> Iterator[None]:
     before = os.environ.get(RAY_JOB_ENV_VAR)
     os.environ[RAY_JOB_ENV_VAR] = "1"
     try:
-        ray.init(
-            address="local",
-            num_cpus=np,
-            object_store_memory=object_store_bytes(memory_bytes),
-            include_dashboard=False,
-            _temp_dir=str(folder),
-            log_to_driver=True,
-        )
+        with _kept_signals():
+            ray.init(
+                address="local",
+                num_cpus=np,
+                object_store_memory=object_store_bytes(memory_bytes),
+                include_dashboard=False,
+                _temp_dir=str(folder),
+                log_to_driver=True,
+            )
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True  # the same order as the default executor's
         context.enable_progress_bars = False
@@ -112,6 +118,22 @@ def _local_ray(np: int, memory_bytes: int | None) -> Iterator[None]:
         else:
             os.environ[RAY_JOB_ENV_VAR] = before
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _kept_signals() -> Iterator[None]:
+    """Ray takes SIGTERM for itself and ends the process with another code: a drained pod would count as the user's
+    fault."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    mine = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as error:  # it came while Ray was starting
+        raise Stopped("Preempted", "SIGTERM", "the pod was told to end (SIGTERM)") from error
+    finally:
+        signal.signal(signal.SIGTERM, mine)
 
 
 def object_store_bytes(memory_bytes: int | None) -> int:
