@@ -26,6 +26,13 @@ demo: .venv/.done ## The main job: cluster, images, Helm, the demo experiment, i
 demo-clean: ## Remove what the demo made, its namespace with the data included
 	@configs/demo/run.sh clean
 
+.PHONY: demo-full demo-full-clean
+demo-full: .venv/.done ## Analyse, refine, process, train and infer a tiny text-to-video model, on the cluster
+	@configs/demo-full/run.sh
+
+demo-full-clean: ## Remove what demo-full made, its namespace with the data included
+	@configs/demo-full/run.sh clean
+
 .PHONY: images
 images: .venv/.done ## Build the images and push them where the cluster pulls from
 	@PATH="$(UV_HOME)/bin:$$PATH" images/build.sh all
@@ -48,7 +55,8 @@ test: ## All tests: checks, unit, fake API, real API server, real libraries, rea
 
 .PHONY: test-unit
 test-unit: .venv/.done tools ## Models, planner, builders, runtime pieces, charts (seconds)
-	$(PYTEST) -q tests/unit tests/model
+	$(PYTEST) -q -n auto --dist worksteal tests/unit
+	$(PYTEST) -q tests/model
 
 .PHONY: test-api
 test-api: .venv/.done tools ## Fake API server with faults, and a real etcd + kube-apiserver
@@ -56,8 +64,8 @@ test-api: .venv/.done tools ## Fake API server with faults, and a real etcd + ku
 
 .PHONY: test-runtime
 test-runtime: .venvs/data/.done .venvs/easyanimate/.done ## Every hook on the real libraries
-	.venvs/data/bin/python -m pytest -q tests/runtime
-	.venvs/easyanimate/bin/python -m pytest -q tests/models
+	.venvs/data/bin/python -m pytest -q -n auto --dist worksteal tests/runtime
+	.venvs/easyanimate/bin/python -m pytest -q -n auto --dist worksteal tests/models
 
 .PHONY: test-node
 test-node: .venv/.done tools ## The embedded node: demo, failures, Helm, the node itself

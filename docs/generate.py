@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import typer
+from hook_pages import hook_pages
 
 from sandbox_api.base import ContractModel
 from sandbox_api.contract import JobContract
@@ -228,6 +230,10 @@ if __name__ == "__main__":
     (REFERENCE / "sandboxexperiment.md").write_text(GENERATED + fields_page())
     (REFERENCE / "sandboxhook.md").write_text(GENERATED + hook_page())
     (REFERENCE / "support.md").write_text(GENERATED + support_page())
+    shutil.rmtree(REFERENCE / "hooks", ignore_errors=True)
+    (REFERENCE / "hooks").mkdir()
+    for name, text in hook_pages():
+        (REFERENCE / "hooks" / f"{name}.md").write_text(GENERATED + text)
     for file_name, text in contract_schemas():
         (REFERENCE / file_name).write_text(text)
     (REFERENCE / "metrics.md").write_text(GENERATED + metrics_page())

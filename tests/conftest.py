@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 from tests.progress import Say
+
+os.environ.pop("COLUMNS", None)
+"""Set by whoever runs pytest, in its workers too; it would hold for good for whatever asks before a test says its own."""
 
 COUNTS = pytest.StashKey[list[str]]()
 

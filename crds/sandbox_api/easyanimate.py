@@ -93,16 +93,21 @@ class EasyAnimateTrainConfig(ComponentConfig):
     """Clips of one step over all processes, a multiple of their number; instead of `gradient_accumulation_steps`. With
     it the result does not depend on how many processes there are, but for rounding."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    """Of AdamW, after the warm-up."""
     lr_scheduler: Literal["constant", "linear", "cosine"] = "constant"
     """After the warm-up: as it is, or falling to zero at the last step."""
     lr_warmup_steps: Annotated[int, Field(ge=0)] = 100
+    """Steps over which the learning rate rises from zero."""
     weight_decay: Annotated[float, Field(ge=0)] = 5e-3
+    """Of AdamW."""
     adam_epsilon: Annotated[float, Field(gt=0)] = 1e-10
+    """Of AdamW; as small as EasyAnimate's own, which the gradients' norm goes with."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 0.05
     """Gradients are clipped to this norm, and to five times as much at the start, falling over 1000 steps."""
     caption_dropout: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of clips that are trained with an empty caption, for guidance."""
     seed: int = 42
+    """With the step and the clip's number it decides every random draw."""
 
     precision: Precision = "bf16"
     """Of the frozen weights and of the arithmetic; the LoRA itself is always fp32."""
@@ -152,9 +157,13 @@ class EasyAnimateInferConfig(ComponentConfig):
     frames: Frames = 49
     """1 more than a multiple of 4."""
     height: Size = 512
+    """Pixels, a multiple of 16."""
     width: Size = 512
+    """Pixels, a multiple of 16."""
     fps: Annotated[int, Field(ge=1, le=120)] = 8
+    """Frames a second of the file."""
     num_inference_steps: Annotated[int, Field(ge=1)] = 50
+    """Steps from noise to video."""
     guidance_scale: Annotated[float, Field(ge=1)] = 6.0
     """Classifier-free guidance; 1 is none, and half the work."""
     negative_prompt: str = NEGATIVE_PROMPT
@@ -162,8 +171,10 @@ class EasyAnimateInferConfig(ComponentConfig):
     batch_size: Annotated[int, Field(ge=1)] = 1
     """Videos that one process makes at a time. Part of what decides a video: arithmetic differs in the last bits."""
     seed: int = 43
+    """With the prompt and the video's number it decides the noise."""
 
     precision: Precision = "bf16"
+    """Of the weights and of the arithmetic."""
     processes: Annotated[int, Field(ge=1)] | None = None
     """Processes, one a GPU; by default as many as the job has GPUs, and one without."""
 

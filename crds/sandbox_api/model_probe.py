@@ -13,6 +13,8 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class ModelProbeConfig(ComponentConfig):
+    """Losses of transformers models on the rows, and which rows are hard for them or look wrong."""
+
     objective: Literal["causal_lm", "classification"] = "causal_lm"
     """causal_lm: mean loss of a text's tokens; classification: cross-entropy of a row's label."""
     models: Annotated[list[str], Field(min_length=1, max_length=16)]

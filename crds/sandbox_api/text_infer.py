@@ -44,6 +44,8 @@ class TextInferConfig(ComponentConfig):
 
 
 class HuggingfaceInferConfig(TextInferConfig):
+    """Answers of a transformers model that runs in the pod."""
+
     model_params: dict[str, Any] = {}
     """Given to the model when it is loaded."""
     batch_size: Annotated[int, Field(ge=1)] = 8
@@ -51,6 +53,8 @@ class HuggingfaceInferConfig(TextInferConfig):
 
 
 class ApiInferConfig(TextInferConfig):
+    """Answers of an OpenAI-style endpoint: vLLM's, or a provider's."""
+
     api_endpoint: Annotated[str, Field(pattern=r"^https?://")]
     """URL of an OpenAI-style chat endpoint, e.g. http://vllm.models:8000/v1/chat/completions."""
     response_path: str = "choices.0.message.content"

@@ -355,6 +355,8 @@ class FakeAPI(FakeStore):
                 with suppress(TimeoutError):
                     await asyncio.wait_for(news.wait(), self.bookmark_seconds)
                     continue
+                if sent < self.oldest:
+                    continue  # history was forgotten since, perhaps with changes that were not told
                 if (call is None or not self.stalled(kind[1])) and not self.changes_after(kind, sent):
                     sent = max(sent, self.version)
                     await self._send(response, "BOOKMARK", {"metadata": {"resourceVersion": str(sent)}})

@@ -75,6 +75,7 @@ def test_what_the_operator_would_refuse_is_refused(tmp_path: Path) -> None:
         (("--input", "raw"), "--input: write NAME=PATH, not 'raw'"),
         (("--input", "raw=/nowhere/at/all"), "--input raw=/nowhere/at/all: there is no such file or folder"),
         (("--python", "/no/python", "--input", "raw=/etc/hostname"), "/no/python can't run hooks: "),
+        (("--python", "/bin/true", "--input", "raw=/etc/hostname"), "/bin/true is no Python with sandbox_runtime"),
         (("--python", "data=", "--input", "raw=/etc/hostname"), "--python: write PATH or IMAGE=PATH, not 'data='"),
     ],
 )
@@ -145,7 +146,7 @@ def test_an_input_of_an_earlier_run_stays_until_a_new_one_is_given(tmp_path: Pat
 def test_a_run_is_not_begun_again_by_mistake(tmp_path: Path) -> None:
     """A spec that is suspended from its start makes a run without a hook."""
     fake = tmp_path / "python"
-    fake.write_text("#!/bin/sh\necho py-data-juicer 1\n")
+    fake.write_text("#!/bin/sh\necho sandbox-operator 0\necho py-data-juicer 1\n")
     fake.chmod(0o755)
     spec = a_spec(suspend=True)
     options = ("--local", "--python", str(fake), "--input", "raw=/etc/hostname")
@@ -164,7 +165,7 @@ def test_a_run_is_not_begun_again_by_mistake(tmp_path: Path) -> None:
 
 def test_what_is_other_than_on_a_cluster_is_said_once(tmp_path: Path) -> None:
     fake = tmp_path / "python"
-    fake.write_text("#!/bin/sh\necho py-data-juicer 1\n")
+    fake.write_text("#!/bin/sh\necho sandbox-operator 0\necho py-data-juicer 1\n")
     fake.chmod(0o755)
     limits = {"resources": {"limits": {"cpu": "2", "nvidia.com/gpu": 1}}}
     spec = a_spec(suspend=True, pods={"default": limits}, images={"data": "mine:1"}, probes=[probe(), probe()])

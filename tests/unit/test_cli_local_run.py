@@ -256,6 +256,8 @@ def test_what_has_started_is_not_changed_without_a_word(lab: LocalLab) -> None:
     asyncio.run(lab.run(toys(toy(metaName="a"))))
     with pytest.raises(Ended, match=r"spec\.executionJobConfigs: was changed, and the run has started"):
         lab.start(toys(toy(metaName="b")))
+    with pytest.raises(Ended, match=r"spec\.workspace: the run has started on another claim"):
+        lab.start(toys(toy(metaName="a"), workspace={"claimName": "mine"}, rerun={"token": "2"}))
 
 
 def test_two_runs_do_not_share_a_folder(lab: LocalLab) -> None:

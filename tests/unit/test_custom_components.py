@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """configs/custom/components on the runtime, from its wheel, through the real process: one of each that a developer may add."""
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -12,7 +13,7 @@ from tests.hook_pod import PATHS, HookPod, job_contract, write_jsonl
 from sandbox_api.hook_resource import extra_problems, hooks_in, merged_extra
 from sandbox_operator.plan.compile import compile_spec
 
-DATA = "inputs/raw/demo.jsonl"
+DATA = "inputs/raw/demo.jsonl.gz"
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,8 @@ def test_the_example_is_a_plan() -> None:
 
 def test_train_write_and_score(tmp_path: Path, bigram: Path) -> None:
     pod = HookPod(tmp_path, environ={"PYTHONPATH": os.pathsep.join([*(str(path) for path in PATHS), str(bigram)])})
-    write_jsonl(pod.inputs / "raw" / "demo.jsonl", [{"text": f"abab {'ab' * number}"} for number in range(30)])
+    plain = write_jsonl(pod.inputs / "raw" / "demo.jsonl", [{"text": f"abab {'ab' * number}"} for number in range(30)])
+    (pod.inputs / "raw" / "demo.jsonl.gz").write_bytes(gzip.compress(plain.read_bytes()))
     hooks, _ = hooks_in(documents("components"))
 
     def run(name: str, stage: str, **settings: object):  # type: ignore[no-untyped-def]

@@ -280,11 +280,13 @@ def silent(since: float) -> PodFact:
 
 
 def test_a_pod_that_does_not_end_on_a_silent_node_is_given_up_after_a_while() -> None:
-    assert look(JOB, silent(0), after=599, node_lost=600) == Running(written(NOW), ends_if_lost=1)
+    assert look(JOB, silent(0), after=599, node_lost=600) == Running(
+        written(NOW), late=599, ends_if_lost=1, node="node-1"
+    )
     state = failed(silent(0), after=600, node_lost=600)
     assert (state.error, state.reason) == ("Infra", Reason.INFRA_ERROR)
     assert "node-1" in state.message
 
 
 def test_where_no_other_node_can_have_the_volume_a_silent_node_is_waited_for() -> None:
-    assert look(JOB, silent(0), after=10**6, node_lost=None) == Running(written(NOW))
+    assert look(JOB, silent(0), after=10**6, node_lost=None) == Running(written(NOW), late=10**6, node="node-1")

@@ -204,6 +204,18 @@ def test_an_equal_job_that_runs_elsewhere_is_waited_for() -> None:
     assert contract_of(created(play.step())[0]).task == "check"
 
 
+def test_an_equal_job_that_can_not_start_is_not_waited_for() -> None:
+    first = Play(four_jobs())
+    first.step()
+    assert index_of(("first", first.status)).running_elsewhere(("lab", "demo"), CLAIM), "it is about to start"
+    first.pod(unschedulable="0/3 nodes are available: 3 Insufficient nvidia.com/gpu")
+    first.step(after=5)
+    assert first.states()[A] == "Pending: InsufficientGPU"
+    index = index_of(("first", first.status))
+
+    assert dict(index.running_elsewhere(("lab", "demo"), CLAIM)) == {}
+
+
 def test_one_does_not_wait_for_itself() -> None:
     play = Play(four_jobs())
     play.step()

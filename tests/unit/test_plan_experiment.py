@@ -381,11 +381,63 @@ def test_a_pod_on_a_lost_node_is_not_waited_for_for_ever() -> None:
     play.pod(**running(), deleting=True, deleting_since=written(NOW))
     play.step(after=200)
     assert play.status.jobs[0].state == "Running"
+    told = "its pod was told to end and has not; the node node-1 does not answer; after timeouts.nodeLost"
+    assert play.status.jobs[0].message == f"{told} the attempt is given up"
+    assert told in play.status.conditions[0].message
     assert 99 <= (play.plans[-1].requeue_after or 0) <= 100
 
     play.step(after=100)
     assert play.jobs[0] == "Pending: Backoff"
     assert len(created(play.step(after=30))) == 1
+
+
+def test_a_hook_that_does_not_end_when_its_time_is_over_is_ended_from_outside() -> None:
+    """It holds the interpreter's lock, say, or is a program that never looks at its time."""
+    play = Play(two_jobs(timeouts={"active": "10s", "pending": "1h"}, retry={"user": 1}))
+    play.step()
+    play.pod(**running(play.now))
+    play.step(after=1)
+    assert 98 <= (play.plans[-1].requeue_after or 0) <= 100
+    play.step(after=98)
+    assert play.status.jobs[0].state == "Running"
+    step = play.step(after=2)
+
+    assert play.jobs[0] == "Pending: Backoff"
+    assert "(timeouts.active: 10 s) and did not end" in str(play.status.jobs[0].message)
+    assert play.status.jobs[0].failures is not None
+    assert play.status.jobs[0].failures.user == 1
+    assert step.actions == (DeleteJob(play.snapshot.jobs[0].name),)
+    play.step(after=30)
+    assert created(play.plans[-1]) == [], "its pod has not gone"
+    play.change(jobs=(), pods=())
+    assert len(created(play.step(after=1))) == 1
+
+
+def test_a_result_that_comes_in_time_after_all_counts() -> None:
+    play = Play(two_jobs(timeouts={"active": "10s"}))
+    play.step()
+    play.pod(**running(play.now))
+    play.step(after=1)
+    play.succeed()
+
+    assert play.jobs[0] == "Succeeded: Completed"
+
+
+def test_pods_that_have_ended_do_not_keep_a_deleted_claim() -> None:
+    """Kubernetes keeps a claim while a pod that names it is there, ended or not."""
+    play = Play(two_jobs())
+    play.step()
+    play.succeed()
+    first, second = (job.name for job in play.snapshot.jobs)
+    done = tuple(replace(job, complete=job.name == first) for job in play.snapshot.jobs)
+    play.pod(**running(play.now))
+    play.change(jobs=done, claims={"demo-workspace": a_claim(deleting=True)})
+    assert play.step(after=1).actions == (DeleteJob(first),), "the hook that runs is left alone"
+
+    play.change(jobs=tuple(job for job in play.snapshot.jobs if job.name == second), pods=play.snapshot.pods[-1:])
+    play.succeed()
+    play.change(jobs=tuple(replace(job, complete=True) for job in play.snapshot.jobs))
+    assert DeleteJob(second) in play.step(after=1).actions, "and after the end as well"
 
 
 def test_a_deleted_job_is_a_preemption_and_not_the_end() -> None:

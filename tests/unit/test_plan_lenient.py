@@ -28,6 +28,7 @@ def told(spec: dict[str, Any]) -> list[str]:
         ({"workspace": None}, "spec.workspace"),
         ({"suspend": "yes"}, "spec.suspend"),
         ({"nonsense": {"a": 1}}, "spec.nonsense"),
+        ({"": 1}, 'spec.""'),
         ({"iter_targets": ["anonymous.probe.rows > 5"], "maxIterNum": 0}, "spec.iter_targets"),
     ],
 )

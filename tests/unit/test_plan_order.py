@@ -190,6 +190,16 @@ def test_a_job_that_may_fail_lets_the_others_go_on_but_those_that_read_its_resul
     assert ready.message.endswith("; 1 failed and passed over; 1 skipped")
 
 
+def test_where_nothing_was_done_passing_over_is_no_success() -> None:
+    play = Play(a_spec(probes=[probe(onFailure="Continue")]))
+    play.step()
+    play.fail()
+
+    assert play.status.progress == "0/1"
+    assert play.status.outcome == "Failed"
+    assert "no job was done: 0 jobs done" in next(c.message for c in play.status.conditions if c.type == "Ready")
+
+
 def test_a_policy_of_a_stage_holds_for_its_jobs_that_do_not_say_otherwise() -> None:
     for job, outcome in (({}, "Succeeded"), ({"onFailure": "Fail"}, "Failed")):
         spec = four_jobs(onFailure={"evaluation": "Continue"})

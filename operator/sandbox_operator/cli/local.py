@@ -34,7 +34,8 @@ from .render import findings
 from .watch import follow
 
 DEFAULT_FOLDER = Path("sandbox-local")
-DATA_JUICER = "py-data-juicer"
+RUNTIME, DATA_JUICER = "sandbox-operator", "py-data-juicer"
+"""Distributions that `sandbox-runtime version` names where they are installed."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,9 @@ def _interpreter_problems(python: str, jobs: list[PlannedJob]) -> Iterator[str]:
             f"{python} can't run hooks: it has no sandbox_runtime ({' '.join(said) or error}); install"
             " sandbox-operator there, or name another interpreter with --python"
         )
+        return
+    if RUNTIME not in asked.stdout:
+        yield f"{python} is no Python with sandbox_runtime; name an interpreter with --python"
         return
     reader = next((job for job in jobs if job.hook.reads_dj and job.hook.name in HOOKS), None)
     if reader is not None and DATA_JUICER not in asked.stdout:

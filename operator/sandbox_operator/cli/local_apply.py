@@ -19,7 +19,7 @@ def applied(experiment: Experiment, stored: Stored | None, status: ExperimentSta
     """The experiment as it stands after `experiment` is applied. Raises Ended when it may not be changed so.
 
     Once started, only the always mutable fields may change; with a new rerun token, on a finished or suspended
-    experiment, its jobs may as well.
+    experiment, its jobs may as well. The claim never may.
     """
     if stored is None:
         return new_experiment(experiment)
@@ -30,8 +30,13 @@ def applied(experiment: Experiment, stored: Stored | None, status: ExperimentSta
     changed = sorted(_changes(stored.spec, experiment.spec))
     over = status.completion_time is not None or stored.spec.get("suspend") is True
     new_token = experiment.spec.get("rerun") is not None and experiment.spec["rerun"] != stored.spec.get("rerun")
-    if status.start_time is not None and not (new_token and over):
-        frozen = [name for name in changed if name not in ALWAYS_MUTABLE]
+    if status.start_time is not None:
+        if _claim(experiment.spec) != _claim(stored.spec):
+            raise Ended(
+                "spec.workspace: the run has started on another claim, which holds its results; set it back, or take"
+                " another --folder"
+            )
+        frozen = [] if new_token and over else [name for name in changed if name not in ALWAYS_MUTABLE]
         if frozen:
             raise Ended(
                 f"spec.{frozen[0]}: was changed, and the run has started; change it together with spec.rerun.token,"
@@ -44,6 +49,12 @@ def suspended(stored: Stored) -> Stored:
     """As `sandboxctl suspend --now` does it."""
     spec = {**stored.spec, "suspend": True, "suspendPolicy": "Now"}
     return replace(stored, generation=stored.generation + 1, spec=spec)
+
+
+def _claim(spec: Mapping[str, Any]) -> tuple[Any, Any]:
+    workspace = spec.get("workspace")
+    given = workspace if isinstance(workspace, Mapping) else {}
+    return given.get("claimName"), given.get("claim")
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:

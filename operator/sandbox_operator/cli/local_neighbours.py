@@ -17,7 +17,7 @@ from sandbox_api.contract import experiment_folder
 from sandbox_api.status import DONE_STATES, ExperimentStatus
 
 from ..plan.facts import CacheEntry
-from ..plan.rerun import is_live
+from ..plan.rerun import makes_a_result
 from .local_folder import LOCK, STATUS, LocalFolder, Stored
 
 LINK = ".local-run"
@@ -49,7 +49,7 @@ class Neighbours:
             _take_done(around, other, theirs)
             if theirs.completion_time is None and _is_locked(file.with_name(LOCK)):
                 around.at_work = True
-                keys = {job.cache_key for job in theirs.jobs if job.cache_key and job.job_name and is_live(job)}
+                keys = {job.cache_key for job in theirs.jobs if job.cache_key and makes_a_result(job)}
                 around.running_keys |= dict.fromkeys(keys, other)
         _take_done(around, name, status)
         return around

@@ -6,6 +6,7 @@ from __future__ import annotations
 from sandbox_api.result import Message, join_pieces
 from sandbox_api.status import JobStatus, Reason
 
+from ..build.job import GRACE_SECONDS
 from ..build.names import helper_name
 from . import attempt as attempts
 from . import shards
@@ -25,6 +26,8 @@ SETTLE = 2
 """Seconds that a pod may take to start before the status says what it waits for: most are running by then."""
 PATIENCE = 10
 """Seconds that a pod may wait before an Event says why; the status says it after SETTLE."""
+OVERRUN = GRACE_SECONDS + 30
+"""Seconds after `timeouts.active` in which a pod ends its hook by itself; then it is ended from here."""
 
 
 def advance(this: Round, job: PlannedJob, *, is_last_chance: bool = False) -> None:
@@ -59,6 +62,8 @@ def advance(this: Round, job: PlannedJob, *, is_last_chance: bool = False) -> No
             pass  # its pod has gone, and its Job will say how
         case Waiting():
             _wait(this, job, current, state)
+        case attempts.Running() if (overrun := _overrun(this, job, current, state)) is not None:
+            fail(this, job, overrun, may_try_again=not is_last_chance)
         case attempts.Running():
             _run(this, job, current, state)
         case attempts.Succeeded():
@@ -113,7 +118,7 @@ def _advance_pieces(this: Round, job: PlannedJob, current: JobStatus, is_last_ch
         fail(this, job, attempts.end_without_pod(fact), may_try_again=not is_last_chance)
     elif found.running or current.state == "Running" or any(pod.hook.running_since for pod in pods):
         _run_pieces(this, job, current, found)
-        if (left := looking.ends_if_lost((*found.running, *found.waiting))) is not None:
+        if (left := looking.running(None, (*found.running, *found.waiting)).ends_if_lost) is not None:
             this.requeue.append(left)
     else:
         waiting = why_waiting(fact, next(iter(found.waiting), None), warnings)
@@ -320,16 +325,43 @@ def _wait(this: Round, job: PlannedJob, current: JobStatus, waiting: Waiting) ->
     this.update(job.id, state="Pending", reason=waiting.reason, message=words[:MESSAGE_LENGTH])
 
 
+def _overrun(this: Round, job: PlannedJob, current: JobStatus, running: attempts.Running) -> attempts.Failed | None:
+    """The failure of a hook that goes on long after its time: it hears no signal, or is a program that never looks."""
+    if running.is_over or running.since is None:
+        return None
+    allowed = max(1, job.limits.active - (current.active_seconds or 0))
+    left = allowed + OVERRUN - since(running.since, this.now)
+    if left > 0:
+        this.requeue.append(left)
+        return None
+    words = f"the hook ran {OVERRUN} s longer than its time (timeouts.active: {job.limits.active} s) and did not end"
+    return attempts.Failed("Timeout", Reason.TIMEOUT, words)
+
+
 def _run(this: Round, job: PlannedJob, current: JobStatus, running: attempts.Running) -> None:
     if running.is_over:
         this.requeue.append(job.limits.result)
     elif running.ends_if_lost is not None:
         this.requeue.append(running.ends_if_lost)
+    if running.late is not None and running.late <= 0:
+        this.requeue.append(1 - running.late)
     this.update(
         job.id,
         state="Running",
         start_time=running.since or current.start_time or stamp(this.now),
         waiting_since=None,
         reason=Reason.RUNNING,
-        message="its container has ended; its result is awaited" if running.is_over else None,
+        message=_told(running),
     )
+
+
+def _told(running: attempts.Running) -> str | None:
+    """What is odd about a pod that runs."""
+    if running.is_over:
+        return "its container has ended; its result is awaited"
+    if running.late is None or running.late <= 0:
+        return None
+    words = f"its pod was told to end and has not; the node {running.node} does not answer"
+    if running.ends_if_lost is not None:
+        return f"{words}; after timeouts.nodeLost the attempt is given up"
+    return f"{words}; nothing else may use its ReadWriteOnce volume until it does, or the pod is deleted by force"

@@ -27,6 +27,17 @@ def orphans(snapshot: Snapshot, entries: Iterable[JobStatus]) -> Iterator[Delete
             yield DeleteJob(fact.name)
 
 
+def holders(snapshot: Snapshot, entries: Iterable[JobStatus], claim: str) -> Iterator[DeleteJob]:
+    """Deletes for Jobs whose pods have ended and keep a claim from going that somebody has deleted."""
+    fact = snapshot.claims.get(claim)
+    if fact is None or not fact.deleting:
+        return
+    wanted = {name for entry in entries if is_live(entry) for name in (entry.job_name, entry.helper_job)}
+    for job in snapshot.jobs:
+        if (job.complete or job.failed) and not (job.name in wanted or job.deleting):
+            yield DeleteJob(job.name)
+
+
 def invalid(snapshot: Snapshot, problems: tuple[str, ...], now: datetime) -> Plan:
     """Tell all problems. A running hook is left alone: its result is committed once the spec can be read again."""
     old = snapshot.status
@@ -56,6 +67,7 @@ def after_the_end(
         return Plan(status, tuple(actions))
     requeue: float | None = None
     claim = decide_claim(compiled.spec.workspace, snapshot, defaults)
+    actions += holders(snapshot, status.jobs, claim.name)
     if claim.action is not None and snapshot.claims.get(claim.name) is not None:
         actions.append(claim.action)  # a change of retention; a claim that has gone is not made again
     ttl = compiled.spec.ttl_seconds_after_finished

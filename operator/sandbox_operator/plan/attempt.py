@@ -24,8 +24,12 @@ class Running:
     since: str | None
     is_over: bool = False
     """Its container has ended; its result is still awaited."""
+    late: float | None = None
+    """Seconds since its pod, which was told to end, should have been gone; negative before."""
     ends_if_lost: float | None = None
     """Seconds until its node, which does not end it, counts as lost."""
+    node: str | None = None
+    """Which one that is."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +102,11 @@ def look_at(
     if live is not None and is_lost(live, now, node_lost):
         return Looking(job_id, attempt, now, result_timeout).lost(live)
     if live is not None and live.hook.running_since is not None:
-        left = None if live.deleting_since is None or node_lost is None else node_lost - since(live.deleting_since, now)
-        return Running(live.hook.running_since, ends_if_lost=left)
+        if live.deleting_since is None:
+            return Running(live.hook.running_since)
+        late = since(live.deleting_since, now)
+        left = None if node_lost is None else node_lost - late
+        return Running(live.hook.running_since, late=late, ends_if_lost=left, node=live.node)
     if job is None:
         return why_waiting(None, live, warnings) if live is not None else Missing()
     if live is None and job.failed is not None:
@@ -142,12 +149,15 @@ class Looking:
             Reason.INFRA_ERROR, f"the node {pod.node} is silent, and its pod has not ended since {pod.deleting_since}"
         )
 
-    def ends_if_lost(self, pods: Iterable[PodFact]) -> float | None:
-        """Seconds until the first of the pods that were told to end counts as lost."""
-        if self.node_lost is None:
-            return None
-        left = (self.node_lost - since(pod.deleting_since, self.now) for pod in pods if pod.deleting_since is not None)
-        return min(left, default=None)
+    def running(self, begun: str | None, pods: Iterable[PodFact]) -> Running:
+        """A hook that began to run at that time, in these pods that have not ended; of one that was told to end, for
+        how long it has not."""
+        going = [(since(pod.deleting_since, self.now), pod) for pod in pods if pod.deleting_since is not None]
+        if not going:
+            return Running(begun)
+        late, pod = max(going, key=lambda each: each[0])
+        left = None if self.node_lost is None else self.node_lost - late
+        return Running(begun, late=late, ends_if_lost=left, node=pod.node)
 
 
 def end_without_pod(job: JobFact | None) -> Failed:

@@ -18,7 +18,7 @@ from ..build.defaults import Defaults
 from ..build.names import ANNOTATION_JOB_ID as JOB_ID
 from .actions import Action, CreateJob, Event, Plan
 from .advance import advance
-from .afterwards import after_the_end, invalid, orphans
+from .afterwards import after_the_end, holders, invalid, orphans
 from .claim import ClaimDecision, decide_claim
 from .compile import Compiled
 from .contracts import HELPER_IMAGE
@@ -83,6 +83,7 @@ def plan_experiment(snapshot: Snapshot, compiled: Compiled, defaults: Defaults, 
     this.actions = [action for action in this.actions if _is_wanted(this, action)]
     ended = tuple(orphans(snapshot, this.jobs.values()))
     this.actions += ended
+    this.actions += holders(snapshot, this.jobs.values(), this.claim)
     podless = {action.name for action in ended} & before_their_pods(snapshot)
     this.jobs = {id: after_grace(job, now) if job.job_name in podless else job for id, job in this.jobs.items()}
 

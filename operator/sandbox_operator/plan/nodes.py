@@ -35,7 +35,7 @@ def look_at_nodes(
         # Its Job ends the others; only then is it over. And of a pod that has gone only the Job knows why.
         if begun is None:
             return Waiting(Reason.STARTING, "one of its pods has failed, and the others are ended")
-        return Running(begun, ends_if_lost=looking.ends_if_lost(left))
+        return looking.running(begun, left)
     if has_failed:
         return _first_failure(looking, nodes, job, pods, ends)
     done = {pod.number for pod in over if pod.hook.exit_code == 0} | set(numbers_in(job.done_indexes if job else ""))
@@ -49,7 +49,7 @@ def look_at_nodes(
     waiting = [pod for pod in left if pod.hook.running_since is None]
     if waiting or len(pods) < nodes:
         return _not_all(nodes, job, pods, waiting, warnings)
-    return Running(begun, ends_if_lost=looking.ends_if_lost(left))
+    return looking.running(begun, left)
 
 
 def _without_pods(job: JobFact | None, warnings: tuple[WarningFact, ...]) -> State:

@@ -17,6 +17,7 @@ from .clock import moment, stamp
 from .doubt import GRACE
 from .job import ANY_ITEM, PlannedJob
 from .references import did_you_mean
+from .waiting import SOON_OVER
 
 
 def rerun_problems(spec: ExperimentSpec, jobs: Sequence[PlannedJob]) -> Iterator[str]:
@@ -96,6 +97,12 @@ def is_live(entry: JobStatus) -> bool:
     if entry.state in FINISHED_STATES or entry.retry_at is not None:
         return False
     return entry.job_name is not None or entry.helper_job is not None
+
+
+def makes_a_result(entry: JobStatus) -> bool:
+    """Whether an equal job should wait for this one: it runs, or nothing is known that keeps its pod from starting."""
+    at_work = entry.cache_key is not None and entry.job_name is not None and is_live(entry)
+    return at_work and (entry.state == "Running" or entry.reason in (None, Reason.PENDING, *SOON_OVER))
 
 
 def _is_named(job: PlannedJob, name: str) -> bool:

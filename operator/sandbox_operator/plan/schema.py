@@ -63,7 +63,7 @@ def meant_field(loc: tuple[int | str, ...]) -> str | None:
 def _path(loc: tuple[int | str, ...]) -> str:
     path = "spec"
     for part in loc[:-1] if loc and loc[-1] in ("[key]", *_FORMS) else loc:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}"
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if part else '.""'
     return path
 
 

@@ -106,6 +106,8 @@ def _headline(
         return Headline(
             "Stopped", Reason.STOPPED, f"spec.stop: {this.spec.stop}; {done} of {_count(len(jobs), 'job')} done"
         )
+    if finished and jobs and not any(job.state in DONE_STATES for job in jobs):
+        return Headline("Failed", Reason.FAILED, f"no job was done: {_success(this, compiled, jobs, iteration)}")
     if finished:
         return Headline("Succeeded", Reason.SUCCEEDED, _success(this, compiled, jobs, iteration))
     begun = any(job.attempts or job.state in DONE_STATES for job in jobs)
@@ -122,7 +124,8 @@ def _headline(
         names = ", ".join(_name(job) for job in running[:3]) + (", ..." if len(running) > 3 else "")
         return Headline("Running", Reason.RUNNING, f"{len(running)} jobs are running: {names}{ending}")
     if running:
-        return Headline("Running", Reason.RUNNING, f"{_name(running[0])} is running{ending}")
+        odd = f": {running[0].message}" if running[0].message else ""
+        return Headline("Running", Reason.RUNNING, f"{_name(running[0])} is running{odd}{ending}")
     current = _current(jobs)
     assert current is not None, "what is not finished has a job that is not"
     reason = current.reason or Reason.PENDING

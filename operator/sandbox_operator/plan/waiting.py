@@ -18,6 +18,8 @@ _IMAGE_TROUBLE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrIm
 _CONFIG_TROUBLE = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 _NO_GPU = re.compile(r"insufficient (\S*gpu|nvidia\.com/|amd\.com/)")
 
+SOON_OVER = (Reason.CREATING, Reason.SCHEDULING, Reason.STARTING)
+
 
 @dataclass(frozen=True)
 class Waiting:
@@ -27,7 +29,7 @@ class Waiting:
     @property
     def needs_help(self) -> bool:
         """Whether a person should look: it will hardly pass by itself."""
-        return self.reason not in (Reason.CREATING, Reason.SCHEDULING, Reason.STARTING)
+        return self.reason not in SOON_OVER
 
 
 def why_waiting(job: JobFact | None, pod: PodFact | None, warnings: tuple[WarningFact, ...]) -> Waiting:

@@ -15,7 +15,7 @@ from sandbox_api.status import DONE_STATES, ExperimentStatus, Reason
 
 from ..kube.informer import Key
 from ..plan.facts import CacheEntry
-from ..plan.rerun import is_live
+from ..plan.rerun import makes_a_result
 
 V = TypeVar("V")
 
@@ -69,7 +69,7 @@ class StepCache:
             if job.result is not None and job.result.cache_key and job.state in DONE_STATES:
                 index.done.setdefault(job.result.cache_key, {})[key] = job.id
                 share.done.append(job.result.cache_key)
-            elif job.cache_key and job.job_name and is_live(job):
+            elif job.cache_key and makes_a_result(job):
                 index.running.setdefault(job.cache_key, {})[key] = None
                 share.running.append(job.cache_key)
             if job.reason == Reason.EQUAL_JOB_RUNS:

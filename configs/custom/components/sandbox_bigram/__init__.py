@@ -7,6 +7,7 @@ they show what a port of existing ones looks like: the imports change.
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import random
@@ -126,5 +127,6 @@ def read_model(folder: str) -> dict[str, Any]:
 
 
 def texts_of(path: str) -> Iterator[str]:
-    with Path(path).open(encoding="utf-8") as lines:
+    opened = gzip.open if path.endswith(".gz") else open
+    with opened(path, "rt", encoding="utf-8") as lines:
         yield from (json.loads(line)["text"] for line in lines if line.strip())

