@@ -23,7 +23,7 @@ def ranges_of(numbers: Iterable[int]) -> str:
     return ",".join("-".join(map(str, part)) for part in parts)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def numbers_in(text: str) -> tuple[int, ...]:
     """The numbers in `ranges_of`'s text, rising. Raises ValueError when it is none, or has more than `MOST`."""
     found: set[int] = set()

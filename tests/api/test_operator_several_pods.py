@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from tests.api.conftest import Plane
 from tests.api.lab import Lab, OperatorProcess
-from tests.api.played import Gate, disrupted, fails, lies, succeeds
+from tests.api.played import Gate, Pod, disrupted, fails, lies, succeeds
 
 from sandbox_api.base import API_VERSION
+from sandbox_api.result import ResultError
 from sandbox_operator.kube.errors import NotFound
 from sandbox_operator.reconcile.resources import HOOKS, JOBS, PODS, SERVICES
 
@@ -134,13 +136,11 @@ async def test_pieces_that_the_merge_does_not_find_are_run_again(lab: Lab) -> No
     job_id = "anonymous/1/execution/0"
     seen: list[int] = []
 
-    async def first_misses(pod: Any) -> None:
+    async def first_misses(pod: Pod) -> None:
         seen.append(pod.contract.attempt)
         if len(seen) > 1:
             await succeeds()(pod)
             return
-        from sandbox_api.result import ResultError
-
         await pod.runs()
         told = ResultError(class_="Input", type="InputError", message="piece 1 of 2: no result", job=job_id)  # type: ignore[call-arg]
         await pod.ends(3, pod.message(outcome="Failed", error=told))
@@ -196,8 +196,6 @@ async def test_pods_that_work_as_one_have_names_and_succeed_together(lab: Lab, p
         except NotFound:
             return True
         return False
-
-    import asyncio
 
     for _ in range(400):
         if await gone():

@@ -48,11 +48,17 @@ SPECS: dict[str, dict[str, Any]] = {
         {"name": "end", **lists(evaluations=[probe(metaName="r", input={"djConfigs.dataset_path": "exps.t.dataset"})])},
         **COMMON,
     ),
-    "several pods": a_spec(
-        probes=[probe(metaName="a")],
+    "pods that work as one": a_spec(
         executions=[
-            workers(metaName="t", nodes=2, input={"extraConfigs.stats": "anonymous.a.stats"}),
-            workers(metaName="p", shards=3, input={"extraConfigs.model": "anonymous.t.dataset"}),
+            workers(metaName="a", nodes=2),
+            workers(metaName="t", nodes=2, input={"extraConfigs.model": "anonymous.a.dataset"}),
+        ],
+        **COMMON,
+    ),
+    "in pieces": a_spec(
+        executions=[
+            workers(metaName="a", shards=3),
+            workers(metaName="p", shards=2, input={"extraConfigs.model": "anonymous.a.dataset"}),
         ],
         evaluations=[probe(metaName="e", input={"djConfigs.dataset_path": "anonymous.p.dataset"})],
         **COMMON,

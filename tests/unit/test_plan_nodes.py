@@ -8,6 +8,7 @@ import pytest
 from tests.unit.builders import (
     DEFAULTS,
     OWN_HOOKS,
+    a_claim,
     a_message,
     a_spec,
     an_experiment,
@@ -27,8 +28,6 @@ from sandbox_operator.plan.actions import CreateJob, DeleteJob
 from sandbox_operator.plan.compile import compile_spec
 from sandbox_operator.plan.experiment import plan_experiment
 
-A1, A2 = "demo-2a97516c35-a1", "demo-2a97516c35-a2"
-
 
 def play(**more: Any) -> SeveralPods:
     """An experiment of one job with three pods, asked for."""
@@ -42,7 +41,7 @@ def reason(found: SeveralPods) -> str:
     return f"{job.state}: {job.reason}"
 
 
-def test_it_starts_with_its_first_pod_only_when_all_of_them_run() -> None:
+def test_it_runs_only_when_all_of_its_pods_do() -> None:
     found = play()
     found.begin(0, 2)
     found.step(after=5)
@@ -239,8 +238,6 @@ def test_pods_on_a_claim_of_one_node_share_it_and_a_claim_of_one_pod_is_refused(
 
     def with_mode(mode: str) -> SeveralPods:
         found = SeveralPods(spec)
-        from tests.unit.builders import a_claim
-
         found.change(claims={"theirs": a_claim("theirs", access_mode=mode, experiment=None)})
         found.step()
         return found

@@ -90,6 +90,10 @@ class PodFact:
         """No process of this pod can write any more."""
         return self.phase in ("Succeeded", "Failed") or self.hook.exit_code is not None
 
+    @property
+    def has_ended_well(self) -> bool:
+        return self.phase == "Succeeded" or self.hook.exit_code == 0
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimFact:

@@ -38,7 +38,7 @@ def look_at_nodes(
         return looking.running(begun, left)
     if has_failed:
         return _first_failure(looking, nodes, job, pods, ends)
-    done = {pod.number for pod in over if pod.hook.exit_code == 0} | set(numbers_in(job.done_indexes if job else ""))
+    done = {pod.number for pod in over if pod.has_ended_well} | set(numbers_in(job.done_indexes if job else ""))
     if len(done) == nodes or (job is not None and job.complete):
         told = next((end for pod in over if pod.number == 0 and isinstance(end := ends[pod.uid], Succeeded)), None)
         waits = next((end for end in ends.values() if isinstance(end, Running)), None)

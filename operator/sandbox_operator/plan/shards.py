@@ -16,7 +16,7 @@ from sandbox_api.status import Failures, JobStatus, Reason, ShardCounts
 
 from ..build.names import helper_name
 from . import attempt as attempts
-from .attempt import Failed, Looking, Running, Succeeded
+from .attempt import Failed, Looking
 from .clock import stamp
 from .facts import JobFact, PodFact
 from .job import PlannedJob
@@ -76,11 +76,10 @@ def pieces_of(looking: Looking, entry: JobStatus, job: JobFact | None, pods: Seq
     is_over = job is None or job.complete or job.failed is not None
     for number in numbers:
         pod = by_number.get(number)
-        if number in counted_done or (pod is not None and pod.hook.exit_code == 0):
+        if number in counted_done or (pod is not None and pod.has_ended_well):
             done.add(number)
         elif pod is not None and (pod.is_over or looking.is_lost(pod)):
             end = looking.end_of(pod) if pod.is_over else looking.lost(pod)
-            assert isinstance(end, Failed | Succeeded | Running)
             failed[number] = end if isinstance(end, Failed) else attempts.end_without_pod(job)
         elif pod is not None:
             (waiting if pod.hook.running_since is None else running).append(pod)

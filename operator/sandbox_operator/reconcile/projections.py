@@ -112,7 +112,7 @@ def job_fact(item: Manifest) -> Owned[JobFact]:
     conditions = _true_conditions(item)
     failed = conditions.get("Failed") or conditions.get("FailureTarget")  # the latter stands while its pods end
     status = item.get("status") or {}
-    numbers = _numbers(annotations)
+    numbers = _ranges(annotations.get(ANNOTATION_NUMBERS))
     fact = JobFact(
         name=meta["name"],
         uid=meta["uid"],
@@ -125,17 +125,16 @@ def job_fact(item: Manifest) -> Owned[JobFact]:
         failed_message=(failed or {}).get("message", ""),
         deleting="deletionTimestamp" in meta,
         numbers=numbers,
-        done_indexes=status.get("completedIndexes", "") if numbers else "",
-        failed_indexes=status.get("failedIndexes", "") if numbers else "",
+        done_indexes=_ranges(status.get("completedIndexes")) if numbers else "",
+        failed_indexes=_ranges(status.get("failedIndexes")) if numbers else "",
     )
     return Owned(labels.get(LABEL_UID, ""), fact)
 
 
-def _numbers(annotations: Mapping[str, str]) -> str:
-    """What a Job's pods are by their index; nothing where it is not of our making."""
-    text = annotations.get(ANNOTATION_NUMBERS, "")
+def _ranges(text: str | None) -> str:
+    """Numbers of pods as text; nothing where it is none, which is not of our making."""
     try:
-        return sys.intern(text) if numbers_in(text) else ""
+        return sys.intern(text) if text and numbers_in(text) else ""
     except ValueError:
         return ""
 
@@ -173,7 +172,7 @@ def pod_fact(item: Manifest) -> Owned[PodFact]:
         deleting_since=meta.get("deletionTimestamp"),
         job_uid=_controller(meta) or "",
         index=int(annotations.get(ANNOTATION_POD_INDEX) or 0),
-        numbers=_numbers(annotations),
+        numbers=_ranges(annotations.get(ANNOTATION_NUMBERS)),
     )
     return Owned(labels.get(LABEL_UID, ""), fact)
 
