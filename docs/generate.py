@@ -21,7 +21,7 @@ from sandbox_api.result import Message, Result
 from sandbox_api.status import Reason
 from sandbox_operator.cli.main import app
 from sandbox_operator.cli.preview import FilePlan
-from sandbox_operator.plan.unsupported import JOB_FIELDS, SPEC_FIELDS
+from sandbox_operator.plan.unsupported import SPEC_FIELDS
 from sandbox_operator.reconcile.figures import all_metrics
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -94,10 +94,20 @@ def support_page() -> str:
         lines.append(
             f"| `{hook.name}` | {', '.join(hook.stages)} | `{hook.meta_name}` | {', '.join(hook.outputs)} | {state} |"
         )
+    several = (("nodes", "spans_pods"), ("shards", "divisible"))
+    lines += ["\n## Jobs of several pods\n", "| field | hooks |", "| --- | --- |"]
+    lines += [f"| `{field}` of a job | {', '.join(_that_can(claim))}; SandboxHooks |" for field, claim in several]
     lines += ["\n## Fields that are refused when set\n", "| field | instead |", "| --- | --- |"]
     lines += [f"| `spec.{_camel(name)}` | {advice} |" for name, advice in SPEC_FIELDS.items()]
-    lines += [f"| `{_camel(name)}` of a job | {advice} |" for name, advice in JOB_FIELDS.items()]
     return "\n".join([*lines, ""])
+
+
+def _that_can(claim: str) -> Iterator[str]:
+    """Hooks, and kinds of hooks, that have a property."""
+    for hook in HOOKS.values():
+        if getattr(hook, claim):
+            yield f"`{hook.name}`"
+        yield from (f"`{hook.name}` of type `{kind}`" for kind, of in hook.components.items() if getattr(of, claim))
 
 
 def contract_schemas() -> Iterator[tuple[str, str]]:

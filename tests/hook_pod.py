@@ -116,6 +116,7 @@ class Running:
     pod: HookPod
     contract: JobContract
     uid: str
+    termination: Path
 
     @property
     def folder(self) -> Path:
@@ -147,13 +148,13 @@ class Running:
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
-        termination = self.pod.termination.read_text() if self.pod.termination.exists() else ""
+        termination = self.termination.read_text() if self.termination.exists() else ""
         return Ended(self.process.returncode, log, termination, self.folder, self.pod.root)
 
 
 @dataclass
 class HookPod:
-    """One volume, one folder of inputs, and as many pods as a test starts, one after another."""
+    """One volume, one folder of inputs, and as many pods as a test starts, one after another or at once."""
 
     base: Path
     python: str = sys.executable
@@ -184,7 +185,8 @@ class HookPod:
 
     @property
     def termination(self) -> Path:
-        return self.base / "termination-log"
+        """The newest pod's."""
+        return self.base / f"termination-log-{self.started}"
 
     def start(self, contract: JobContract, *, program: str | None = None, **environ: str) -> Running:
         """`program`: text of a Python program that runs in the place of `sandbox-runtime run`."""
@@ -204,7 +206,7 @@ class HookPod:
             **self.environ,
             **environ,
         }
-        return Running(self.process(told, program), self, contract, uid)
+        return Running(self.process(told, program), self, contract, uid, self.termination)
 
     def process(self, environ: dict[str, str], program: str | None = None) -> subprocess.Popen[str]:
         """The runtime, started with this environment."""

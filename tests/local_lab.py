@@ -29,11 +29,16 @@ class ToySettings(ExtraConfig):
     say: str = ""
     read: Any = None
     items: list[str] = []
+    words: list[str] = []
+    broken: list[int] = []
+    waits: list[int] = []
+    fails: int | None = None
+    export_path: str | None = None
 
 
 TOYS = {
     "ToyHook": Hook("ToyHook", "toy", STAGES, ("text", "seen", "folder"), extra=ToySettings),
-    "toy": Hook("toy", "toy", STAGES, ("words", "second"), extra=ToySettings),
+    "toy": Hook("toy", "toy", STAGES, ("words", "second"), extra=ToySettings, spans_pods=True, divisible=True),
 }
 """The same class under two names, with as many results as what it does there has."""
 ENVIRON = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(map(str, PATHS))}

@@ -22,8 +22,12 @@ CONTRACT_ENV = "SANDBOX_CONTRACT"
 CONTRACT_FILE_ENV = "SANDBOX_CONTRACT_FILE"
 CONTRACT_DIGEST_ENV = "SANDBOX_CONTRACT_DIGEST"
 """`contract_digest`, for programs that do not compute it themselves (`contract: raw`)."""
-PIECE_ENV = "JOB_COMPLETION_INDEX"
-"""In a reader pod of an Indexed Job: which piece of the needs it gives, from 0."""
+INDEX_ENV = "JOB_COMPLETION_INDEX"
+"""In a pod of an Indexed Job: which one it is, from 0. A reader of a long result gives that piece of the needs; with
+`nodes` it is the rank, with `shards` the place in `pieces`."""
+RENDEZVOUS_ENV = "SANDBOX_RENDEZVOUS"
+"""With `nodes`: `host:port` at which the pod of rank 0 may be reached by the others."""
+RENDEZVOUS_PORT = 29500
 POD_UID_ENV = "SANDBOX_POD_UID"
 POD_NAME_ENV = "SANDBOX_POD_NAME"
 IMAGE_ENV = "SANDBOX_IMAGE"
@@ -105,14 +109,21 @@ REFINED = "refineRecipe"
 
 class JobContract(ContractModel):
     version: int = CONTRACT_VERSION
-    task: Literal["run", "read", "check"] = "run"
+    task: Literal["run", "read", "check", "merge"] = "run"
     """Run the hook; or read the result that an attempt of this contract left on the volume; or check whether
-    `candidate` may be used instead of running."""
+    `candidate` may be used instead of running; or make the job's result of those of its pieces."""
     candidate: Candidate | None = None
     experiment: ExperimentRef
     job: JobRef
     generation: int = 1
     attempt: int
+    nodes: int = 1
+    """Pods that work as one; the one of rank 0 writes the job's result."""
+    shards: int = 1
+    """Independent pieces of the job, each done by a pod of its own."""
+    pieces: str = ""
+    """With `shards`: the pieces of this attempt by the index of their pods, e.g. `0,2-5`; those that are done before
+    it are not among them."""
     cache_key: str = ""
     configs: Configs
     inputs: dict[str, InputRef | list[InputRef]] = {}
@@ -153,7 +164,7 @@ def contract_digest(contract: JobContract) -> str:
     if contract.told_digest is not None:
         return contract.told_digest
     helper = {"task", "candidate"}
-    left_out = {"version", "attempt", "active_seconds_left", "tracking", *helper}
+    left_out = {"version", "attempt", "pieces", "active_seconds_left", "tracking", *helper}
     body = contract.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
     return sha256_of(body)
 

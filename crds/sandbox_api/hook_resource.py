@@ -147,6 +147,8 @@ def hook_of(resource: Mapping[str, Any]) -> Hook | tuple[str, ...]:
         reads_dj=spec.reads_data_juicer,
         figures="|".join(map(_figure_pattern, spec.figures)) or r"(?!)",
         cacheable=spec.cacheable,
+        spans_pods=True,
+        divisible=spec.contract == "runtime",  # another program has no part that makes one result of many
         image_reference=spec.image,
         command=tuple(spec.command or ()),
         defaults=spec.defaults or {},

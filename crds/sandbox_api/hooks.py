@@ -148,6 +148,10 @@ class Component:
     """As a hook's."""
     settings: Callable[[Mapping[str, Any]], Settings] | None = None
     """From the layout of Data-Juicer's sandbox to ours, where they differ."""
+    spans_pods: bool = False
+    """As a hook's."""
+    divisible: bool = False
+    """As a hook's."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,12 @@ class Hook:
     """Whether equal inputs give results that are as good as equal."""
     pinned: Callable[[Mapping[str, Any]], bool] | None = None
     """Where that depends on `extraConfigs`: whether they settle what comes out."""
+    spans_pods: bool = False
+    """Whether several pods can work at it as one (`nodes`)."""
+    spans_with: Mapping[str, str] = field(default_factory=dict)
+    """Configuration keys that must have a value for that."""
+    divisible: bool = False
+    """Whether it can be divided into independent pieces (`shards`) and made one again."""
     image_reference: str | None = None
     """A SandboxHook's own image, used as it stands instead of the image named `image`."""
     command: tuple[str, ...] = ()
@@ -208,6 +218,8 @@ class Hook:
             figures=found.figures,
             cacheable=found.cacheable,
             settings=found.settings,
+            spans_pods=found.spans_pods,
+            divisible=found.divisible,
             components={},
         )
 
@@ -268,6 +280,8 @@ HOOKS: dict[str, Hook] = _catalogue(
         reads_dj=True,
         reads_data=True,
         figures=r"rows_(in|out)|ops\..+\.rows_(in|out)",
+        spans_pods=True,
+        spans_with={"djConfigs.executor_type": "ray"},
     ),
     Hook(
         "ProbeViaModelInferHook",
@@ -315,6 +329,7 @@ HOOKS: dict[str, Hook] = _catalogue(
                 image="easyanimate",
                 figures="loss|heldout_loss(_before)?|lr|steps|step_seconds|clips|broken",
                 settings=train_settings,
+                spans_pods=True,
             ),
             "modelscope": Component(
                 ModelscopeTrainConfig,
@@ -345,7 +360,11 @@ HOOKS: dict[str, Hook] = _catalogue(
         components={
             "api": Component(ApiInferConfig, image="data", figures=r"rows|failed", cacheable=False),
             "easyanimate": Component(
-                EasyAnimateInferConfig, image="easyanimate", figures="videos|seconds", settings=infer_settings
+                EasyAnimateInferConfig,
+                image="easyanimate",
+                figures="videos|seconds",
+                settings=infer_settings,
+                divisible=True,
             ),
             "huggingface": Component(HuggingfaceInferConfig, image="data", figures=r"rows|failed"),
         },

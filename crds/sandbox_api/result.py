@@ -51,6 +51,8 @@ EXIT_CODES: dict[str, int] = {
     "Timeout": 1,
 }
 """Exit code of the wrapper for each class it knows of."""
+PEER_LOST = "PeerLost"
+"""Type of the error of a pod that failed because another one of its job (`nodes`) had gone: not the cause."""
 
 
 class Element(ContractModel):
@@ -105,6 +107,10 @@ class Result(ContractModel):
     started_at: Timestamp
     finished_at: Timestamp
     cache_key: str = ""
+    rank: int = 0
+    """Which of the pods that work as one (`nodes`) wrote it; the job's result is that of rank 0."""
+    shard: int | None = None
+    """The piece it is the result of (`shards`); of the whole job: none."""
     meta_name: str = ""
     """Its metrics begin with it; a refine job that shares it with its probe adds an infix."""
     message: str = ""
@@ -138,6 +144,10 @@ class Message(ContractModel):
     """Digest of result.json."""
     bytes: int
     outcome: Literal["Succeeded", "Failed"]
+    rank: int = 0
+    """As in the result."""
+    shard: int | None = None
+    """As in the result."""
     started_at: Timestamp
     finished_at: Timestamp
     message: str = ""
@@ -170,6 +180,8 @@ def message_of(result: Result, *, path: str, sha256: str, size: int) -> Message:
         sha256=sha256,
         bytes=size,
         outcome=result.outcome,
+        rank=result.rank,
+        shard=result.shard,
         started_at=result.started_at,
         finished_at=result.finished_at,
         message=plain_text(result.message, 300),

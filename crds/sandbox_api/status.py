@@ -54,6 +54,7 @@ class Reason(StrEnum):
     CHECKING_CACHE = "CheckingCache"
     EQUAL_JOB_RUNS = "EqualJobRuns"
     READING_RESULT = "ReadingResult"
+    MERGING = "Merging"
     INPUT_REMADE = "InputRemade"
     RERUN = "Rerun"
     IMAGE_UNAVAILABLE = "ImageUnavailable"
@@ -141,9 +142,11 @@ class ShardCounts(ContractModel):
     succeeded: int = 0
     """Pieces done."""
     failed: int = 0
-    """Pieces that failed."""
+    """Pieces that failed in the newest attempt."""
     total: int
     """All pieces."""
+    done: str | None = None
+    """The pieces that are done and are not run again, e.g. 0,2-5."""
 
 
 class JobStatus(ContractModel):

@@ -13,12 +13,13 @@ import hashlib
 
 from tests.api.played import CLAIMS, JOBS, PODS, now
 
-from sandbox_api.contract import PIECE_ENV
+from sandbox_api.contract import INDEX_ENV
 from sandbox_operator.build.names import LABEL_JOB
 from sandbox_operator.kube.client import Client, Manifest
 from sandbox_operator.kube.errors import AlreadyExists, ApiError, Conflict, NotFound
 from sandbox_operator.kube.informer import Informer
 from sandbox_operator.kube.resources import Resource
+from sandbox_operator.reconcile.projections import ANNOTATION_POD_INDEX
 
 VOLUMES = Resource("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False)
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
@@ -138,9 +139,10 @@ class JobController(Follower):
         meta, template = job["metadata"], job["spec"]["template"]
         owner = {"apiVersion": "batch/v1", "kind": "Job", "name": meta["name"], "uid": meta["uid"], "controller": True}
         suffix = hashlib.sha256(f"{meta['uid']}/{number}".encode()).hexdigest()[:5]
-        spec = copy.deepcopy(template["spec"])
+        spec, annotations = copy.deepcopy(template["spec"]), dict(template["metadata"]["annotations"])
         if job["spec"].get("completionMode") == "Indexed":
-            spec["containers"][0]["env"].append({"name": PIECE_ENV, "value": str(number)})
+            annotations[ANNOTATION_POD_INDEX] = str(number)
+            spec["containers"][0]["env"].append({"name": INDEX_ENV, "value": str(number)})
         return {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -148,7 +150,7 @@ class JobController(Follower):
                 "name": f"{meta['name']}-{suffix}",
                 "namespace": meta["namespace"],
                 "labels": {**template["metadata"]["labels"], "batch.kubernetes.io/job-name": meta["name"]},
-                "annotations": template["metadata"]["annotations"],
+                "annotations": annotations,
                 "ownerReferences": [owner],
             },
             "spec": spec,

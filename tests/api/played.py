@@ -20,19 +20,21 @@ from sandbox_api.contract import (
     CONTAINER,
     CONTRACT_ENV,
     CONTRACT_FILE_ENV,
-    PIECE_ENV,
+    INDEX_ENV,
     JobContract,
     attempt_folder,
     contract_digest,
     decode_contract,
     experiment_folder,
 )
+from sandbox_api.ranges import numbers_in
 from sandbox_api.result import EXIT_CODES, ErrorClass, Output, Result, ResultError, encode_message, message_of
-from sandbox_operator.build.names import LABEL_JOB
+from sandbox_operator.build.names import ANNOTATION_NUMBERS, LABEL_JOB
 from sandbox_operator.kube.client import Client, Manifest
 from sandbox_operator.kube.errors import NotFound
 from sandbox_operator.kube.informer import Informer, Key
 from sandbox_operator.kube.resources import Resource
+from sandbox_operator.reconcile.projections import ANNOTATION_POD_INDEX
 
 PODS = Resource("", "v1", "pods", "Pod")
 JOBS = Resource("batch", "v1", "jobs", "Job")
@@ -111,6 +113,8 @@ class Pod:
             finished_at=now(),
             cache_key=contract.cache_key,
             meta_name=contract.job.meta_name,
+            rank=self.number if contract.nodes > 1 and contract.task == "run" else 0,
+            shard=self.number if contract.shards > 1 and contract.task == "run" else None,
             **more,
         )
         text = result.model_dump_json()
@@ -122,7 +126,14 @@ class Pod:
     def piece(self) -> int:
         """Which piece of a long result a reader's pod is to give, from 1; 0 where it is to give the result."""
         (hook,) = [c for c in self.manifest["spec"]["containers"] if c["name"] == CONTAINER]
-        return next((int(v["value"]) + 1 for v in hook["env"] if v["name"] == PIECE_ENV), 0)
+        return next((int(v["value"]) + 1 for v in hook["env"] if v["name"] == INDEX_ENV), 0)
+
+    @property
+    def number(self) -> int:
+        """Its rank or piece, where its Job has several."""
+        annotations = self.manifest["metadata"].get("annotations") or {}
+        numbers = numbers_in(annotations.get(ANNOTATION_NUMBERS, "")) or (0,)
+        return numbers[int(annotations.get(ANNOTATION_POD_INDEX) or 0)] if len(numbers) > 1 else numbers[0]
 
     @property
     def folder(self) -> str:
@@ -251,8 +262,9 @@ class Gate:
 
 
 Table = dict[tuple[str | int, ...], Behaviour]
-"""Behaviours by (experiment, metaName, attempt), (experiment, metaName), (metaName, attempt) or (metaName,); those of pods
-that read or check results by (experiment, metaName, task) or (metaName, task)."""
+"""Behaviours by (experiment, metaName, attempt), (experiment, metaName), (metaName, attempt) or (metaName,); those of one
+of several pods by (metaName, attempt, number); those of pods that read, check or merge results by (experiment, metaName,
+task) or (metaName, task)."""
 
 
 class Kubelet:
@@ -323,7 +335,8 @@ class Kubelet:
             contract = pod.contract
             if contract.task == "run":
                 self.pods.append((contract.experiment.uid, contract.job.id, contract.attempt, pod.uid))
-                await self.behaviour(contract)(pod)
+                alone = self.table.get((contract.job.meta_name, contract.attempt, pod.number))
+                await (alone or self.behaviour(contract))(pod)
             else:
                 await self._helper(contract)(pod)
 
@@ -351,7 +364,9 @@ class Kubelet:
         return decode_contract(config_map["data"][key])
 
     def _helper(self, contract: JobContract) -> Behaviour:
-        """By default there is no volume: what is lost is lost, what was cached is no hit."""
+        """By default there is no volume: what is lost is lost, what was cached is no hit. Pieces are taken on trust."""
+        if contract.task == "merge":
+            return self.table.get((contract.job.meta_name, "merge")) or succeeds()
         lost = fails("Infra", "ResultsLost", "no result on the volume")
         missed = lost if contract.task == "read" else fails("Input", "NoHit", "it has changed")
         key = (contract.job.meta_name, contract.task)

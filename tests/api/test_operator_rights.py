@@ -14,6 +14,7 @@ import yaml
 from tests.api.conftest import Operators, Plane
 from tests.api.lab import Lab, probes, road
 from tests.api.played import disrupted, lacks_image
+from tests.api.test_operator_several_pods import make_hook, workers
 from tests.unit.charts import IMAGE, KUBE_VERSION, OPERATOR, helm, settings
 
 ACCOUNT = "sandbox-operator"
@@ -87,9 +88,17 @@ async def test_the_charts_rights_suffice_for_all_that_the_operator_does(
     await lab.apply("long", long)
     await lab.apply("retried", probes("a"))
     await lab.apply("stuck", probes("a", timeouts={"pending": "1s"}))
-    await lab.finished("demo", "long", "retried", "stuck")
-    outcomes = {name: lab.status(name)["outcome"] for name in ("demo", "long", "retried", "stuck")}
-    assert outcomes == {"demo": "Succeeded", "long": "Succeeded", "retried": "Succeeded", "stuck": "Failed"}, lab.told()
+    await make_hook(lab)
+    await lab.apply("together", workers({"metaName": "one", "nodes": 2}, {"metaName": "two", "nodes": 2}))
+    await lab.finished("demo", "long", "retried", "stuck", "together")
+    outcomes = {name: lab.status(name)["outcome"] for name in ("demo", "long", "retried", "together", "stuck")}
+    assert outcomes == {
+        "demo": "Succeeded",
+        "long": "Succeeded",
+        "retried": "Succeeded",
+        "together": "Succeeded",
+        "stuck": "Failed",
+    }, lab.told()
     await lab.event("demo", "Succeeded")
     await lab.until(lambda: not lab.jobs_of("demo"), "the finished Jobs are removed")
     await lab.until(lambda: not lab.jobs_of("stuck"), "the Job that waited too long is removed")
@@ -109,7 +118,8 @@ async def test_it_may_read_no_secret_no_log_and_start_no_process_in_a_pod(
         *((verb, "secrets") for verb in ("get", "list", "watch", "create")),
         ("get", "pods/log"), ("create", "pods/exec"), ("create", "pods"), ("delete", "pods"),
         ("delete", "persistentvolumeclaims"), ("update", "sandboxexperiments"), ("delete", "sandboxexperiments"),
-        ("list", "configmaps"), ("get", "leases"), ("patch", "leases"), ("delete", "leases"), ("create", "rolebindings"), ("get", "nodes"), ("create", "deployments"),
+        ("list", "configmaps"), ("list", "services"), ("delete", "services"),
+        ("get", "leases"), ("patch", "leases"), ("delete", "leases"), ("create", "rolebindings"), ("get", "nodes"), ("create", "deployments"),
     ]  # fmt: skip
     assert not [what for what in forbidden if installed.may(*what, lab.namespace)]
     assert installed.may("create", "jobs.batch", lab.namespace)

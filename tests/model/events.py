@@ -7,14 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
-from tests.model.kube_model import Kube
+from tests.model.kube_model import Kube, job_name_in, keys_of, pod_uid
 from tests.model.specs import Undisturbed
 
 from sandbox_api.result import EXIT_CODES
 from sandbox_operator.plan.facts import CacheEntry
 
 CLASSES = sorted(EXIT_CODES)
-USUAL = ("pod_is_made", "hook_starts", "hook_succeeds", "check_ends", "job_says_how_it_ended", "neighbour_ends")
+USUAL = (
+    "pod_is_made", "hook_starts", "hook_succeeds", "check_ends", "merge_ends", "job_says_how_it_ended",
+    "neighbour_ends",
+)  # fmt: skip
 
 
 class Events:
@@ -28,7 +31,7 @@ class Events:
         """What may happen next, and to which Jobs or pods (by their Job's name)."""
         kube = self.kube
         live = kube.live_pods
-        hooks = [name for name in live if kube.tasks[name] == "run"]
+        hooks = [name for name in live if kube.task_of(name) == "run"]
         return {
             "pod_is_made": kube.podless,
             "hook_starts": [name for name in live if kube.pods[name].hook.running_since is None],
@@ -36,8 +39,10 @@ class Events:
             "hook_fails": hooks,
             "hook_ends_without_a_word": hooks,
             "hook_misses_an_input": hooks,
-            "reader_ends": [name for name in live if kube.tasks[name] == "read"],
-            "check_ends": [name for name in live if kube.tasks[name] == "check"],
+            "reader_ends": [name for name in live if kube.task_of(name) == "read"],
+            "check_ends": [name for name in live if kube.task_of(name) == "check"],
+            "merge_ends": [name for name in live if kube.task_of(name) == "merge"],
+            "job_counts_its_pods": [name for name in kube.open_jobs if kube.jobs[name].size > 1],
             "job_says_how_it_ended": kube.to_be_told,
             "pod_is_deleted": sorted(kube.pods),
             "job_is_deleted": sorted(kube.jobs),
@@ -75,7 +80,7 @@ class Events:
         """Or with the words of another pod. Its result may lie on the volume all the same."""
         words = data.draw(st.sampled_from(["", "another pod", "another attempt"]), label="words")
         if data.draw(st.booleans(), label="has succeeded"):
-            self.kube.succeeded.add(self.kube.pods[name].uid)
+            self.kube.has_succeeded(name)
         attempt = self.kube.job_of(name).attempt
         about: dict[str, Any] = {"another pod": {"pod_uid": "other"}, "another attempt": {"attempt": attempt + 1}}.get(
             words, {}
@@ -86,8 +91,8 @@ class Events:
         """It finds what the attempt has really left, or fails for a reason of its own."""
         job = self.kube.job_of(name)
         hook = name.removesuffix("-read")
-        left = [f"pod-of-{made.uid}" for made in self.kube.made if made.name == hook]
-        found = [uid for uid in left if uid in self.kube.succeeded]
+        left = [[pod_uid(made, key) for key in keys_of(made)] for made in self.kube.made if made.name == hook]
+        found = [uids[0] for uids in left if self.kube.succeeded.issuperset(uids)]
         if found and data.draw(st.sampled_from([True, True, False]), label="finds it"):
             outputs = self.kube.outputs_of(job, found[-1])
             self.kube.end(name, 0, self.kube.message(name, outputs=outputs, attempt=job.attempt))
@@ -99,11 +104,32 @@ class Events:
 
     def pod_is_deleted(self, name: str, data: st.DataObject) -> None:
         """A live one fails its Job, which says so at once or a moment later."""
-        was_over = self.kube.pods.pop(name).is_over
-        job = self.kube.jobs.get(name)
+        kube, job_name = self.kube, job_name_in(name)
+        kube.count(job_name)
+        was_over = kube.pods.pop(name).is_over
+        job = kube.jobs.get(job_name)
         at_once = data.draw(st.booleans(), label="at once")
-        if job is not None and not job.complete and (was_over or at_once):
-            self.kube.jobs[name] = replace(job, failed=job.failed or "BackoffLimitExceeded")
+        if job is None or job.complete or not (was_over or at_once):
+            return
+        if job.size == 1:
+            kube.jobs[job_name] = replace(job, failed=job.failed or "BackoffLimitExceeded")
+        elif job_name in kube.to_be_told:
+            kube.tell_how_it_ended(job_name)
+        else:
+            kube.count(job_name)
+
+    def job_counts_its_pods(self, name: str, _: st.DataObject) -> None:
+        """It does so now and then, its condition comes later."""
+        self.kube.count(name)
+
+    def merge_ends(self, name: str, data: st.DataObject) -> None:
+        """It finds what there is on the volume, or fails for a reason of its own, or nobody hears of it."""
+        if data.draw(st.sampled_from([True, True, False]), label="can look"):
+            self.kube.merge(name)
+        elif data.draw(st.booleans(), label="says nothing"):
+            self.kube.end(name, 0)
+        else:
+            self.kube.end(name, 4, self.kube.message(name, "Infra"))
 
     def job_is_deleted(self, name: str, data: st.DataObject) -> None:
         self.kube.vanished.add(self.kube.jobs.pop(name).uid)

@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections import Counter
 
 from hypothesis.stateful import invariant
-from tests.model.kube_model import Kube
+from tests.model.kube_model import Kube, job_name_in, keys_of, pod_uid
 from tests.model.specs import Undisturbed
 
+from sandbox_api.ranges import numbers_in
 from sandbox_api.status import DONE_STATES, FINISHED_STATES, JobStatus, ResultRef
 from sandbox_operator.plan.compile import Compiled
 from sandbox_operator.plan.facts import JobFact, Snapshot
@@ -61,9 +62,30 @@ class Invariants:
                     assert of in {(done.outputs or {})["of"] for done in self.undisturbed.done.values()}
                 else:
                     assert of in self.kube.succeeded, "nobody else's word counts"
+                    self.is_the_result_of_all(job, of)
                 assert self.committed.setdefault(key, job.result) == job.result
             else:
                 assert key not in self.committed or job.reason == "Removed", "a committed result was lost"
+
+    def is_the_result_of_all(self, job: JobStatus, of: str) -> None:
+        """Of pods that work as one it is rank 0's, and all have ended well; of pieces the one that merged them all."""
+        makers = [made for made in self.kube.made_all if of in {pod_uid(made, key) for key in keys_of(made)}]
+        (maker,) = makers
+        if job.id in self.kube.spanning:
+            uids = [pod_uid(maker, key) for key in keys_of(maker)]
+            assert (len(uids), of) == (2, uids[0])
+            assert self.kube.ended_well.issuperset(uids)
+        if self.kube.shards[job.id] > 1:
+            assert self.kube.tasks[maker.name] == "merge"
+            assert len(self.kube.pieces[job.id, maker.contract]) == self.kube.shards[job.id]
+
+    @invariant()
+    def pieces_that_are_done_are_not_run_again(self) -> None:
+        """Unless the volume has lost them, which the merging pod says."""
+        for name in self.kube.divided:
+            job = self.kube.job_of(name)
+            before = self.kube.known_done.get(name, set())
+            assert not before & set(numbers_in(job.numbers)), "a piece that is done is run again"
 
     @invariant()
     def every_job_that_was_made_is_named_in_the_status(self) -> None:
@@ -100,7 +122,8 @@ class Invariants:
         """Once the operator has seen everything: a Job whose result nobody waits for is deleted."""
         waiting = [job for job in self.kube.stored.status.jobs if job.state not in FINISHED_STATES and not job.retry_at]
         wanted = {name for job in waiting for name in (job.job_name, job.helper_job)}
-        over = {name for name, pod in self.kube.pods.items() if pod.is_over}
+        alive = {job_name_in(key) for key, pod in self.kube.pods.items() if not pod.is_over}
+        over = {job_name_in(key) for key in self.kube.pods} - alive
         assert set(self.kube.open_jobs) <= wanted | over
 
     @invariant()

@@ -291,5 +291,7 @@ class ExperimentMachine(Events, Invariants, RuleBasedStateMachine):
         assert final.status == status
         assert not final.actions
         self.counts.update({"examples": 1, "Jobs": len(kube.made_all)})
+        self.counts["merges of pieces"] += sum(kube.tasks[job.name] == "merge" for job in kube.made_all)
+        self.counts["attempts with some pieces done before"] += sum(map(bool, kube.known_done.values()))
         self.counts["cached"] += sum(job.state == "Cached" for job in status.jobs)
         COUNTS.update(self.counts)

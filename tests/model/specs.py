@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from tests.model.kube_model import Kube
-from tests.unit.builders import DEFAULTS, OWN_HOOKS, a_spec, lister, lists, pipelines, probe, process, refine
+from tests.unit.builders import DEFAULTS, OWN_HOOKS, a_spec, lister, lists, pipelines, probe, process, refine, workers
 
 from sandbox_api.status import DONE_STATES, ExperimentStatus, JobStatus
 from sandbox_operator.plan.compile import compile_spec
@@ -46,6 +46,21 @@ SPECS: dict[str, dict[str, Any]] = {
             ),
         },
         {"name": "end", **lists(evaluations=[probe(metaName="r", input={"djConfigs.dataset_path": "exps.t.dataset"})])},
+        **COMMON,
+    ),
+    "pods that work as one": a_spec(
+        executions=[
+            workers(metaName="a", nodes=2),
+            workers(metaName="t", nodes=2, input={"extraConfigs.model": "anonymous.a.dataset"}),
+        ],
+        **COMMON,
+    ),
+    "in pieces": a_spec(
+        executions=[
+            workers(metaName="a", shards=3),
+            workers(metaName="p", shards=2, input={"extraConfigs.model": "anonymous.a.dataset"}),
+        ],
+        evaluations=[probe(metaName="e", input={"djConfigs.dataset_path": "anonymous.p.dataset"})],
         **COMMON,
     ),
     "iterations": a_spec(

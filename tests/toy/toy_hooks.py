@@ -7,6 +7,7 @@ They exist so that the runtime's own promises are tested without Data-Juicer, th
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from pydantic import BaseModel
 from sandbox_runtime import errors, report, run
 from sandbox_runtime.errors import UserError
 from sandbox_runtime.hooks.base import Artifact, HookContext, HookResult
+from sandbox_runtime.pieces import Piece
 
 # ruff: noqa: ARG002
 
@@ -76,6 +78,48 @@ class ToyHook:
             metrics={"": 7, "rows": 3, "endless": float("inf"), **context.extra.get("figures", {})},
             message="1 text written",
         )
+
+    def share(self, context: HookContext) -> HookResult:
+        """Do a piece of the job: every so-manyeth of some words. Pieces in `broken` fail in their first attempt, those in
+        `waits` when they are told to end."""
+        place = context.place
+        if place.shard in context.extra.get("broken", []) and context.contract.attempt == 1:
+            raise ValueError(f"piece {place.shard} can't be done yet")
+        if place.shard in context.extra.get("waits", []):
+            _began(context)
+            threading.Event().wait()
+        words = context.extra["words"][place.shard :: place.shards] if place.shard is not None else []
+        file = context.out / "words.txt"
+        file.write_text("".join(f"{word}\n" for word in words))
+        outputs = [Artifact(file, publish=context.user_path("extraConfigs.export_path")), len(words)]
+        return HookResult(outputs=outputs, metrics={"words": len(words)}, message=f"piece {place.shard}")
+
+    def merge(self, context: HookContext, pieces: list[Piece]) -> HookResult:
+        """All words in their order."""
+        left = [piece.outputs[0].read_text().splitlines() for piece in pieces]
+        words = [left[number % len(left)][number // len(left)] for number in range(sum(map(len, left)))]
+        file = context.out / "words.txt"
+        file.write_text("".join(f"{word}\n" for word in words))
+        outputs = [Artifact(file, publish=context.user_path("extraConfigs.export_path")), len(words)]
+        figures = {"words": sum(piece.metrics["words"] for piece in pieces)}
+        return HookResult(outputs=outputs, metrics=figures, message="merged")
+
+    def meet(self, context: HookContext) -> HookResult:
+        """Work as one with the other pods of the job: each says its rank to rank 0."""
+        place, (host, port) = context.place, context.place.address()
+        if place.rank == context.extra.get("fails") and context.contract.attempt == 1:
+            raise ValueError(f"rank {place.rank} can't go on")
+        if place.rank == 0:
+            with socket.create_server((host if host == "127.0.0.1" else "", port)) as server:
+                met = [server.accept()[0].recv(16).decode() for _ in range(place.nodes - 1)]
+            return HookResult(outputs=[sorted(met), context.contract.attempt], message="all have met")
+        while True:
+            try:
+                with socket.create_connection((host, port)) as connection:
+                    connection.sendall(str(place.rank).encode())
+                return HookResult(outputs=[])
+            except OSError:
+                time.sleep(0.05)
 
     def list(self, context: HookContext) -> HookResult:
         """Make a list, for a forEach."""

@@ -9,11 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sandbox_api.contract import CONTRACT_ENV, JobContract, decode_contract
+from sandbox_api.hook_resource import AnyExtra
 from sandbox_api.hooks import STAGES, Hook
 from sandbox_api.result import Message, ResultError, encode_message
 from sandbox_api.status import ExperimentStatus, JobStatus
 from sandbox_operator.build.defaults import Defaults
-from sandbox_operator.build.names import ANNOTATION_CONTRACT, ANNOTATION_JOB_ID, LABEL_ATTEMPT
+from sandbox_operator.build.names import ANNOTATION_CONTRACT, ANNOTATION_JOB_ID, ANNOTATION_NUMBERS, LABEL_ATTEMPT
 from sandbox_operator.plan.actions import CreateClaim, CreateJob, Plan
 from sandbox_operator.plan.compile import Compiled, compile_spec
 from sandbox_operator.plan.experiment import plan_experiment
@@ -22,8 +23,11 @@ from sandbox_operator.plan.facts import ClaimFact, ContainerFact, JobFact, PodFa
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 UID = "1f2e3d4c-5b6a-4789-8abc-def012345678"
 DEFAULTS = Defaults(images={"data": "registry.example.com/data:1"})
-OWN_HOOKS = {"lister": Hook("lister", "lister", STAGES, ("paths",))}
-"""A namespace's own hook that makes a list."""
+OWN_HOOKS = {
+    "lister": Hook("lister", "lister", STAGES, ("paths",)),
+    "workers": Hook("workers", "workers", STAGES, ("dataset",), extra=AnyExtra, spans_pods=True, divisible=True),
+}
+"""A namespace's own hooks: one that makes a list, one that several pods may work at."""
 RECIPE: list[dict[str, Any]] = [{"text_length_filter": {"min_len": 10}}]
 
 
@@ -57,6 +61,11 @@ def process(**more: Any) -> dict[str, Any]:
 
 def lister(**more: Any) -> dict[str, Any]:
     return {"hook": "lister", **more}
+
+
+def workers(**more: Any) -> dict[str, Any]:
+    """`nodes` or `shards` say how many pods."""
+    return {"hook": "workers", **more}
 
 
 def a_spec(
@@ -140,6 +149,7 @@ def job_fact(action: CreateJob, **more: Any) -> JobFact:
         job_id=meta["annotations"][ANNOTATION_JOB_ID],
         attempt=int(meta["labels"][LABEL_ATTEMPT]),
         contract=meta["annotations"][ANNOTATION_CONTRACT],
+        numbers=meta["annotations"].get(ANNOTATION_NUMBERS, ""),
     )
     return replace(fact, **more)
 
@@ -152,8 +162,19 @@ def pod_fact(job: JobFact, **more: Any) -> PodFact:
         contract=job.contract,
         phase="Pending",
         node="node-1",
+        numbers=job.numbers,
     )
     return replace(fact, **more)
+
+
+def pods_of(job: JobFact) -> tuple[PodFact, ...]:
+    """As many as the Job has, pending."""
+    if job.size == 1:
+        return (pod_fact(job),)
+    return tuple(
+        pod_fact(job, index=index, name=f"{job.name}-{index}-abcde", uid=f"{index}-of-{job.name}")
+        for index in range(job.size)
+    )
 
 
 def running(since: datetime = NOW) -> dict[str, Any]:
@@ -245,7 +266,7 @@ class Play:
         self.change(
             status=step.status,
             jobs=self.snapshot.jobs + made,
-            pods=self.snapshot.pods + tuple(pod_fact(job) for job in made),
+            pods=self.snapshot.pods + tuple(pod for job in made for pod in pods_of(job)),
             claims={**self.snapshot.claims, **claims},
         )
         return self.step() if step.requeue_after == 0 else step

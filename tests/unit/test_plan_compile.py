@@ -685,14 +685,6 @@ def test_a_field_of_a_later_version_is_refused_by_name(field: str, value: Any) -
     assert the_problem(a_spec(**{field: value})).startswith(f"spec.{field}: this version can't do it yet; ")
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("nodes", 2), ("shards", 2)],
-)
-def test_a_field_of_a_job_of_a_later_version_is_refused_by_name(field: str, value: Any) -> None:
-    assert the_problem(a_spec(probes=[probe(**{field: value})])).startswith(f"{P}.{field}: this version can't do it")
-
-
 def test_pipelines_searches_and_exports_are_refused_by_name() -> None:
     assert the_problem({"workspace": {"claimName": "c"}, "pipelines": [{"name": "a"}]}).startswith("spec.pipelines: ")
     assert the_problem(a_spec(hpoConfig="h.yaml")).startswith("spec.hpoConfig: a search is a SandboxSweep, which")

@@ -38,7 +38,8 @@ class Told:
 
 def task(pod: HookPod, contract: JobContract, *, piece: int | None = None, uid: str = "reader-1") -> Told:
     """Run a reader or a check in this process, as its pod does."""
-    settings = Settings(pod.root, pod.inputs, pod.termination, uid, "image", piece)
+    index = None if piece is None else piece - 1
+    settings = Settings(pod.root, pod.inputs, pod.termination, uid, "image", index)
     code = run_task(contract, settings)
     text = pod.termination.read_text()
     assert len(text) <= MESSAGE_BYTES

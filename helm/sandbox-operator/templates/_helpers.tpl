@@ -82,6 +82,10 @@ capabilities:
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, create]
+# One headless Service an experiment whose jobs have several pods that work as one.
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, create]
 - apiGroups: [""]
   resources: [events]
   verbs: [list, watch, create]

@@ -26,6 +26,7 @@ from sandbox_api.result import (
 
 from .cgroup import Memory
 from .measures import at, now, peak_memory, versions
+from .place import place_of
 from .report import write_report
 from .settings import Settings, read_contract
 from .signals import Stopped
@@ -121,11 +122,14 @@ def _error(class_: ErrorClass, kind: str, message: str, code: int | None = None)
 
 
 def _result(death: Death, error: ResultError, contract: JobContract, settings: Settings) -> Result:
+    place = place_of(contract, settings)
     return Result(
         job=contract.job.id,
         attempt=contract.attempt,
         pod_uid=settings.pod_uid,
         contract=contract_digest(contract),
+        rank=place.rank,
+        shard=place.shard,
         outcome="Failed",
         error=error,
         meta_name=contract.job.meta_name,

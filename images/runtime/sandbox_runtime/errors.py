@@ -60,6 +60,10 @@ class InfraError(HookError):
     class_ = "Infra"
 
 
+class PeerLost(InfraError):
+    """Another pod of the job (`nodes`) has gone or was told to end: what ended that one decides what happens next."""
+
+
 def error_of(error: BaseException, memory: Memory, *, killed_before: int) -> ResultError:
     """The error as the result tells it. `killed_before`: the cgroup's count of killed processes at the job's start."""
     killed = memory.killed() - killed_before

@@ -11,21 +11,28 @@ from sandbox_api.result import Result
 from .errors import InputError
 from .externals import OF_INPUT, difference
 from .inputs import paths_of_inputs
+from .place import Place
 from .workspace import Stored, Workspace
 
 
-def earlier_success(contract: JobContract, workspace: Workspace) -> Stored | None:
+def earlier_success(contract: JobContract, workspace: Workspace, place: Place) -> Stored | None:
     """A result of this very contract that an earlier pod of this job wrote, its artifacts still as they were.
+
+    Of a piece: one of that piece. Of pods that work as one: where all of an attempt have succeeded.
 
     In the first generation it may also be one of an experiment of the same name whose claim this one has taken over,
     with the same cache key: apply, delete, apply goes on where it was. Later generations were asked for to run again.
     """
     wanted = contract_digest(contract)
+    if contract.nodes > 1:
+        return _success_of_all(contract, workspace, place.rank)
     for stored in workspace.results():
         result = stored.result
-        if result.outcome == "Succeeded" and result.contract == wanted and changed_output(result, workspace) is None:
+        if result.outcome != "Succeeded" or result.contract != wanted or result.shard != place.shard:
+            continue
+        if changed_output(result, workspace) is None:
             return stored
-    if contract.generation == 1 and contract.cache_key:
+    if contract.generation == 1 and contract.cache_key and place.shard is None:
         for stored in workspace.results_of_namesakes():
             if why_unusable(stored.result, contract, workspace) is None:
                 return stored
@@ -35,6 +42,9 @@ def earlier_success(contract: JobContract, workspace: Workspace) -> Stored | Non
 def left_by_attempt(contract: JobContract, workspace: Workspace) -> tuple[Stored | None, list[str]]:
     """What an attempt of this contract left, a success first; and in words what was there but does not count."""
     wanted = contract_digest(contract)
+    if contract.nodes > 1:
+        left = _success_of_all(contract, workspace, 0, contract.attempt)
+        return left, [] if left else [f"not all of its {contract.nodes} pods have left a success"]
     found = sorted(workspace.results(contract.attempt), key=lambda stored: stored.result.outcome != "Succeeded")
     problems: list[str] = []
     for stored in found:
@@ -45,6 +55,22 @@ def left_by_attempt(contract: JobContract, workspace: Workspace) -> tuple[Stored
         else:
             return stored, problems
     return None, problems
+
+
+def _success_of_all(
+    contract: JobContract, workspace: Workspace, rank: int, attempt: int | None = None
+) -> Stored | None:
+    """What the pod of this rank left in the newest attempt (or the given one) in which the pods of all ranks have
+    succeeded, and what rank 0 made is as it was."""
+    wanted = contract_digest(contract)
+    by_attempt: dict[int, dict[int, Stored]] = {}
+    for stored in workspace.results(attempt):
+        if stored.result.outcome == "Succeeded" and stored.result.contract == wanted:
+            by_attempt.setdefault(stored.result.attempt, {}).setdefault(stored.result.rank, stored)
+    for ranks in by_attempt.values():
+        if set(ranks) >= set(range(contract.nodes)) and changed_output(ranks[0].result, workspace) is None:
+            return ranks[rank]
+    return None
 
 
 def why_unusable(result: Result, contract: JobContract, workspace: Workspace) -> str | None:

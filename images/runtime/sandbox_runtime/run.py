@@ -33,7 +33,9 @@ from .inputs import ResolvedInput, resolve_inputs
 from .logs import Events, last_peak
 from .measures import now, peak_memory, seconds_since_start, versions
 from .metrics import MetricsLog, finite_metrics
-from .outputs import collect_outputs, publish
+from .outputs import Collected, collect_outputs, publish
+from .pieces import Piece, pieces_on_volume, shared_externals
+from .place import Place, place_of
 from .recovery import earlier_success
 from .report import write_report
 from .settings import Settings, read_contract
@@ -42,28 +44,33 @@ from .supervisor import Link
 from .tasks import run_task
 from .workspace import Stored, Workspace
 
+WAIT_FOR_OTHERS = 5.0
+"""Seconds in which the other pods of a job should have told their success, after the first one's."""
+
 
 def run(environ: Mapping[str, str], supervisor: Link) -> int:
     """Run the job that the environment's contract asks for; returns the exit code of the result contract."""
     settings = Settings.of(environ)
     try:
         contract = read_contract(environ)
+        place = place_of(contract, settings)
     except ConfigError as error:
         # without a contract there is no job to report on: people read this, the controller reads the exit code
         print(error, file=sys.stderr)
         settings.termination.write_text(plain_text(str(error), 1000))
         return EXIT_CODES[error.class_]
-    if contract.task != "run":
+    if contract.task in ("read", "check"):
         return run_task(contract, settings)
-    return Attempt(contract, settings, supervisor).run()
+    return Attempt(contract, settings, place, supervisor).run()
 
 
 class Attempt:
-    """One attempt of one job in one pod."""
+    """One attempt of one job in one of its pods."""
 
-    def __init__(self, contract: JobContract, settings: Settings, supervisor: Link) -> None:
+    def __init__(self, contract: JobContract, settings: Settings, place: Place, supervisor: Link) -> None:
         self.contract = contract
         self.settings = settings
+        self.place = place
         self.workspace = Workspace(settings.workspace, settings.inputs, contract, settings.pod_uid)
         self.events = Events(self.workspace.events)
         self.memory = Memory(limit=contract.limits.memory_bytes)
@@ -77,6 +84,7 @@ class Attempt:
         self._context: HookContext | None = None
         self._hook_began: float | None = None
         self._wrapper_seconds: float | None = None
+        self._pieces: list[Piece] = []
 
     def run(self) -> int:
         self.stop.install()
@@ -84,7 +92,7 @@ class Attempt:
         try:
             with self.stop.armed():
                 self._enter()
-                earlier = earlier_success(self.contract, self.workspace)
+                earlier = earlier_success(self.contract, self.workspace, self.place)
                 done = None if earlier else self._run_hook()
             result = self._recovered(earlier) if earlier else self._succeeded(done)
         except BaseException as error:
@@ -93,7 +101,7 @@ class Attempt:
 
     def _enter(self) -> None:
         """1. A folder of our own, and everything that is printed kept in it."""
-        self.workspace.enter()
+        self.workspace.enter(is_followed=self.place.rank == 0)
         self._supervisor.entered(self.workspace.log, self.workspace.events)
         self.events.add("started", job=self.contract.job.id, attempt=self.contract.attempt, pod=self.settings.pod_uid)
         for folder in self.workspace.unfinished()[-1:]:
@@ -110,6 +118,8 @@ class Attempt:
         self.events.add("inputs resolved", inputs={target: found.digest for target, found in self._inputs.items()})
         self._set_environment()
         hook = load_hook(contract.job.hook)
+        if contract.shards > 1 and not hasattr(hook, "merge"):
+            raise ConfigError(f"shards: {contract.job.hook} can't be divided; its class has no method `merge`")
         context = self._context = HookContext(
             contract=contract,
             dj=self._data_juicer(configs.dj),
@@ -117,6 +127,7 @@ class Attempt:
             inputs=self._inputs,
             workspace=workspace,
             metrics=MetricsLog(workspace.metrics, self._prefix()),
+            place=self.place,
         )
         if contract.cache_key:  # without one nobody asks later
             begun = min(time.time_ns(), workspace.metrics.stat().st_ctime_ns)  # the volume may have a clock of its own
@@ -127,10 +138,18 @@ class Attempt:
         self._hook_began = time.monotonic()
         self.events.add("hook started", hook=contract.job.hook)
         try:
-            return hook().run(context)
+            return self._merged(hook, context) if contract.task == "merge" else hook().run(context)
         finally:
             self.events.add("hook ended")
             context.metrics.close()
+
+    def _merged(self, hook: type[Any], context: HookContext) -> HookResult:
+        """All pieces are done: one result is made of theirs."""
+        known = HOOKS.get(self.contract.job.hook)
+        count = len(known.outputs) if known is not None else getattr(hook, "outputs", len(self.contract.outputs))
+        self._pieces = pieces_on_volume(self.contract, self.workspace, count)
+        merged: HookResult = hook().merge(context, self._pieces)
+        return merged
 
     def _succeeded(self, done: HookResult | None) -> Result:
         """3. Artifacts made durable and published. A hook that went on after it was told to end has not succeeded."""
@@ -139,11 +158,16 @@ class Attempt:
         if not isinstance(done, HookResult):
             raise TypeError(f"{self.contract.job.hook} returned {type(done).__name__}, not a HookResult")
         self._after_hook()
-        collected = collect_outputs(self.contract, self.workspace, done)
+        collected = Collected({}, "")
+        if self.place.rank == 0:  # what others return is not asked for
+            collected = collect_outputs(self.contract, self.workspace, done)
         externals: dict[str, str] = {}
         if self._externals and self._context:
             externals = self._externals.finish(self._context.written, lambda: self.stop.reason is not None)
-        publish(collected.outputs, self.workspace)
+        if self._pieces:
+            externals = shared_externals(externals, self._pieces)
+        if self.place.speaks_for_all:
+            publish(collected.outputs, self.workspace)
         figures = finite_metrics(done.metrics, "metrics")
         return self._result(
             outcome="Succeeded",
@@ -160,7 +184,8 @@ class Attempt:
         name = self.workspace.relative(earlier.path.parent)
         self.events.add("recovered", attempt=name)
         print(f"this has been done already; its result is returned ({name})", flush=True)
-        publish(earlier.result.outputs, self.workspace)
+        if self.place.speaks_for_all:
+            publish(earlier.result.outputs, self.workspace)
         return earlier.result.model_copy(
             update={
                 "attempt": self.contract.attempt,
@@ -186,10 +211,22 @@ class Attempt:
     def _end(self, result: Result) -> int:
         """4. The result, then the message that names it."""
         result = write_report(result, self.contract, self.workspace, self.settings.termination)
-        if result.outcome == "Succeeded" and not self.contract.keep_attempts:
+        if result.outcome == "Succeeded" and not self.contract.keep_attempts and self._are_all_done():
             self.workspace.clean_up()
         self.events.add("ended", outcome=result.outcome)
         return EXIT_CODES[result.error.class_] if result.error else EXIT_SUCCESS
+
+    def _are_all_done(self) -> bool:
+        """Whether nothing more is resumed: other pods of the job may still fail, and then all of it goes on from
+        what lies in `state`."""
+        if self.place.nodes == 1 or not self.place.speaks_for_all:
+            return self.place.speaks_for_all
+        deadline = time.monotonic() + WAIT_FOR_OTHERS
+        while (left := earlier_success(self.contract, self.workspace, self.place)) is None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+        return left.result.attempt == self.contract.attempt
 
     def _after_hook(self) -> None:
         """Nobody writes any more, and what was only for the hook's work goes."""
@@ -205,6 +242,8 @@ class Attempt:
             attempt=self.contract.attempt,
             pod_uid=self.settings.pod_uid,
             contract=contract_digest(self.contract),
+            rank=self.place.rank,
+            shard=self.place.shard,
             meta_name=self.contract.job.meta_name,
             cache_key=self.contract.cache_key,
             started_at=self._started_at,
@@ -213,13 +252,19 @@ class Attempt:
             runtime=RuntimeInfo(
                 image=self.settings.image,
                 versions=versions(),
-                gpu_seconds=round(self.contract.limits.gpus * (seconds or 0.0), 3),
+                gpu_seconds=self._gpu_seconds(seconds or 0.0),
                 peak_memory_bytes=self._sampled_peak or peak_memory(),
                 wrapper_seconds=self._wrapper_seconds,
                 hook_seconds=seconds,
             ),
             **what,
         )
+
+    def _gpu_seconds(self, seconds: float) -> float:
+        """Of this pod; of all pieces for the one that merges them, which has no GPU."""
+        if self.contract.task == "merge":
+            return round(sum(piece.result.runtime.gpu_seconds for piece in self._pieces), 3)
+        return round(self.contract.limits.gpus * seconds, 3)
 
     def _prefix(self) -> str:
         """What the hook's figures begin with. A refine job may share its name with the probe it reads."""

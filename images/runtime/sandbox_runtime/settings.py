@@ -22,19 +22,22 @@ class Settings:
     termination: Path
     pod_uid: str
     image: str | None
-    piece: int | None
-    """For a reader: which piece of the needs it gives, from 1; None: the whole message."""
+    index: int | None = None
+    """Which pod of an Indexed Job it is; None: its only one."""
+    rendezvous: str | None = None
+    """Where the pods of a job that work as one meet."""
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Settings:
-        index = environ.get(wire.PIECE_ENV, "")
+        index = environ.get(wire.INDEX_ENV, "")
         return cls(
             workspace=Path(environ.get("SANDBOX_WORKSPACE", wire.WORKSPACE)),
             inputs=Path(environ.get("SANDBOX_INPUTS", wire.INPUTS)),
             termination=Path(environ.get("SANDBOX_TERMINATION_MESSAGE", "/dev/termination-log")),
             pod_uid=environ.get(wire.POD_UID_ENV, "local000"),
             image=environ.get(wire.IMAGE_ENV),
-            piece=int(index) + 1 if index.isdigit() else None,
+            index=int(index) if index.isdigit() else None,
+            rendezvous=environ.get(wire.RENDEZVOUS_ENV),
         )
 
 

@@ -47,8 +47,8 @@ def run_task(contract: JobContract, settings: Settings) -> int:
             message = message.model_copy(update={"started_at": began, "finished_at": now()})
         else:
             message = _message(result_to_read(contract, workspace), contract, workspace, settings)
-        if contract.task == "read" and settings.piece is not None:
-            text = encode_piece(message, settings.piece, needs=contract.needed)
+        if contract.task == "read" and settings.index is not None:
+            text = encode_piece(message, settings.index + 1, needs=contract.needed)
         else:
             text = encode_message(message, needs=contract.needed)
     except Exception as error:

@@ -72,12 +72,16 @@ class Workspace:
             self.cache.mkdir(parents=True, exist_ok=True)
             link_atomic(self.experiment / "inputs", self.inputs, relative=False)
 
-    def enter(self) -> None:
-        """Make the attempt's folder too, and go to the experiment's. Raises InfraError as `prepare` does."""
+    def enter(self, *, is_followed: bool = True) -> None:
+        """Make the attempt's folder too, and go to the experiment's. Raises InfraError as `prepare` does.
+
+        `is_followed`: whether it is the one that people look at, of the pods of a job.
+        """
         self.prepare()
         with self._writing():
             self.out.mkdir(parents=True, exist_ok=True)
-            _point(self.job / "current", self.attempt, self._contract.attempt)
+            if is_followed:
+                _point(self.job / "current", self.attempt, self._contract.attempt)
             os.chdir(self.experiment)
 
     @contextlib.contextmanager
@@ -162,11 +166,14 @@ class Workspace:
 
     def unfinished(self, attempt: int | None = None) -> list[Path]:
         """Folders of other pods of this job that ended without a result, the newest attempt last."""
+        has_several = self._contract.nodes > 1 or self._contract.shards > 1
+        at_work = self._contract.attempt if has_several and attempt is None else None
         folders = [
             folder
             for folder in self._attempts()
             if folder != self.attempt
             and attempt in (None, _attempt_number(folder))
+            and _attempt_number(folder) != at_work
             and not (folder / "result.json").exists()
         ]
         return sorted(folders, key=_attempt_number)

@@ -10,11 +10,13 @@ from typing import Any
 
 from sandbox_api import contract as wire
 from sandbox_api.experiment import EnvVar, InputVolume, PodProfile, Resources, SecretEnv
+from sandbox_api.ranges import numbers_in, ranges_of
 
 from .defaults import Defaults
 from .names import (
     ANNOTATION_CONTRACT,
     ANNOTATION_JOB_ID,
+    ANNOTATION_NUMBERS,
     LABEL_ATTEMPT,
     LABEL_CLAIM,
     LABEL_HOOK,
@@ -25,6 +27,7 @@ from .names import (
     helper_name,
     job_hash,
     job_name,
+    service_name,
 )
 from .volume import owner_reference
 
@@ -51,6 +54,8 @@ class JobRequest:
     """Backstop in seconds for pending, active and grace together; the runtime counts the active time itself."""
     pieces: int = 0
     """Of a reader: how many pods give one numbered piece each of a result that is too long for one message."""
+    pod_seconds: int = 0
+    """Backstop for each pod instead, from its start: pieces may wait for each other's places longer than one runs."""
     pinned: bool = False
     """Whether it must run on the node of the other live pods of the claim."""
 
@@ -74,11 +79,27 @@ class JobRequest:
         """Name of the Job, and of the ConfigMap with its contract where there is one."""
         experiment, contract = self.contract.experiment, self.contract
         task = "pieces" if self.pieces else contract.task
-        return helper_name(job_name(experiment.name, experiment.uid, contract.job.id, contract.attempt), task)
+        indexed = contract.nodes > 1 or contract.shards > 1
+        name = job_name(experiment.name, experiment.uid, contract.job.id, contract.attempt, indexed=indexed)
+        return helper_name(name, task)
+
+    @property
+    def numbers(self) -> str:
+        """What the pods of a hook are by their index, where there are several: ranks, or pieces."""
+        contract = self.contract
+        if contract.task != "run":
+            return ""
+        return ranges_of(range(contract.nodes)) if contract.nodes > 1 else contract.pieces
+
+    @property
+    def service(self) -> str:
+        """Name of the headless Service by which its pods find each other; empty where they need not."""
+        experiment, contract = self.contract.experiment, self.contract
+        return service_name(experiment.name, experiment.uid) if contract.nodes > 1 and contract.task == "run" else ""
 
 
 def hook_job(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
-    """The Job: one pod, never restarted, never replaced; each further attempt is a Job of its own."""
+    """The Job: its pods are never restarted, never replaced; each further attempt is a Job of its own."""
     contract = request.contract
     experiment, job = contract.experiment, contract.job
     labels = {
@@ -91,6 +112,8 @@ def hook_job(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
         LABEL_CLAIM: claim_hash(request.claim),
     }
     annotations = {ANNOTATION_JOB_ID: job.id, ANNOTATION_CONTRACT: request.digest}
+    if request.numbers:
+        annotations[ANNOTATION_NUMBERS] = request.numbers
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -102,18 +125,33 @@ def hook_job(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
             "ownerReferences": [owner_reference(experiment.name, experiment.uid)],
         },
         "spec": {
-            "backoffLimit": 0,
-            **_indexed(request.pieces),
+            **_pods(request),
             "podReplacementPolicy": "Failed",
-            "podFailurePolicy": {
-                "rules": [{"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
-            },
             **({"activeDeadlineSeconds": request.deadline} if request.deadline else {}),
             "template": {
                 "metadata": {"labels": labels, "annotations": annotations},
                 "spec": _merge(_pod_spec(request, defaults), request.profile.patch or {}),
             },
         },
+    }
+
+
+def rendezvous_service(request: JobRequest) -> dict[str, Any] | None:
+    """The headless Service that gives the pods of an experiment names before they are ready, where they need them."""
+    if not request.service:
+        return None
+    experiment = request.contract.experiment
+    labels = experiment_labels(experiment.name, experiment.uid)
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": request.service,
+            "namespace": experiment.namespace,
+            "labels": labels,
+            "ownerReferences": [owner_reference(experiment.name, experiment.uid)],
+        },
+        "spec": {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": {**labels, LABEL_TASK: "run"}},
     }
 
 
@@ -156,6 +194,8 @@ def _pod_spec(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
+        **({"activeDeadlineSeconds": request.pod_seconds} if request.pod_seconds else {}),
+        **({"subdomain": request.service} if request.service else {}),
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": request.run_as,
@@ -213,8 +253,16 @@ def _placement(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value}
 
 
-def _indexed(pieces: int) -> dict[str, Any]:
-    return {"completionMode": "Indexed", "completions": pieces, "parallelism": pieces} if pieces else {}
+def _pods(request: JobRequest) -> dict[str, Any]:
+    """How many pods, and what the end of one means: for its piece alone, or for all of them."""
+    disrupted = [{"type": "DisruptionTarget", "status": "True"}]
+    count = request.pieces or len(numbers_in(request.numbers))
+    indexed = {"completionMode": "Indexed", "completions": count, "parallelism": count} if count else {}
+    if request.contract.shards > 1 and count and not request.pieces:
+        rule = {"action": "FailIndex", "onPodConditions": disrupted}
+        return {**indexed, "backoffLimitPerIndex": 0, "podFailurePolicy": {"rules": [rule]}}
+    rule = {"action": "FailJob", "onPodConditions": disrupted}
+    return {"backoffLimit": 0, **indexed, "podFailurePolicy": {"rules": [rule]}}
 
 
 def _beside_the_others(affinity: Mapping[str, Any], claim: str) -> dict[str, Any]:
@@ -238,12 +286,19 @@ def _environment(request: JobRequest, in_map: bool) -> list[dict[str, Any]]:
         {"name": wire.POD_NAME_ENV, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": wire.IMAGE_ENV, "value": request.image},
         {"name": wire.CONTRACT_DIGEST_ENV, "value": request.digest},
+        *([_rendezvous(request)] if request.service else []),
         *(_plain(variable) for variable in request.profile.env or ()),
         *(
             {"name": secret.env, "valueFrom": {"secretKeyRef": {"name": secret.name, "key": secret.key}}}
             for secret in request.secrets
         ),
     ]
+
+
+def _rendezvous(request: JobRequest) -> dict[str, Any]:
+    """The pods of an Indexed Job are named after it, in the domain of their Service."""
+    host = f"{request.name}-0.{request.service}.{request.contract.experiment.namespace}.svc"
+    return {"name": wire.RENDEZVOUS_ENV, "value": f"{host}:{wire.RENDEZVOUS_PORT}"}
 
 
 def _plain(variable: EnvVar) -> dict[str, Any]:

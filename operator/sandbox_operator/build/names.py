@@ -18,10 +18,11 @@ LABEL_TASK = f"{GROUP}/task"
 LABEL_CLAIM = f"{GROUP}/claim"
 ANNOTATION_JOB_ID = f"{GROUP}/job-id"
 ANNOTATION_CONTRACT = f"{GROUP}/contract"
-TASKS = ("run", "read", "pieces", "check")
+ANNOTATION_NUMBERS = f"{GROUP}/pod-numbers"
+"""Of a Job with several pods, and on each of them: what the pods are by their index, ranks of one group (`0-3`) or
+pieces of the job (`1,3`)."""
+TASKS = ("run", "read", "pieces", "check", "merge")
 _NAME_CUT = 40  # with -<hash10>-a<n> and a pod's suffix it stays under 63
-
-
 _LABEL_CUT = 30  # with -<hash10>-a<n>-pieces-<n>
 
 
@@ -30,13 +31,17 @@ def job_hash(uid: str, job_id: str) -> str:
     return hashlib.sha256(f"{uid}/{job_id}".encode()).hexdigest()[:10]
 
 
-def job_name(experiment: str, uid: str, job_id: str, attempt: int) -> str:
-    """Name of the Kubernetes Job of one attempt."""
-    return f"{experiment[:_NAME_CUT].rstrip('-.')}-{job_hash(uid, job_id)}-a{attempt}"
+def job_name(experiment: str, uid: str, job_id: str, attempt: int, *, indexed: bool = False) -> str:
+    """Name of the Kubernetes Job of one attempt.
+
+    `indexed`: its pods are numbered, and the name with a number must be a host's name, so it has no dots.
+    """
+    name = experiment[:_NAME_CUT].rstrip("-.")
+    return f"{name.replace('.', '-') if indexed else name}-{job_hash(uid, job_id)}-a{attempt}"
 
 
 def helper_name(name: str, task: str) -> str:
-    """Name of the Job that reads a result or checks the cache for an attempt's Job of this name.
+    """Name of the Job that reads a result, checks the cache or merges pieces for an attempt's Job of this name.
 
     Pods of `pieces` are numbered: the name and a number must be a DNS label, so it has no dots and is shorter.
     """
@@ -44,6 +49,11 @@ def helper_name(name: str, task: str) -> str:
         experiment, job, attempt = name.rsplit("-", 2)
         return f"{experiment.replace('.', '-')[:_LABEL_CUT].rstrip('-')}-{job}-{attempt}-{task}"
     return name if task == "run" else f"{name}-{task}"
+
+
+def service_name(experiment: str, uid: str) -> str:
+    """Name of the headless Service by which pods of one experiment find each other; a letter comes first."""
+    return f"sandbox-{experiment[:_NAME_CUT].replace('.', '-').rstrip('-')}-{uid[:8]}"
 
 
 def claim_hash(claim: str) -> str:

@@ -11,11 +11,14 @@ import asyncio
 import contextlib
 import json
 import shutil
+import socket
 from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+
+from sandbox_api.ranges import ranges_of
 
 from ..plan.actions import Action, CreateClaim, CreateJob, DeleteFinishedJobs, DeleteJob, PatchClaim
 from ..plan.facts import ClaimFact, JobFact, PodFact
@@ -71,10 +74,16 @@ class LocalJob:
         completions = self.manifest["spec"].get("completions")
         return [None] if completions is None else range(completions)
 
-    def place(self, index: int | None) -> tuple[Path, str, str, int | None]:
+    def place(self, index: int | None) -> tuple[Path, str, str, int | None, str]:
         """A pod's folder, and who it is."""
         folder = self.folder if index is None else self.folder / str(index)
-        return folder, self.name, job_fact(self.manifest, self.uid).contract, index
+        fact = job_fact(self.manifest, self.uid)
+        return folder, self.name, fact.contract, index, fact.numbers
+
+    @property
+    def ends_together(self) -> bool:
+        """Whether one pod that fails ends the others."""
+        return "backoffLimitPerIndex" not in self.manifest["spec"]
 
     @property
     def is_alive(self) -> bool:
@@ -86,6 +95,9 @@ class LocalJob:
             return replace(fact, failed="DeadlineExceeded")
         if not self.pods or self.is_alive:
             return fact
+        if fact.numbers:
+            done = ranges_of(pod.index or 0 for pod in self.pods if pod.code == 0)
+            fact = replace(fact, done_indexes=done)
         failed = any(pod.code != 0 for pod in self.pods)
         return replace(fact, failed="BackoffLimitExceeded") if failed else replace(fact, complete=True)
 
@@ -196,21 +208,28 @@ class LocalCluster:
         (container,) = job.manifest["spec"]["template"]["spec"]["containers"]
         known = {pod.index for pod in job.pods}
         new = [LocalPod(*job.place(index)) for index in job.indices if index not in known]
+        rendezvous = f"127.0.0.1:{_free_port()}"
         for pod in new:
             job.pods.append(pod)
-            await pod.start(container, job.config_map, self._machine)
+            await pod.start(container, job.config_map, self._machine, rendezvous)
         if new:
             job.life = self._in_background(self._live(job, new))
             self.wake()
 
     async def _live(self, job: LocalJob, pods: Sequence[LocalPod]) -> None:
         deadline = job.manifest["spec"].get("activeDeadlineSeconds")
-        lives = [asyncio.create_task(pod.wait()) for pod in pods]
+        lives = [asyncio.create_task(self._wait(job, pod)) for pod in pods]
         _, late = await asyncio.wait(lives, timeout=deadline)
         if late:
             job.overdue = True
             await asyncio.gather(*(pod.end() for pod in pods))
         await asyncio.gather(*lives)
+
+    async def _wait(self, job: LocalJob, pod: LocalPod) -> None:
+        await pod.wait()
+        self.wake()
+        if pod.code != 0 and job.ends_together:
+            await asyncio.gather(*(other.end() for other in job.pods if other is not pod))
 
     async def _delete(self, job: LocalJob) -> None:
         await asyncio.gather(*(pod.end() for pod in job.pods))
@@ -232,3 +251,9 @@ class LocalCluster:
         self._tasks.discard(task)
         self._error = self._error or (None if task.cancelled() else task.exception())
         self.wake()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -22,7 +22,15 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from sandbox_api.contract import CONTRACT_FILE_ENV, INPUTS, PIECE_ENV, POD_UID_ENV, RUN_COMMAND, WORKSPACE
+from sandbox_api.contract import (
+    CONTRACT_FILE_ENV,
+    INDEX_ENV,
+    INPUTS,
+    POD_UID_ENV,
+    RENDEZVOUS_ENV,
+    RUN_COMMAND,
+    WORKSPACE,
+)
 
 from ..build.job import CONTRACT_KEY, GRACE_SECONDS
 from ..plan.clock import stamp
@@ -86,6 +94,8 @@ class LocalPod:
     contract: str
     index: int | None = None
     """Which one of an indexed Job's."""
+    numbers: str = ""
+    """What the pods of its Job are, where a hook has several."""
     uid: str = field(default_factory=lambda: str(uuid4()))
     started_at: str | None = None
     ended_at: str | None = None
@@ -96,10 +106,11 @@ class LocalPod:
     process: asyncio.subprocess.Process | None = None
 
     @classmethod
-    def read(cls, folder: Path, job_name: str, contract: str, index: int | None) -> LocalPod | None:
+    def read(cls, folder: Path, job_name: str, contract: str, index: int | None, numbers: str) -> LocalPod | None:
         """The pod that an earlier run of sandboxctl started, if it had come that far."""
         file = folder / "pod.json"
-        return cls(folder, job_name, contract, index, **json.loads(file.read_text())) if file.exists() else None
+        known = json.loads(file.read_text()) if file.exists() else None
+        return cls(folder, job_name, contract, index, numbers, **known) if known is not None else None
 
     def write(self) -> None:
         said = {name: getattr(self, name) for name in ("uid", "started_at", "ended_at", "code", "reason", "disruption")}
@@ -117,14 +128,21 @@ class LocalPod:
     def log(self) -> Path:
         return self.folder / "log.txt"
 
-    async def start(self, container: Manifest, config_map: Manifest | None, machine: Machine) -> None:
-        """Begin to run. The uid is written down first: whatever dies now, its processes can be found by it."""
+    async def start(
+        self, container: Manifest, config_map: Manifest | None, machine: Machine, rendezvous: str | None = None
+    ) -> None:
+        """Begin to run. The uid is written down first: whatever dies now, its processes can be found by it.
+
+        `rendezvous`: where the pods of its Job meet on this machine.
+        """
         self.started_at = stamp(datetime.now(UTC))
         self.folder.mkdir(exist_ok=True)
         self.write()
         environ = environment(container, machine, self.uid, self.name)
         if self.index is not None:
-            environ[PIECE_ENV] = str(self.index)
+            environ[INDEX_ENV] = str(self.index)
+        if RENDEZVOUS_ENV in environ and rendezvous is not None:
+            environ[RENDEZVOUS_ENV] = rendezvous
         environ["SANDBOX_TERMINATION_MESSAGE"] = str(self.folder / "termination-log")
         if config_map is not None:
             write_text(self.folder / "contract", config_map["data"][CONTRACT_KEY])
@@ -202,6 +220,8 @@ class LocalPod:
             hook=hook,
             node=socket.gethostname(),
             disruption=self.disruption,
+            index=self.index or 0,
+            numbers=self.numbers,
         )
 
     def _last_words(self) -> str:

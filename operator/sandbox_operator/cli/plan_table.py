@@ -100,6 +100,10 @@ def _pod(job: JobPlan) -> Iterator[tuple[str, str]]:
     for label, amounts in (("requests", job.resources.requests), ("limits", job.resources.limits)):
         if amounts:
             yield label, ", ".join(f"{name} {amount}" for name, amount in amounts.items())
+    if job.nodes > 1:
+        yield "pods", f"{job.nodes} that work as one"
+    if job.shards > 1:
+        yield "pods", f"{job.shards} pieces, then a merge"
     yield "runs", f"at most {duration(job.active_seconds)}"
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sandbox_api.base import ContractModel
+from sandbox_api.contract import JobContract
 from sandbox_api.crd import MAX_NAME
 from sandbox_api.hooks import Hook
 
@@ -97,10 +98,14 @@ class JobPlan(ContractModel):
     """Of its pod, the profile's and its own together."""
     retry: RetryPlan
     """Its budgets."""
+    nodes: int = 1
+    """Pods that work as one."""
+    shards: int = 1
+    """Independent pieces, each with a pod."""
     active_seconds: int
     """Its time limit for one attempt (timeouts.active)."""
     gpus: int | None = None
-    """GPUs it asks for. Absent where there are problems."""
+    """GPUs that all its pods ask for. Absent where there are problems."""
     gpu_hours: float | None = None
     """`gpus` for its whole time limit, one attempt."""
 
@@ -166,7 +171,7 @@ def previewed(
         claim=rehearsed.status.workspace.claim_name if rehearsed and rehearsed.status.workspace else None,
         iterations=compiled.spec.max_iter_num if compiled.spec else 1,
         jobs=jobs,
-        steps=len(rehearsed.steps) if rehearsed else 0,
+        steps=len(_steps(rehearsed)),
         gpus_at_once=max(at_once, default=0) if rehearsed else None,
         gpu_hours=round(sum(job.gpu_hours or 0.0 for job in jobs), 3) if rehearsed else None,
         problems=problems,
@@ -176,10 +181,14 @@ def previewed(
 
 
 def manifests(rehearsed: Rehearsal) -> list[dict[str, Any]]:
-    """Everything that the operator would create, in order: the claim, then of each job the ConfigMap and the Job."""
+    """Everything that the operator would create, in order: the claim, then of each job the ConfigMap, the Service where
+    none is there yet, and the Job."""
     jobs = [action for step in rehearsed.steps for action in step]
-    made = [[*([job.config_map] if job.config_map else []), job.manifest] for job in jobs]
-    return [*(claim.manifest for claim in rehearsed.claims), *(manifest for group in made for manifest in group)]
+    made = [manifest for job in jobs for manifest in (job.config_map, job.service, job.manifest) if manifest]
+    services = [manifest for manifest in made if manifest["kind"] == "Service"]
+    again = [manifest for number, manifest in enumerate(services) if manifest in services[:number]]
+    once = [manifest for manifest in made if not any(manifest is other for other in again)]
+    return [*(claim.manifest for claim in rehearsed.claims), *once]
 
 
 def _rehearsed(
@@ -197,16 +206,25 @@ def _rehearsed(
 
 def _jobs(compiled: Compiled, images: Mapping[str, str], rehearsed: Rehearsal | None) -> list[JobPlan]:
     steps, gpus = dict[str, int](), dict[str, int]()
-    for number, step in enumerate(rehearsed.steps if rehearsed else (), 1):
-        for action in step:
-            contract = contract_of(action.manifest, action.config_map)
+    for number, step in enumerate(_steps(rehearsed), 1):
+        for contract in step:
             steps.setdefault(contract.job.id, number)
-            gpus[contract.job.id] = contract.limits.gpus
+            gpus[contract.job.id] = contract.limits.gpus * contract.nodes * contract.shards
     plans = []
     for job in spread(compiled.jobs, {}):
         rehearsed_id = job.id.replace(ANY_ITEM, "[0]")
         plans.append(_job(job, images, steps.get(rehearsed_id), gpus.get(rehearsed_id)))
     return plans
+
+
+def _steps(rehearsed: Rehearsal | None) -> list[list[JobContract]]:
+    """The hooks that start together, by when; what only merges pieces is part of its job."""
+    found = [
+        [contract_of(action.manifest, action.config_map) for action in step]
+        for step in (rehearsed.steps if rehearsed else ())
+    ]
+    hooks = [[contract for contract in step if contract.task == "run"] for step in found]
+    return [step for step in hooks if step]
 
 
 def _job(job: PlannedJob, images: Mapping[str, str], step: int | None, gpus: int | None) -> JobPlan:
@@ -225,6 +243,8 @@ def _job(job: PlannedJob, images: Mapping[str, str], step: int | None, gpus: int
         image_reference=images.get(job.hook.image),
         resources=ResourcesPlan(**(job.resources.model_dump(exclude_none=True) if job.resources else {})),
         retry=RetryPlan(user=job.budgets.user, infra=job.budgets.infra, preempted=job.budgets.preempted),
+        nodes=job.config.nodes,
+        shards=job.config.shards,
         active_seconds=job.limits.active,
         gpus=gpus,
         gpu_hours=None if gpus is None else round(gpus * job.limits.active / _HOUR, 3),

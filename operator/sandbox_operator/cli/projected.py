@@ -8,7 +8,7 @@ from typing import Any
 from sandbox_api.contract import CONTRACT_ENV, JobContract, decode_contract
 
 from ..build.job import CONTRACT_KEY
-from ..build.names import ANNOTATION_CONTRACT, ANNOTATION_JOB_ID, LABEL_ATTEMPT, LABEL_EXPERIMENT
+from ..build.names import ANNOTATION_CONTRACT, ANNOTATION_JOB_ID, ANNOTATION_NUMBERS, LABEL_ATTEMPT, LABEL_EXPERIMENT
 from ..plan.facts import ClaimFact, JobFact
 
 Manifest = dict[str, Any]
@@ -24,6 +24,7 @@ def job_fact(manifest: Manifest, uid: str) -> JobFact:
         job_id=meta["annotations"][ANNOTATION_JOB_ID],
         attempt=int(meta["labels"][LABEL_ATTEMPT]),
         contract=meta["annotations"][ANNOTATION_CONTRACT],
+        numbers=meta["annotations"].get(ANNOTATION_NUMBERS, ""),
     )
 
 

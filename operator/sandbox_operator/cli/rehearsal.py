@@ -8,7 +8,7 @@ the order is decided here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -74,7 +74,7 @@ def rehearse(name: str, namespace: str, spec: Mapping[str, Any], compiled: Compi
             status=plan.status,
             claims={**snapshot.claims, **{fact.name: fact for fact in (claim_fact(a.manifest, UID) for a in asked)}},
             jobs=snapshot.jobs + tuple(job_fact(action.manifest, UID) for action in new),
-            pods=snapshot.pods + tuple(_succeeded(action, lists, now) for action in new),
+            pods=snapshot.pods + tuple(pod for action in new for pod in _succeeded(action, lists, now)),
         )
     return Rehearsal(tuple(claims), tuple(steps), snapshot.status)
 
@@ -90,29 +90,35 @@ def _lists(compiled: Compiled) -> frozenset[tuple[str, str]]:
     return frozenset((fan.items.job_id, fan.items.output) for fan in fans if isinstance(fan.items, Reference))
 
 
-def _succeeded(action: CreateJob, lists: frozenset[tuple[str, str]], now: datetime) -> PodFact:
-    """The pod of a Job at its good end."""
+def _succeeded(action: CreateJob, lists: frozenset[tuple[str, str]], now: datetime) -> Iterator[PodFact]:
+    """The pods of a Job at their good end."""
     job = job_fact(action.manifest, UID)
     contract = contract_of(action.manifest, action.config_map)
     at = stamp(now)
-    hook = ContainerFact(
-        running_since=at,
-        exit_code=0,
-        exit_reason="Completed",
-        termination_message=encode_message(_message(contract, job.contract, lists, at)),
-        finished_at=at,
-    )
-    return PodFact(f"{job.name}-rehearsed", UID, job.name, job.contract, "Succeeded", hook=hook, node="rehearsal")
+    for index in range(job.size):
+        uid = f"{index:08x}{UID[8:]}"
+        hook = ContainerFact(
+            running_since=at,
+            exit_code=0,
+            exit_reason="Completed",
+            termination_message=encode_message(_message(contract, job.contract, lists, at, uid)),
+            finished_at=at,
+        )
+        name = f"{job.name}-{index}-rehearsed" if job.size > 1 else f"{job.name}-rehearsed"
+        yield PodFact(
+            name, uid, job.name, job.contract, "Succeeded", hook=hook, node="rehearsal", index=index,
+            numbers=job.numbers,
+        )  # fmt: skip
 
 
-def _message(contract: JobContract, digest: str, lists: frozenset[tuple[str, str]], at: str) -> Message:
+def _message(contract: JobContract, digest: str, lists: frozenset[tuple[str, str]], at: str, uid: str) -> Message:
     folder = attempt_folder(
-        experiment_folder(contract.experiment.name, contract.experiment.uid), contract.job.id, contract.attempt, UID
+        experiment_folder(contract.experiment.name, contract.experiment.uid), contract.job.id, contract.attempt, uid
     )
     return Message(
         job=contract.job.id,
         attempt=contract.attempt,
-        pod_uid=UID,
+        pod_uid=uid,
         contract=digest,
         path=f"{folder}/result.json",
         sha256="0" * 64,

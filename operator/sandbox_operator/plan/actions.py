@@ -31,6 +31,8 @@ class CreateJob:
     contract: str
     config_map: Manifest | None = None
     """Carries a contract that is too long for an environment variable."""
+    service: Manifest | None = None
+    """By which its pods find each other; one for all Jobs of the experiment."""
 
 
 @dataclass(frozen=True)

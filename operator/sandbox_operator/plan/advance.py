@@ -9,16 +9,18 @@ from sandbox_api.status import JobStatus, Reason
 from ..build.job import GRACE_SECONDS
 from ..build.names import helper_name
 from . import attempt as attempts
+from . import shards
 from .actions import Event
 from .address import addressed
 from .clock import since, stamp
 from .facts import CacheEntry
 from .job import PlannedJob
+from .nodes import look_at_nodes
 from .rerun import is_live
 from .round import Round
 from .settle import MESSAGE_LENGTH, commit, commit_cached, fail, give_up
-from .start import candidate, create, create_check, create_reader, name_attempt, start
-from .waiting import Waiting
+from .start import begin, candidate, create, create_check, create_merge, create_reader, start
+from .waiting import Waiting, why_waiting
 
 SETTLE = 2
 """Seconds that a pod may take to start before the status says what it waits for: most are running by then."""
@@ -39,6 +41,12 @@ def advance(this: Round, job: PlannedJob, *, is_last_chance: bool = False) -> No
         return
     if current.job_name is None or current.attempts == 0:
         _check(this, job, current)
+        return
+    if job.is_divided and current.helper_job is not None:
+        _merge(this, job, current, is_last_chance)
+        return
+    if job.is_divided:
+        _advance_pieces(this, job, current, is_last_chance)
         return
     state = _look(this, job, current, current.job_name)
     if isinstance(state, attempts.Missing) and current.state == "Running" and current.helper_job is None:
@@ -67,15 +75,106 @@ def advance(this: Round, job: PlannedJob, *, is_last_chance: bool = False) -> No
 
 
 def _look(this: Round, job: PlannedJob, current: JobStatus, name: str) -> attempts.State:
+    looking = _looking(this, job, current)
+    if job.config.nodes > 1 and name == current.job_name:
+        return look_at_nodes(looking, job.config.nodes, *this.children(name))
     return attempts.look_at(
         job.id,
-        max(1, current.attempts),
+        looking.attempt,
         *this.children(name),
         now=this.now,
-        result_timeout=job.limits.result,
-        node_lost=job.limits.node_lost if this.node_may_be_lost else None,
-        memory_limit=(job.resources.limits or {}).get("memory") if job.resources else None,
+        result_timeout=looking.result_timeout,
+        node_lost=looking.node_lost,
+        memory_limit=looking.memory_limit,
     )
+
+
+def _looking(this: Round, job: PlannedJob, current: JobStatus) -> attempts.Looking:
+    return attempts.Looking(
+        job.id,
+        max(1, current.attempts),
+        this.now,
+        job.limits.result,
+        job.limits.node_lost if this.node_may_be_lost else None,
+        (job.resources.limits or {}).get("memory") if job.resources else None,
+    )
+
+
+def _advance_pieces(this: Round, job: PlannedJob, current: JobStatus, is_last_chance: bool) -> None:
+    """What has become of the pods of an attempt in pieces."""
+    fact, pods, warnings = this.children(str(current.job_name))
+    looking = _looking(this, job, current)
+    if fact is None and not pods and current.state != "Running":
+        _create_again(this, job, current)
+        return
+    found = shards.pieces_of(looking, current, fact, pods)
+    shards.keep_count(this, job, found)
+    if len(found.done) == job.config.shards:
+        shards.begin_merging(this, job)
+        create_merge(this, job)
+    elif (failure := shards.failure_of(this, job, found, is_last_chance=is_last_chance)) is not None:
+        fail(this, job, failure, may_try_again=not is_last_chance)
+    elif found.are_over:  # there was no Job when nobody looked
+        fail(this, job, attempts.end_without_pod(fact), may_try_again=not is_last_chance)
+    elif found.running or current.state == "Running" or any(pod.hook.running_since for pod in pods):
+        _run_pieces(this, job, current, found)
+        if (left := looking.running(None, (*found.running, *found.waiting)).ends_if_lost) is not None:
+            this.requeue.append(left)
+    else:
+        waiting = why_waiting(fact, next(iter(found.waiting), None), warnings)
+        told = f"{len(found.waiting) + len(found.unseen)} pieces wait: {waiting.message}"
+        _wait(this, job, current, Waiting(waiting.reason, told))
+
+
+def _run_pieces(this: Round, job: PlannedJob, current: JobStatus, found: shards.Pieces) -> None:
+    """Some have begun; the others may wait for their places, but not for longer than `timeouts.pending` alone."""
+    since_when = None if found.running else current.waiting_since or stamp(this.now)
+    if since_when is not None and (waited := since(since_when, this.now)) > job.limits.pending:
+        words = f"waited {int(waited)} s for the pods of {len(found.waiting)} pieces, longer than timeouts.pending"
+        give_up(this, job, Reason.PENDING_TIMEOUT, words)
+        return
+    if since_when is not None:
+        this.requeue.append(job.limits.pending - since(since_when, this.now) + 1)
+    counts = {
+        "running": len(found.running), "waiting": len(found.waiting) + len(found.unseen), "failed": len(found.failed),
+    }  # fmt: skip
+    parts = [f"{number} {word}" for word, number in counts.items() if number]
+    began = min((pod.hook.running_since for pod in found.running if pod.hook.running_since), default=None)
+    this.update(
+        job.id,
+        state="Running",
+        start_time=current.start_time or began or stamp(this.now),
+        waiting_since=since_when,
+        reason=Reason.RUNNING,
+        message=f"{len(found.done)} of {job.config.shards} pieces done, {', '.join(parts)}",
+    )
+
+
+def _merge(this: Round, job: PlannedJob, current: JobStatus, is_last_chance: bool) -> None:
+    """What has become of the pod that makes one result of all pieces."""
+    state = _look(this, job, current, name := shards.merge_name(current))
+    refusal = this.snapshot.refusals.get(name)
+    failure: attempts.Failed | None = None
+    if isinstance(state, attempts.Succeeded):
+        _take(this, job, state.result, is_last_chance)
+    elif isinstance(state, attempts.Failed) and state.lost == job.id:
+        shards.forget_done(this, job)
+        failure = attempts.Failed("Infra", Reason.RESULTS_LOST, state.message)
+    elif isinstance(state, attempts.Failed) and state.reason == Reason.RESULTS_LOST:  # merged again, it is found
+        failure = attempts.Failed("Infra", Reason.INFRA_ERROR, f"the merged result was lost: {state.message}")
+    elif isinstance(state, attempts.Failed):
+        failure = state
+    elif current.helper_job != name:
+        failure = attempts.Failed("Infra", Reason.INFRA_ERROR, "its pod went before its long result was read")
+    elif isinstance(state, attempts.Running):
+        this.update(job.id, waiting_since=None)
+    elif _has_waited(this, job, current) or _is_refused(this, name):
+        why = refusal.message if refusal is not None else "the pod that merges them does not start"
+        failure = attempts.Failed("Infra", Reason.INFRA_ERROR, f"the pieces are done and could not be merged: {why}")
+    elif isinstance(state, attempts.Missing):
+        create_merge(this, job)
+    if failure is not None:
+        fail(this, job, failure, may_try_again=not is_last_chance)
 
 
 def _begin_reading(this: Round, job: PlannedJob, current: JobStatus, state: attempts.Failed) -> None:
@@ -162,8 +261,7 @@ def _check(this: Round, job: PlannedJob, current: JobStatus) -> None:
         or _has_waited(this, job, current)
     ):  # no hit, or nobody can tell: then it runs
         if this.may_start:
-            name_attempt(this, job)
-            create(this, job)
+            begin(this, job)
         else:
             this.held = True
     elif isinstance(state, attempts.Missing):

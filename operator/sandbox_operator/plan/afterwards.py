@@ -21,7 +21,7 @@ from .rerun import is_live
 def orphans(snapshot: Snapshot, entries: Iterable[JobStatus]) -> Iterator[DeleteJob]:
     """Deletes for the Jobs of attempts that are over by our own decision and whose pods may still work."""
     wanted = {name for entry in entries if is_live(entry) for name in (entry.job_name, entry.helper_job)}
-    over = {pod.job_name for pod in snapshot.pods if pod.is_over}
+    over = {pod.job_name for pod in snapshot.pods} - {pod.job_name for pod in snapshot.pods if not pod.is_over}
     for fact in snapshot.jobs:
         if not (fact.name in wanted or fact.complete or fact.failed or fact.deleting or fact.name in over):
             yield DeleteJob(fact.name)

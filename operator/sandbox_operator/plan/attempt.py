@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What has become of one attempt, read from its Job and its pods.
+"""What has become of one attempt, read from its Job and its pod; of several pods: `nodes.py` and `shards.py`.
 
 Order of truth: a valid result in a terminated container, then the Job's own condition (which comes a second later),
 then the pod. A result counts only when it names this job, this attempt, this contract and the pod it was found in.
@@ -7,11 +7,12 @@ then the pod. A result counts only when it names this job, this attempt, this co
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from sandbox_api.peak import is_peak_text
-from sandbox_api.result import MESSAGE_PREFIX, ErrorClass, Message, decode_message, plain_text
+from sandbox_api.result import MESSAGE_PREFIX, PEER_LOST, ErrorClass, Message, decode_message, plain_text
 from sandbox_api.status import Reason
 
 from .clock import since
@@ -62,9 +63,11 @@ REASON_OF: dict[ErrorClass, Reason] = {
     "OutOfMemory": Reason.OUT_OF_MEMORY,
     "Timeout": Reason.TIMEOUT,
 }
+ENDED_FROM_OUTSIDE = 143
 _CLASS_OF_EXIT: dict[int, ErrorClass] = {2: "Config", 3: "Input", 4: "Infra"}
 _NODE_GONE = ("DeletionByTaintManager", "DeletionByPodGC")
 """Reasons of DisruptionTarget that mean a lost node, not somebody's wish."""
+OVERDUE = "the hook ran longer than its time limit"
 _CONTAINER_LOST = ("Unknown", "ContainerStatusUnknown")
 """What containerd and the kubelet call an end that nobody saw (a reboot, say); its exit code is made up."""
 
@@ -98,8 +101,7 @@ def look_at(
             return _untold(pod, now, result_timeout, memory_limit)
     live = pods[0] if pods else None
     if live is not None and is_lost(live, now, node_lost):
-        words = f"the node {live.node} is silent, and its pod has not ended since {live.deleting_since}"
-        return Failed("Infra", Reason.INFRA_ERROR, words)
+        return Looking(job_id, attempt, now, result_timeout).lost(live)
     if live is not None and live.hook.running_since is not None:
         if live.deleting_since is None:
             return Running(live.hook.running_since)
@@ -113,6 +115,61 @@ def look_at(
     if live is None and job.complete:
         return Failed("Infra", Reason.RESULTS_LOST, "the pod ended and went before its result was seen")
     return why_waiting(job, live, warnings)
+
+
+@dataclass(frozen=True)
+class Looking:
+    """Who looks at the pods of an attempt, as `look_at` is told it."""
+
+    job_id: str
+    attempt: int
+    now: datetime
+    result_timeout: int
+    node_lost: int | None = None
+    memory_limit: int | str | None = None
+
+    def end_of(self, pod: PodFact) -> State:
+        """How one of several pods ended, `pod.is_over`: Succeeded or Failed; Running while its word is awaited."""
+        if pod.reason == "DeadlineExceeded":  # the pod's own deadline: what its hook says is only how it was ended
+            return _failed(Reason.TIMEOUT, OVERDUE)
+        result = _result_in(pod, self.job_id, self.attempt)
+        if result is None:
+            return _untold(pod, self.now, self.result_timeout, self.memory_limit)
+        return Succeeded(result) if result.outcome == "Succeeded" else _told(result, pod)
+
+    def was_left_alone(self, pod: PodFact) -> bool:
+        """Whether a pod says that it failed because another one of its job had gone."""
+        result = _result_in(pod, self.job_id, self.attempt)
+        return result is not None and result.error is not None and result.error.type == PEER_LOST
+
+    def is_lost(self, pod: PodFact) -> bool:
+        return is_lost(pod, self.now, self.node_lost)
+
+    def lost(self, pod: PodFact) -> Failed:
+        return _failed(
+            Reason.INFRA_ERROR, f"the node {pod.node} is silent, and its pod has not ended since {pod.deleting_since}"
+        )
+
+    def running(self, begun: str | None, pods: Iterable[PodFact]) -> Running:
+        """A hook that began to run at that time, in these pods that have not ended; of one that was told to end, for
+        how long it has not."""
+        going = [(since(pod.deleting_since, self.now), pod) for pod in pods if pod.deleting_since is not None]
+        if not going:
+            return Running(begun)
+        late, pod = max(going, key=lambda each: each[0])
+        left = None if self.node_lost is None else self.node_lost - late
+        return Running(begun, late=late, ends_if_lost=left, node=pod.node)
+
+
+def end_without_pod(job: JobFact | None) -> Failed:
+    """How a pod ended that has gone, or never was, by the word of its Job."""
+    if job is None:
+        return _failed(Reason.PREEMPTED, "its Job was deleted by others")
+    return _failed_job(job)
+
+
+def _failed(reason: Reason, words: str) -> Failed:
+    return Failed(next(class_ for class_, of in REASON_OF.items() if of == reason), reason, words)
 
 
 def results_in(pods: tuple[PodFact, ...], job_id: str, attempt: int) -> list[Message]:
@@ -200,7 +257,7 @@ def _untold(pod: PodFact, now: datetime, result_timeout: int, memory_limit: int 
         return Failed(
             "Infra", Reason.INFRA_ERROR, f"the pod failed before the hook ran: {pod.reason} {pod.message}".strip()
         )
-    if container.exit_code == 143:
+    if container.exit_code == ENDED_FROM_OUTSIDE:
         class_ = _who_ended(pod)
         return Failed(class_, REASON_OF[class_], f"the hook was ended from outside (exit code 143). {words}".strip())
     class_ = _CLASS_OF_EXIT.get(container.exit_code, "User")
@@ -210,9 +267,7 @@ def _untold(pod: PodFact, now: datetime, result_timeout: int, memory_limit: int 
 def _failed_job(job: JobFact) -> Failed:
     """The pod is gone; only the Job knows how it ended."""
     if job.failed == "DeadlineExceeded":
-        return Failed("Timeout", Reason.TIMEOUT, "the hook ran longer than its time limit")
+        return _failed(Reason.TIMEOUT, OVERDUE)
     if job.failed == "PodFailurePolicy":
-        return Failed("Preempted", Reason.PREEMPTED, f"the pod was ended by others: {job.failed_message}")
-    return Failed(
-        "Preempted", Reason.PREEMPTED, f"the pod was deleted before its result was seen: {job.failed_message}"
-    )
+        return _failed(Reason.PREEMPTED, f"the pod was ended by others: {job.failed_message}")
+    return _failed(Reason.PREEMPTED, f"the pod was deleted before its result was seen: {job.failed_message}")

@@ -52,7 +52,8 @@ def cache_key(
     volumes = [volume.model_dump(mode="json", exclude_none=True) for volume in inputs]
     return sha256_of(
         [CACHE_VERSION, job.hook.name, job.config.type, list(job.hook.command), image, mutable, seed, job.meta_name,
-         list(job.outputs), configs.model_dump(mode="json"), contents, volumes]
+         list(job.outputs), configs.model_dump(mode="json"), contents, volumes,
+         *(["nodes", job.config.nodes] if job.config.nodes > 1 else ())]
     )  # fmt: skip
 
 

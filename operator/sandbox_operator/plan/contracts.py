@@ -70,6 +70,8 @@ def job_contract(asked: Asked, job: PlannedJob, attempt: int) -> wire.JobContrac
         ),
         generation=entry.generation or 1,
         attempt=attempt,
+        nodes=job.config.nodes,
+        shards=job.config.shards,
         cache_key=key_of(asked, job) if has_key(spec, job) else "",
         configs=configs,
         inputs=_inputs(job, asked.committed),
@@ -91,9 +93,10 @@ def key_of(asked: Asked, job: PlannedJob) -> str:
     )  # fmt: skip
 
 
-def job_request(asked: Asked, job: PlannedJob, attempt: int, *, pinned: bool = False) -> JobRequest:
-    """The request for one attempt's Job."""
-    contract = job_contract(asked, job, attempt)
+def job_request(asked: Asked, job: PlannedJob, attempt: int, *, pinned: bool = False, pieces: str = "") -> JobRequest:
+    """The request for one attempt's Job. `pieces`: those of a divided job that it is to do."""
+    contract = job_contract(asked, job, attempt).model_copy(update={"pieces": pieces})
+    seconds = (contract.active_seconds_left or 0) + GRACE_SECONDS
     return JobRequest(
         contract=contract,
         image=asked.images[job.hook.image],
@@ -104,7 +107,8 @@ def job_request(asked: Asked, job: PlannedJob, attempt: int, *, pinned: bool = F
         resources=job.resources,
         secrets=tuple(job.config.secrets or ()),
         run_as=asked.spec.run_as_user,
-        deadline=job.limits.pending + (contract.active_seconds_left or 0) + GRACE_SECONDS,
+        deadline=0 if job.is_divided else job.limits.pending + seconds,
+        pod_seconds=job.limits.pending + seconds if job.is_divided else 0,
         pinned=pinned,
     )
 
@@ -113,27 +117,26 @@ def helper_request(
     asked: Asked,
     job: PlannedJob,
     attempt: int,
-    task: Literal["read", "check"],
+    task: Literal["read", "check", "merge"],
     *,
     pinned: bool = False,
     candidate: wire.Candidate | None = None,
     pieces: int = 0,
 ) -> JobRequest:
-    """The request for a pod that runs no hook and needs no GPU: it looks at the volume and tells what is there."""
+    """The request for a pod that needs no GPU: it looks at the volume and tells what is there, or merges it."""
     contract = job_contract(asked, job, attempt).model_copy(update={"task": task, "candidate": candidate})
-    profile = job.profile
+    profile, is_merge = job.profile, task == "merge"
+    dropped = ("resources", "node_selector", "affinity", "runtime_class_name", "patch", *(() if is_merge else ("env",)))
     image = asked.images[job.hook.image] if not job.hook.command else asked.images[HELPER_IMAGE]
     return JobRequest(
         contract=contract,
         image=image,
         claim=asked.claim,
         inputs=tuple(asked.spec.inputs),
-        profile=profile.model_copy(
-            update=dict.fromkeys(("resources", "node_selector", "affinity", "runtime_class_name", "env", "patch"))
-        ),
+        profile=profile.model_copy(update=dict.fromkeys(dropped)),
         resources=HELPER_RESOURCES,
         run_as=asked.spec.run_as_user,
-        deadline=job.limits.pending + HELPER_SECONDS,
+        deadline=job.limits.pending + (job.limits.active if is_merge else HELPER_SECONDS),
         pieces=pieces,
         pinned=pinned,
     )

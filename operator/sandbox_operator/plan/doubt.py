@@ -5,9 +5,11 @@ attempt or would let two of them live.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 
+from sandbox_api.ranges import numbers_in
 from sandbox_api.status import ExperimentStatus, JobStatus, Reason
 
 from .clock import moment, stamp
@@ -19,8 +21,18 @@ GRACE = timedelta(seconds=5)
 pod."""
 
 
+def with_all_pods(snapshot: Snapshot) -> set[str]:
+    """Names of Jobs of which every pod is known that they ever had: none is replaced."""
+    known = Counter(pod.job_name for pod in snapshot.pods)
+    several = {pod.job_name: len(numbers_in(pod.numbers)) for pod in snapshot.pods if pod.numbers}
+    return {name for name, count in known.items() if count >= several.get(name, 1)}
+
+
 def to_ask_for_pods(status: ExperimentStatus, jobs: Mapping[str, JobFact], with_pods: Collection[str]) -> Iterator[str]:
-    """Names of Jobs whose pods have to be asked for: one that is over without a known pod would be a lost result."""
+    """Names of Jobs whose pods have to be asked for: one that is over without a known pod would be a lost result.
+
+    Here and below `with_pods` are the Jobs of which all pods are known.
+    """
     for entry in status.jobs:
         if entry.state not in OPEN or entry.retry_at is not None:
             continue
@@ -33,7 +45,7 @@ def to_ask_for_pods(status: ExperimentStatus, jobs: Mapping[str, JobFact], with_
 def to_ask_for(status: ExperimentStatus, jobs: Mapping[str, JobFact], with_pods: Collection[str]) -> Iterator[str]:
     """Names of Jobs that have to be asked for: a running hook without Job and pod would be a preemption."""
     for entry in status.jobs:
-        name = entry.job_name
+        name = entry.helper_job if entry.reason == Reason.MERGING else entry.job_name
         known = name is None or name in with_pods or name in jobs
         if entry.state == "Running" and entry.retry_at is None and name is not None and not known:
             yield name
@@ -68,8 +80,8 @@ def to_ask_before_giving_up(before: ExperimentStatus, after: ExperimentStatus) -
 
 
 def before_their_pods(snapshot: Snapshot) -> set[str]:
-    """Names of Jobs that may get a pod yet, and have none that is known of."""
-    with_pods = {pod.job_name for pod in snapshot.pods}
+    """Names of Jobs that may get a pod yet that is not known of."""
+    with_pods = with_all_pods(snapshot)
     return {job.name for job in snapshot.jobs if not (job.complete or job.failed or job.name in with_pods)}
 
 

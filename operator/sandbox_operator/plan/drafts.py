@@ -19,7 +19,7 @@ from .limits import resource_problems, timeout_problems
 from .profiles import secret_problems
 from .references import did_you_mean
 from .retry import budgets_of
-from .unsupported import unsupported_in_job
+from .several import pod_problems
 
 ANONYMOUS = "anonymous"
 LISTS = dict(
@@ -64,7 +64,7 @@ def drafts(
     order = _Order(written)
     for job in written:
         where, config = job.where, job.config
-        problems += [*unsupported_in_job(config, where), *secret_problems(config, where)]
+        problems += secret_problems(config, where)
         problems += timeout_problems(config.timeouts, f"{where}.timeouts")
         hook = hooks.get(config.hook)
         if hook is None:
@@ -80,6 +80,7 @@ def drafts(
             hook = _of_type(hook, config, where, problems)
         elif config.type is not None:
             problems.append(f"{where}.type: {hook.name} has no components to choose from; leave type out")
+        problems += pod_problems(spec, config, hook, where)
         meta_name = config.meta_name
         while meta_name is None:
             used[job.pipeline, hook.meta_name] += 1
@@ -230,7 +231,10 @@ def type_of(config: JobConfig) -> str | None:
 def _unknown(config: JobConfig) -> Hook:
     """A stand-in that can be referred to in any way, so that one misspelt hook is one mistake."""
     outputs = tuple(config.output or ())
-    return Hook(config.hook, config.meta_name or "unknown", STAGES, outputs, figures=r".*", available=False)
+    return Hook(
+        config.hook, config.meta_name or "unknown", STAGES, outputs, figures=r".*", available=False,
+        spans_pods=True, divisible=True,
+    )  # fmt: skip
 
 
 def _on_failure(spec: ExperimentSpec, job: JobAsWritten) -> Policy:

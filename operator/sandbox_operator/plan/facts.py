@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sandbox_api.ranges import numbers_in
 from sandbox_api.status import ExperimentStatus, JobStatus, Reason
 
 
@@ -26,6 +27,17 @@ class JobFact:
     """Reason of its Failed condition."""
     failed_message: str = ""
     deleting: bool = False
+    numbers: str = ""
+    """With several pods: what they are by their index, ranks or pieces, e.g. `0,2-5`."""
+    done_indexes: str = ""
+    """Indexes of pods that it has counted as succeeded."""
+    failed_indexes: str = ""
+    """Indexes of pods that it has counted as failed, where each fails for itself."""
+
+    @property
+    def size(self) -> int:
+        """How many pods it has in all; none is ever replaced."""
+        return max(1, len(numbers_in(self.numbers)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +74,25 @@ class PodFact:
     """When it should have been gone, its grace period included."""
     job_uid: str = ""
     """Of the Job that made it: another one may have had its name."""
+    index: int = 0
+    """Which one of its Job's pods."""
+    numbers: str = ""
+    """As its Job's."""
+
+    @property
+    def number(self) -> int:
+        """Its rank, or the piece that it works at."""
+        numbers = numbers_in(self.numbers)
+        return numbers[self.index] if self.index < len(numbers) else self.index
 
     @property
     def is_over(self) -> bool:
         """No process of this pod can write any more."""
         return self.phase in ("Succeeded", "Failed") or self.hook.exit_code is not None
+
+    @property
+    def has_ended_well(self) -> bool:
+        return self.phase == "Succeeded" or self.hook.exit_code == 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,16 @@ class PlannedJob:
     resources: Resources | None = None
 
     @property
+    def is_divided(self) -> bool:
+        """Whether it is done in independent pieces."""
+        return self.config.shards > 1
+
+    @property
+    def has_several_pods(self) -> bool:
+        """Whether an attempt of it has pods that are numbered."""
+        return self.is_divided or self.config.nodes > 1
+
+    @property
     def is_spread(self) -> bool:
         """Whether it is known which item it is for, and so it may run."""
         return ANY_ITEM not in self.id

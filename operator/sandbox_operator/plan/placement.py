@@ -22,6 +22,8 @@ class Placement:
 
     pinned: bool = False
     wait: str | None = None
+    never: str | None = None
+    """Why it can't be placed at all."""
 
 
 def place(job: PlannedJob, mode: str | None, live: Sequence[PlannedJob], *, is_shared: bool) -> Placement:
@@ -29,9 +31,11 @@ def place(job: PlannedJob, mode: str | None, live: Sequence[PlannedJob], *, is_s
 
     `is_shared`: other experiments are at work on it.
     """
+    if mode == "ReadWriteOncePod" and job.has_several_pods:
+        return Placement(never="the claim is ReadWriteOncePod: one pod at a time can use it, and the job has several")
     if mode == "ReadWriteOncePod" and live:
         return Placement(wait=f"the claim is ReadWriteOncePod, and {live[0].id} uses it")
-    if mode != "ReadWriteOnce" or not (live or is_shared):
+    if mode != "ReadWriteOnce" or not (live or is_shared or job.has_several_pods):
         return Placement()
     other = next((one for one in live if _wish(one.profile) != _wish(job.profile)), None)
     if other is not None:

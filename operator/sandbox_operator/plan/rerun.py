@@ -76,6 +76,7 @@ def begun_again(entry: JobStatus, now: datetime, reason: Reason, message: str, *
         "helper_job": None,
         "active_seconds": None,
         "cache_key": None,
+        "shards": None,
     }
     if new_budgets:
         changes |= {"failures": None}

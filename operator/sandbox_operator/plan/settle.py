@@ -140,6 +140,7 @@ def _remake(this: Round, job: PlannedJob, failure: Failed) -> None:
         waiting_since=None,
         helper_job=None,
         cache_key=None,
+        shards=None,
     )
     this.again = this.urgent = True
 
@@ -157,7 +158,8 @@ def skip(this: Round, job: PlannedJob, reason: Reason, words: str) -> None:
 def interrupt(this: Round, job: PlannedJob, reason: Reason, words: str) -> None:
     """End a job's attempt without counting it as a failure; a later one goes on with the time that is left."""
     current = this.jobs[job.id]
-    ran = since(current.start_time, this.now) if current.state == "Running" else 0.0
+    counts = current.state == "Running" and not job.is_divided  # each piece has time of its own
+    ran = since(current.start_time, this.now) if counts else 0.0
     this.update(
         job.id,
         state="Pending",

@@ -8,12 +8,14 @@ waited for.
 from __future__ import annotations
 
 from sandbox_api.contract import Candidate, figure_names
+from sandbox_api.ranges import ranges_of
 from sandbox_api.result import Message
 from sandbox_api.status import DONE_STATES, FINISHED_STATES, JobStatus, Reason
 
-from ..build.job import JobRequest, contract_config_map, hook_job
+from ..build.job import JobRequest, contract_config_map, hook_job, rendezvous_service
 from ..build.names import helper_name, job_name
 from . import attempt as attempts
+from . import shards
 from .actions import CreateJob
 from .cache import is_cacheable
 from .clock import since, stamp
@@ -25,7 +27,7 @@ from .job import PlannedJob
 from .placement import Placement, place
 from .rerun import is_live
 from .round import Round
-from .settle import commit_cached
+from .settle import commit_cached, give_up
 
 FIRST_LOOK = 10.0
 """Seconds after which a new Job is looked at, should nothing be heard of it: its waiting is told, and has an end."""
@@ -42,13 +44,25 @@ def start(this: Round, job: PlannedJob) -> None:
     if not _is_time(this, job, current) or not _has_share(this, job):
         return
     where = place(job, this.access_mode, this.at_work(job.id), is_shared=this.snapshot.claim_is_shared)
+    if where.never is not None:
+        give_up(this, job, Reason.CONFIG_ERROR, f"{job.where}: {where.never}")
+        return
     if where.wait is not None:
         this.update(job.id, reason=Reason.WAITING_FOR_NODE, message=f"waits for the volume: {where.wait}")
         return
     if is_cacheable(this.spec, job, current) and _is_settled_by_cache(this, job, where):
         return
+    begin(this, job, where)
+
+
+def begin(this: Round, job: PlannedJob, where: Placement | None = None) -> None:
+    """Name the next attempt and make its Job; where all pieces are done already, the one that merges them."""
     name_attempt(this, job)
-    create(this, job, where)
+    if job.is_divided and not shards.pieces_left(job, this.jobs[job.id]):
+        shards.begin_merging(this, job)
+        create_merge(this, job, where)
+    else:
+        create(this, job, where)
 
 
 def _is_time(this: Round, job: PlannedJob, current: JobStatus) -> bool:
@@ -127,10 +141,9 @@ def _is_settled_by_cache(this: Round, job: PlannedJob, where: Placement) -> bool
     if found.job.result is not None and found.job.result.externals == 0 and not is_older:
         commit_cached(this, job, found)
         return True
-    name = job_name(this.snapshot.name, this.snapshot.uid, job.id, 1)
     this.update(
         job.id,
-        helper_job=helper_name(name, "check"),
+        helper_job=helper_name(_name(this, job, 1), "check"),
         cache_key=key,
         waiting_since=stamp(this.now),
         reason=Reason.CHECKING_CACHE,
@@ -161,7 +174,7 @@ def name_attempt(this: Round, job: PlannedJob) -> None:
         job.id,
         state="Pending",
         attempts=attempt,
-        job_name=job_name(this.snapshot.name, this.snapshot.uid, job.id, attempt),
+        job_name=_name(this, job, attempt),
         helper_job=None,
         digest=job.digest,
         cache_key=key,
@@ -174,10 +187,21 @@ def name_attempt(this: Round, job: PlannedJob) -> None:
     this.urgent = True
 
 
+def _name(this: Round, job: PlannedJob, attempt: int) -> str:
+    return job_name(this.snapshot.name, this.snapshot.uid, job.id, attempt, indexed=job.has_several_pods)
+
+
 def create(this: Round, job: PlannedJob, where: Placement | None = None) -> None:
     """Make the Job of the attempt that the status names."""
     where = where or _placed_now(this, job)
-    _create(this, job_request(this.asked, job, this.jobs[job.id].attempts, pinned=where.pinned))
+    pieces = ranges_of(shards.pieces_left(job, this.jobs[job.id])) if job.is_divided else ""
+    _create(this, job_request(this.asked, job, this.jobs[job.id].attempts, pinned=where.pinned, pieces=pieces))
+
+
+def create_merge(this: Round, job: PlannedJob, where: Placement | None = None) -> None:
+    """Make the Job that makes one result of all pieces."""
+    where = where or _placed_now(this, job)
+    _create(this, helper_request(this.asked, job, this.jobs[job.id].attempts, "merge", pinned=where.pinned))
 
 
 def create_reader(this: Round, job: PlannedJob, long: Message | None = None) -> None:
@@ -207,7 +231,8 @@ def _placed_now(this: Round, job: PlannedJob) -> Placement:
 def _create(this: Round, request: JobRequest) -> None:
     this.begun.add(request.contract.job.id)
     this.requeue.append(FIRST_LOOK)
-    this.actions.append(CreateJob(hook_job(request, this.defaults), request.digest, contract_config_map(request)))
+    manifest, service = hook_job(request, this.defaults), rendezvous_service(request)
+    this.actions.append(CreateJob(manifest, request.digest, contract_config_map(request), service))
 
 
 def may_run(this: Round, job: PlannedJob) -> bool:

@@ -165,7 +165,8 @@ def _count(number: int, what: str) -> str:
 
 def _may_be_parallel(this: Round) -> bool:
     return any(
-        job.config.depends_on is not None or job.config.for_each is not None for job in this.planned.values()
+        job.config.depends_on is not None or job.config.for_each is not None or job.has_several_pods
+        for job in this.planned.values()
     ) or any(job.pipeline_item is not None or job.pipeline_fan is not None for job in this.planned.values())
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
-from sandbox_api.experiment import ExperimentSpec, JobConfig, Keep
+from sandbox_api.experiment import ExperimentSpec, Keep
 
 SPEC_FIELDS = {
     "rank": "leave it out",
@@ -18,10 +18,6 @@ SPEC_FIELDS = {
     "keep": "leave it out",
     "trial": "sweeps are not there yet",
     "queue_name": "leave it out",
-}
-JOB_FIELDS = {
-    "nodes": "leave it at 1",
-    "shards": "leave it at 1",
 }
 _HARMLESS: tuple[object, ...] = (None, [], {}, Keep())
 """Values that ask for nothing but what happens anyhow."""
@@ -34,11 +30,6 @@ def unsupported_in_spec(spec: ExperimentSpec) -> Iterator[str]:
         yield "spec.hpoConfig: a search is a SandboxSweep, which this version does not have yet; leave it out"
     if spec.tracking and spec.tracking.wandb and spec.tracking.wandb.mode != "disabled":
         yield "spec.tracking.wandb.mode: this version does not export to Weights & Biases yet; set disabled"
-
-
-def unsupported_in_job(job: JobConfig, where: str) -> Iterator[str]:
-    """A sentence for each field of a job that can't be done yet."""
-    yield from _sentences(job, JOB_FIELDS, where)
 
 
 def _sentences(model: BaseModel, table: dict[str, str], where: str) -> Iterator[str]:

@@ -17,7 +17,7 @@ from ..plan.actions import Action, CreateClaim, CreateJob, DeleteFinishedJobs, D
 from ..plan.facts import JobFact, Refusal, Snapshot
 from . import projections as project
 from .cache import Cache
-from .resources import CLAIMS, CONFIG_MAPS, JOBS
+from .resources import CLAIMS, CONFIG_MAPS, JOBS, SERVICES
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +81,8 @@ class Actor:
         try:
             if action.config_map is not None:
                 await self._create_config_map(snapshot, action)
+            if action.service is not None:
+                await self._create_service(snapshot, action.service, name)
             made = await self._client.create(
                 JOBS, action.manifest, snapshot.namespace, repeatable=True, strict=True, metadata_only=True
             )
@@ -109,6 +111,16 @@ class Actor:
             if told != action.contract:
                 raise self._taken(snapshot, "ConfigMap", name) from None
 
+    async def _create_service(self, snapshot: Snapshot, manifest: dict[str, Any], job: str) -> None:
+        """For a Job, which has to wait where another's stands in its place. One serves all Jobs: mostly it is there."""
+        name = manifest["metadata"]["name"]
+        try:
+            await self._client.create(SERVICES, manifest, snapshot.namespace, repeatable=True)
+        except AlreadyExists:
+            found = await self._client.get(SERVICES, name, snapshot.namespace)
+            if snapshot.uid not in {owner["uid"] for owner in found["metadata"].get("ownerReferences") or ()}:
+                raise self._taken(snapshot, "Service", name, job) from None
+
     def _check_job(self, snapshot: Snapshot, action: CreateJob, found: JobFact) -> None:
         """A Job of that name exists: it is ours only if all of its identity is."""
         wanted = project.job_fact({**action.manifest, "metadata": {**action.manifest["metadata"], "uid": ""}}).fact
@@ -116,12 +128,12 @@ class Actor:
         if (found.owner_uid, found.job_id, found.attempt, found.contract) != mine:
             raise self._taken(snapshot, "Job", found.name)
 
-    def _taken(self, snapshot: Snapshot, kind: str, name: str) -> Refused:
+    def _taken(self, snapshot: Snapshot, kind: str, name: str, job: str | None = None) -> Refused:
         message = (
             f"a {kind} {name} that is not this experiment's stands in the way; delete it, then apply the experiment"
             " under a new name"
         )
-        self._cache.refused(snapshot, name, Refusal(Reason.NAME_TAKEN, message, final=True))
+        self._cache.refused(snapshot, job or name, Refusal(Reason.NAME_TAKEN, message, final=True))
         return Refused(message)
 
     def _raise_refused(self, snapshot: Snapshot, kind: str, name: str, error: ApiError) -> None:

@@ -191,8 +191,9 @@ class Scope:
 
 def _is_made_for(fact: ExperimentFact, job: JobFact) -> bool:
     """Whether a Job with our label is what its name says: an attempt of ours, or what reads or checks for it."""
-    attempt = job_name(fact.name, fact.uid, job.job_id, job.attempt)
-    return job.owner_uid == fact.uid and job.name in {helper_name(attempt, task) for task in TASKS}
+    attempts = {job_name(fact.name, fact.uid, job.job_id, job.attempt, indexed=indexed) for indexed in (False, True)}
+    names = {helper_name(attempt, task) for attempt in attempts for task in TASKS}
+    return job.owner_uid == fact.uid and job.name in names
 
 
 def claim_key(fact: ExperimentFact) -> Key:

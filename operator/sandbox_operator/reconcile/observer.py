@@ -11,7 +11,7 @@ from datetime import datetime
 
 from sandbox_api.status import ExperimentStatus
 
-from ..build.names import ANNOTATION_JOB_ID, LABEL_ATTEMPT
+from ..build.names import ANNOTATION_JOB_ID, LABEL_ATTEMPT, helper_name
 from ..kube.errors import ApiError, Conflict, NotFound
 from ..kube.lease import NotHeld
 from ..plan.actions import Action, CreateJob, Plan
@@ -64,7 +64,10 @@ class Observer:
         """A watch told of a pod: from the moment its hook is seen to have ended, the next Job is awaited."""
         if new is None or new.fact.hook.exit_code is None or (old is not None and old.fact.hook.exit_code is not None):
             return
-        self._ended.setdefault(new.fact.job_name, asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        if new.fact.numbers:  # of several pods the last one counts
+            self._ended[new.fact.job_name] = now
+        self._ended.setdefault(new.fact.job_name, now)
         if len(self._ended) > REMEMBERED:
             del self._ended[next(iter(self._ended))]
 
@@ -90,7 +93,8 @@ class Observer:
         self._metrics.attempts.labels(attempt.stage, attempt.outcome).inc()
         use = "used" if attempt.outcome == "succeeded" else "wasted"
         self._metrics.gpu_seconds.labels(attempt.stage, use).inc(attempt.gpu_seconds)
-        seen = self._ended.pop(attempt.job_name, None)
+        hook, merge = (self._ended.pop(helper_name(attempt.job_name, task), None) for task in ("run", "merge"))
+        seen = hook if merge is None else merge
         if seen is not None and attempt.outcome == "succeeded":
             self._handing[uid] = min(seen, self._handing.get(uid, seen))
         with about(job=attempt.job, attempt=attempt.attempt):

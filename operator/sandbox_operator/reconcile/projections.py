@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,14 +15,24 @@ import orjson
 from sandbox_api.contract import CONTAINER
 from sandbox_api.hook_resource import HookStatus, hook_of
 from sandbox_api.hooks import Hook
+from sandbox_api.ranges import numbers_in
 from sandbox_api.status import ExperimentStatus, Reason
 
-from ..build.names import ANNOTATION_CONTRACT, ANNOTATION_JOB_ID, LABEL_ATTEMPT, LABEL_EXPERIMENT, LABEL_UID
+from ..build.names import (
+    ANNOTATION_CONTRACT,
+    ANNOTATION_JOB_ID,
+    ANNOTATION_NUMBERS,
+    LABEL_ATTEMPT,
+    LABEL_EXPERIMENT,
+    LABEL_UID,
+)
 from ..plan.facts import ClaimFact, ContainerFact, JobFact, PodFact, Snapshot, WarningFact
 
 Manifest = dict[str, Any]
 LABEL_POD_JOB = "batch.kubernetes.io/job-name"
 """Set by the Job controller on its pods."""
+ANNOTATION_POD_INDEX = "batch.kubernetes.io/job-completion-index"
+"""Likewise, where the Job is Indexed."""
 Fact = TypeVar("Fact")
 
 
@@ -100,6 +111,8 @@ def job_fact(item: Manifest) -> Owned[JobFact]:
     labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
     conditions = _true_conditions(item)
     failed = conditions.get("Failed") or conditions.get("FailureTarget")  # the latter stands while its pods end
+    status = item.get("status") or {}
+    numbers = _ranges(annotations.get(ANNOTATION_NUMBERS))
     fact = JobFact(
         name=meta["name"],
         uid=meta["uid"],
@@ -111,8 +124,19 @@ def job_fact(item: Manifest) -> Owned[JobFact]:
         failed=failed.get("reason") or "Failed" if failed is not None else None,
         failed_message=(failed or {}).get("message", ""),
         deleting="deletionTimestamp" in meta,
+        numbers=numbers,
+        done_indexes=_ranges(status.get("completedIndexes")) if numbers else "",
+        failed_indexes=_ranges(status.get("failedIndexes")) if numbers else "",
     )
     return Owned(labels.get(LABEL_UID, ""), fact)
+
+
+def _ranges(text: str | None) -> str:
+    """Numbers of pods as text; nothing where it is none, which is not of our making."""
+    try:
+        return sys.intern(text) if text and numbers_in(text) else ""
+    except ValueError:
+        return ""
 
 
 def _controller(meta: Manifest) -> str | None:
@@ -122,7 +146,7 @@ def _controller(meta: Manifest) -> str | None:
 
 def pod_fact(item: Manifest) -> Owned[PodFact]:
     meta, spec, status = item["metadata"], item["spec"], item.get("status") or {}
-    labels = meta.get("labels") or {}
+    labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
     conditions = {c["type"]: c for c in status.get("conditions") or ()}
     scheduled = conditions.get("PodScheduled") or {}
     disruption = conditions.get("DisruptionTarget") or {}
@@ -130,7 +154,7 @@ def pod_fact(item: Manifest) -> Owned[PodFact]:
         name=meta["name"],
         uid=meta["uid"],
         job_name=labels.get(LABEL_POD_JOB, ""),
-        contract=(meta.get("annotations") or {}).get(ANNOTATION_CONTRACT, ""),
+        contract=annotations.get(ANNOTATION_CONTRACT, ""),
         phase=status.get("phase", "Pending"),
         hook=_container_fact(status),
         node=spec.get("nodeName"),
@@ -147,6 +171,8 @@ def pod_fact(item: Manifest) -> Owned[PodFact]:
         deleting="deletionTimestamp" in meta,
         deleting_since=meta.get("deletionTimestamp"),
         job_uid=_controller(meta) or "",
+        index=int(annotations.get(ANNOTATION_POD_INDEX) or 0),
+        numbers=_ranges(annotations.get(ANNOTATION_NUMBERS)),
     )
     return Owned(labels.get(LABEL_UID, ""), fact)
 

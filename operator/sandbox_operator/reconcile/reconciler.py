@@ -19,7 +19,7 @@ from ..kube.informer import Key
 from ..kube.queue import KeyedQueue, QueueClosed
 from ..plan.actions import Plan, made_by
 from ..plan.compile import Compiled, compile_spec
-from ..plan.doubt import to_ask_before_giving_up, to_ask_for, to_ask_for_pods, to_rule_out
+from ..plan.doubt import to_ask_before_giving_up, to_ask_for, to_ask_for_pods, to_rule_out, with_all_pods
 from ..plan.experiment import plan_experiment
 from ..plan.facts import Snapshot
 from . import projections as project
@@ -135,7 +135,7 @@ class Reconciler:
 
         What is in doubt is decided in `plan/doubt.py`. True when something was found.
         """
-        jobs, with_pods = {job.name: job for job in snapshot.jobs}, {pod.job_name for pod in snapshot.pods}
+        jobs, with_pods = {job.name: job for job in snapshot.jobs}, with_all_pods(snapshot)
         found = await self._ask_for_pods(key, to_ask_for_pods(snapshot.status, jobs, with_pods))
         for name in to_ask_for(snapshot.status, jobs, with_pods):
             found |= await self._ask_for_job(key, name)
@@ -143,13 +143,13 @@ class Reconciler:
 
     async def _rule_out(self, key: Key, snapshot: Snapshot, plan: Plan) -> None:
         """Raise Conflict when an attempt that is to follow, or to be made again, has left what was not seen."""
-        jobs, with_pods = {job.name for job in snapshot.jobs}, {pod.job_name for pod in snapshot.pods}
-        names = set(to_rule_out(snapshot.status, plan.status, made_by(plan.actions), with_pods))
+        jobs, pods = {job.name for job in snapshot.jobs}, {pod.uid for pod in snapshot.pods}
+        names = set(to_rule_out(snapshot.status, plan.status, made_by(plan.actions), with_all_pods(snapshot)))
         await self._ask_for_pods(key, names)
         for name in names - jobs:
             await self._ask_for_job(key, name)
         if names and (now := self._cache.observe(key)) is not None:  # which leaves out what is somebody else's
-            found = {pod.job_name for pod in now.pods} | {job.name for job in now.jobs} - jobs
+            found = {pod.job_name for pod in now.pods if pod.uid not in pods} | {job.name for job in now.jobs} - jobs
             if left := names & found:
                 words = f"the last attempt's Job {min(left)} has not gone yet"
                 raise Conflict(words, status=409, reason="Conflict")

@@ -11,9 +11,10 @@ from typing import Any
 from sandbox_api.easyanimate import EasyAnimateInferConfig, EasyAnimateTrainConfig
 
 from ..data_juicer.rows import read_json
-from ..easyanimate import InferResult, TrainResult, infer, prepare, train
+from ..easyanimate import InferResult, TrainResult, infer, merged_videos, prepare, train
 from ..errors import ConfigError
 from ..hooks.base import Artifact, HookContext, HookResult
+from ..pieces import Piece
 from .base import BaseModelExecutor
 
 
@@ -34,6 +35,7 @@ class EasyAnimateTrainExecutor(BaseModelExecutor):
             scratch=context.scratch,
             roots=[data.parent, *(context.workspace.inside(root, "extraConfigs.video_root") for root in roots)],
             processes=processes,
+            place=context.place,
             cpus=context.cpus,
             digests=digests,
         )
@@ -45,10 +47,13 @@ class EasyAnimateTrainExecutor(BaseModelExecutor):
             state=context.state,
             scratch=context.scratch,
             processes=processes,
+            place=context.place,
             cpus=context.cpus,
             digests=digests,
             log_metrics=lambda figures, step: self.watcher.watch(figures, step=step),
         )
+        if not context.place.speaks_for_all:
+            return HookResult(outputs=[], message=f"{trained.steps} steps, with the pod of rank 0")
         published = context.user_path("extraConfigs.output_dir")
         return HookResult(
             outputs=[
@@ -80,11 +85,27 @@ class EasyAnimateInferExecutor(BaseModelExecutor):
             scratch=context.scratch,
             processes=_processes(config.processes, context),
             cpus=context.cpus,
+            shard=(context.place.shard or 0, context.place.shards),
             digests=context.workspace.cache / "digests.json",
             log_metrics=lambda figures, step: self.watcher.watch(figures, step=step),
         )
         for note in videos.notes:
             print(note, flush=True)
+        return self._result(context, videos, _made(videos))
+
+    def merge(self, pieces: list[Piece]) -> HookResult:
+        """All videos in one folder, and one data set of them in the order of prompts and indices. The seconds are those
+        of the piece that took longest."""
+        context, config = self.for_job(), EasyAnimateInferConfig.model_validate(_settings(self.model_config))
+        videos = merged_videos(
+            [(piece.outputs[0], read_json(piece.outputs[1])) for piece in pieces],
+            batch_size=config.batch_size,
+            out=context.out / "videos",
+            seconds=max(piece.metrics["seconds"] for piece in pieces),
+        )
+        return self._result(context, videos, f"{len(videos.rows)} videos in {len(pieces)} pieces")
+
+    def _result(self, context: HookContext, videos: InferResult, message: str) -> HookResult:
         dataset = context.out / "videos.jsonl"
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in videos.rows)
         dataset.write_text("".join(lines), encoding="utf-8")
@@ -92,7 +113,7 @@ class EasyAnimateInferExecutor(BaseModelExecutor):
         return HookResult(
             outputs=[Artifact(videos.folder, publish=published), Artifact(dataset, rows=len(videos.rows))],
             metrics={"videos": len(videos.rows), "seconds": videos.seconds},
-            message=_made(videos),
+            message=message,
         )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..place import ALONE, Place
 from .config import build_config
 from .dataset import PreparedDataset
 from .environment import forbid_installs, keep_temporary_files_in
@@ -58,6 +59,16 @@ class Processed:
 OnOperator = Callable[[OperatorRows], None]
 
 
+def lend(raw: Mapping[str, Any], place: Place, *, np: int, memory_bytes: int | None) -> None:
+    """What a pod does for a run of the recipe `raw` in the pod of rank 0, until that has ended. Raises
+    ConfigurationError, PeerLost."""
+    if raw.get("executor_type") != "ray":
+        raise ConfigurationError("only ray spans the several pods (nodes) of this job", "executor_type")
+    from .ray_run import lend_this_pod
+
+    lend_this_pod(place, np=np, memory_bytes=memory_bytes)
+
+
 def process(
     raw: Mapping[str, Any],
     prepared: PreparedDataset,
@@ -72,6 +83,7 @@ def process(
     count_each_op: bool = False,
     on_operator: OnOperator | None = None,
     save_after_seconds: float = SAVE_AFTER_SECONDS,
+    place: Place = ALONE,
 ) -> Processed:
     """Run the recipe `raw` on `prepared` and export to `export_path` (.jsonl, .json or .parquet).
 
@@ -79,7 +91,8 @@ def process(
     are in `state_dir`, saved when the run ends in any exception (also one raised by a signal handler) and
     after long operators. With `executor_type: ray`, `memory_bytes` bounds Ray's object store and
     `count_each_op` counts each operator's rows, which costs its pipelining. `on_operator` is called after
-    each counted operator. Raises ConfigurationError, DatasetError, OperatorError.
+    each counted operator. `place` is that of the pod among those of the job, of which this is the first.
+    Raises ConfigurationError, DatasetError, OperatorError.
     """
     if export_path.suffix.lower() not in FORMATS:
         raise ConfigurationError(f"{export_path.name} must end in one of {', '.join(FORMATS)}", "export_path")
@@ -97,7 +110,10 @@ def process(
             memory_bytes=memory_bytes,
             count_each_op=count_each_op,
             on_operator=on_operator,
+            place=place,
         )
+    if place.nodes > 1:
+        raise ConfigurationError("only ray spans the several pods (nodes) of this job", "executor_type")
 
     sharded = bool(raw.get("export_shard_size"))
     exported = export_path.with_suffix("") if sharded else export_path

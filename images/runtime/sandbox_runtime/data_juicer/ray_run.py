@@ -1,26 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`executor_type: ray` inside one pod: a Ray of its own within the pod's limits, started and ended with the
-run.
+"""`executor_type: ray`: a Ray of its own within the pod's limits, or over all pods of the job (`ray_pods.py`), started
+and ended with the run.
 
-It never joins a Ray cluster. Ray writes a folder of part files and keeps statistics that the default executor
-removes; what comes out of here is one file with the same rows as the default executor's.
+It never joins a Ray that others have started. Ray writes a folder of part files and keeps statistics that the default
+executor removes; what comes out of here is one file with the same rows as the default executor's.
 """
 
 import contextlib
 import json
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from ..place import ALONE, Place
+from ..signals import Stopped
 from .config import build_config
 from .dataset import PreparedDataset
 from .errors import DatasetError
 from .execution import load, operator_errors
 from .process import OnOperator, OperatorRows, Processed
+from .ray_pods import joined_by_others, lend_to_ray, take_token
 from .rows import count_rows, open_parquet, read_json
 
 MEBIBYTE = 1 << 20
@@ -38,11 +43,14 @@ def process_on_ray(
     memory_bytes: int | None,
     count_each_op: bool,
     on_operator: OnOperator | None,
+    place: Place = ALONE,
 ) -> Processed:
     """Run a recipe with Data-Juicer's Ray executor. See `process.process`, which is the way in."""
     parts = work_dir / "parts"
     suffix = export_path.suffix.lower()
-    with _local_ray(np, memory_bytes):
+    if place.nodes > 1:
+        take_token()
+    with _local_ray(np, memory_bytes), joined_by_others(place) if place.nodes > 1 else contextlib.nullcontext():
         config = build_config(
             raw,
             job_id=job_id,
@@ -69,6 +77,14 @@ def process_on_ray(
     return Processed(prepared.rows, rows_out, tuple(loader.operators), export_path)
 
 
+def lend_this_pod(place: Place, *, np: int, memory_bytes: int | None) -> None:
+    """Work for the Ray of rank 0 until it has ended."""
+    from data_juicer.utils.constant import RAY_JOB_ENV_VAR
+
+    os.environ[RAY_JOB_ENV_VAR] = "1"
+    lend_to_ray(place, np=np, object_store_bytes=object_store_bytes(memory_bytes))
+
+
 @contextlib.contextmanager
 def _local_ray(np: int, memory_bytes: int | None) -> Iterator[None]:
     """Raise a Ray of `np` CPUs for the duration; nothing of it is left afterwards, neither process nor
@@ -82,14 +98,15 @@ def _local_ray(np: int, memory_bytes: int | None) -> Iterator[None]:
     before = os.environ.get(RAY_JOB_ENV_VAR)
     os.environ[RAY_JOB_ENV_VAR] = "1"
     try:
-        ray.init(
-            address="local",
-            num_cpus=np,
-            object_store_memory=_object_store_bytes(memory_bytes),
-            include_dashboard=False,
-            _temp_dir=str(folder),
-            log_to_driver=True,
-        )
+        with _kept_signals():
+            ray.init(
+                address="local",
+                num_cpus=np,
+                object_store_memory=object_store_bytes(memory_bytes),
+                include_dashboard=False,
+                _temp_dir=str(folder),
+                log_to_driver=True,
+            )
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True  # the same order as the default executor's
         context.enable_progress_bars = False
@@ -103,7 +120,23 @@ def _local_ray(np: int, memory_bytes: int | None) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _object_store_bytes(memory_bytes: int | None) -> int | None:
+@contextlib.contextmanager
+def _kept_signals() -> Iterator[None]:
+    """Ray takes SIGTERM for itself and ends the process with another code: a drained pod would count as the user's
+    fault."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    mine = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as error:  # it came while Ray was starting
+        raise Stopped("Preempted", "SIGTERM", "the pod was told to end (SIGTERM)") from error
+    finally:
+        signal.signal(signal.SIGTERM, mine)
+
+
+def object_store_bytes(memory_bytes: int | None) -> int:
     """Return a third of the pod's memory, and no more than /dev/shm holds: beyond it Ray would write to the
     root file system.
     """

@@ -9,7 +9,7 @@ The work is done by worker processes, one a GPU; nothing here imports torch, so 
 fails in a moment.
 """
 
-from .api import infer, prepare, train
+from .api import infer, merged_videos, prepare, train
 from .results import InferResult, Prepared, TrainResult
 
-__all__ = ["InferResult", "Prepared", "TrainResult", "infer", "prepare", "train"]
+__all__ = ["InferResult", "Prepared", "TrainResult", "infer", "merged_videos", "prepare", "train"]

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from sandbox_api.digest import sha256_of
 from sandbox_api.easyanimate import EasyAnimateInferConfig, EasyAnimateTrainConfig
 
 from ..digests import digest_of
-from ..errors import ConfigError, InputError, UserError
+from ..errors import ConfigError, InputError, PeerLost, UserError
 from ..files import sync_folder, write_json
+from ..place import ALONE, Place
 from ..workers.launch import Figures, ShouldStop, run_workers
 from .names import NAMES, is_plain, video_name
 from .prompts import batches_of, read_prompts, share, unique
@@ -55,11 +56,12 @@ def prepare(
     scratch: Path,
     roots: Iterable[Path] = (),
     processes: int = 1,
+    place: Place = ALONE,
     cpus: int | None = None,
     digests: Path | None = None,
     should_stop: ShouldStop = _never,
 ) -> Prepared:
-    """Encode what of these rows is not in the cache yet.
+    """Encode what of these rows is not in the cache yet; with the pods of other places, each a share of it.
 
     rows: with `videos` and `text`. roots: where relative names of videos may begin. digests: where digests of large
     files are remembered. Raises ConfigError for a base model that does not fit, UserError when more clips are broken
@@ -70,7 +72,7 @@ def prepare(
     clips = clips_of(rows, tuple(roots))
     if not clips:
         raise InputError("dataset_path: the data set has no rows")
-    most_broken = int(config.broken_limit * len(clips))
+    most_broken, together = int(config.broken_limit * len(clips)), place.nodes > 1
     job = {
         "config": config.model_dump(mode="json"),
         "clips": [asdict(clip) for clip in clips],
@@ -82,18 +84,22 @@ def prepare(
         "base": str(base),
         "cache": str(cache_dir.absolute()),
         "most_broken": most_broken,
+        "together": together,
     }
-    parts = run_workers(
+    told = run_workers(
         WORKER,
         "prepare",
         job,
-        processes=max(1, min(processes, len(clips))),
-        together=False,
+        processes=processes if together else max(1, min(processes, len(clips))),
+        together=together,
+        place=place,
+        meeting=0,
         cpus=cpus,
         scratch=scratch / "prepare",
         on_figures=_unheard,
         should_stop=should_stop,
     )
+    parts = told[0] if together else [part for parts in told for part in parts]
     broken = [sentence for _, sentence in sorted(tuple(each) for part in parts for each in part["broken"])]
     for sentence in broken:
         print(f"left out: {sentence}", flush=True)
@@ -104,7 +110,8 @@ def prepare(
             f" {'; '.join(broken[:SHOWN_BROKEN])}{more}"
         )
     if any(part["stopped"] for part in parts):
-        raise UserError("the encoding of clips was told to stop; what is in the cache stays there")
+        words = "the encoding of clips was told to stop; what is in the cache stays there"
+        raise PeerLost(f"in another pod, {words}") if together else UserError(words)
     found = sorted(tuple(each) for part in parts for each in part["samples"])
     samples = [Sample(clip, text, bucket) for _, clip, text, bucket in found]
     kept, heldout = _split(samples, config.heldout)
@@ -129,12 +136,16 @@ def train(
     state: Path,
     scratch: Path,
     processes: int = 1,
+    place: Place = ALONE,
     cpus: int | None = None,
     digests: Path | None = None,
     log_metrics: Figures = _unheard,
     should_stop: ShouldStop = _never,
 ) -> TrainResult:
     """Train a LoRA, or go on where an earlier attempt of the same training stopped.
+
+    processes: of this pod, as many as each of the others has. place: which of the pods it is; all come to the same, and
+    only rank 0 has checkpoints in `out`.
 
     log_metrics: takes figures (`loss`, `lr`, `grad_norm`, `step_seconds`, `clips_per_second`, `heldout_loss`) and the
     step while the training goes on. Checkpoints stand in `out` as `checkpoint-<step>.safetensors`. A `Stopped` that is
@@ -144,13 +155,14 @@ def train(
     base = base_model(config.base_model)
     if not prepared.samples:
         raise InputError("dataset_path: no clip is left to train on")
-    if config.batch_size is not None and config.batch_size % processes:
+    world = processes * place.nodes
+    if config.batch_size is not None and config.batch_size % world:
         raise ConfigError(
-            f"batch_size: {config.batch_size} can't be divided among {processes} processes; give a multiple of it"
+            f"batch_size: {config.batch_size} can't be divided among {world} processes; give a multiple of it"
         )
     base_digest = _digest(base / "transformer", digests)
     decisive = {name: value for name, value in config.model_dump(mode="json").items() if name not in NOT_DECISIVE}
-    each_step = config.batch_size or config.batch_size_per_gpu * (config.gradient_accumulation_steps or 1) * processes
+    each_step = config.batch_size or config.batch_size_per_gpu * (config.gradient_accumulation_steps or 1) * world
     samples = [[asdict(sample) for sample in group] for group in (prepared.samples, prepared.heldout)]
     key = sha256_of([decisive, each_step, config.steps, config.epochs or 1, base_digest, samples])
     kept = state / key[:16]
@@ -170,14 +182,18 @@ def train(
         job,
         processes=processes,
         together=True,
+        place=place,
+        meeting=1,
         cpus=cpus,
         scratch=scratch / "train",
         on_figures=log_metrics,
         should_stop=should_stop,
     )[0]
-    made = sorted((kept / "models").glob("checkpoint-*.safetensors"), key=_step_of)
+    if place.nodes > 1 and not told["finished"]:
+        raise PeerLost(f"another pod was told to end; the training stopped at step {told['steps']}, its state is kept")
+    made = sorted((kept / "models").glob("checkpoint-*.safetensors"), key=_step_of) if place.rank == 0 else []
     checkpoints = tuple(_link(path, out / path.name) for path in made)
-    if told["finished"] and (not checkpoints or _step_of(checkpoints[-1]) != told["steps"]):
+    if place.rank == 0 and told["finished"] and (not checkpoints or _step_of(checkpoints[-1]) != told["steps"]):
         raise UserError(f"the training ended at step {told['steps']} without a checkpoint of it")
     return TrainResult(
         path=checkpoints[-1] if checkpoints else out,
@@ -258,6 +274,29 @@ def infer(
         seconds=time.monotonic() - began,
         notes=tuple(notes),
     )
+
+
+def merged_videos(
+    pieces: Sequence[tuple[Path, Iterable[Mapping[str, Any]]]], *, batch_size: int, out: Path, seconds: float
+) -> InferResult:
+    """What one job would have made: all videos in `out`, their rows in the order of prompts and indices.
+
+    pieces: folder and rows of each, by number; of so many jobs each had every so-manyeth batch.
+    """
+    left = [[dict(row) for row in rows] for _, rows in pieces]
+    rows: list[dict[str, Any]] = []
+    names: dict[str, Any] = {}
+    for folder, _ in pieces:
+        names |= _json(folder / NAMES)
+    while any(left):
+        for number, (folder, _) in enumerate(pieces):
+            batch, left[number] = left[number][:batch_size], left[number][batch_size:]
+            for row in batch:
+                name = Path(row["videos"][0]).name
+                rows.append({**row, "videos": [str(_link(folder / name, out / name))]})
+    made = [Path(row["videos"][0]).name for row in rows]
+    write_json(out / NAMES, {name: names[name] for name in made if name in names})
+    return InferResult(folder=out, rows=tuple(rows), made=len(rows), finished=True, seconds=seconds)
 
 
 def base_model(named: str) -> Path:

@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sandbox_api.easyanimate import EasyAnimateTrainConfig
 
-from ..errors import ConfigError, UserError
+from ..errors import ConfigError, InfraError, UserError
 from . import draws, lora, models, schedule
 from .cache import Cache
 from .checkpoint import Progress, load_checkpoint, save_checkpoint
@@ -115,6 +115,8 @@ class Training:
             fused=world.device.type == "cuda",
         )
         self.progress = load_checkpoint(self.run.state, self.run.key, self.parameters, self.optimizer)
+        if not world.agree(self.progress.step):  # the volume shows a file to one node later than to another
+            raise InfraError(f"not all processes find the same checkpoint; this one found step {self.progress.step}")
 
     def train(self, log: Log, should_stop: Callable[[], bool]) -> bool:
         """Go on from where the state is; whether the last step was reached.

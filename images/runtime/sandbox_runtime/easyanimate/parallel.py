@@ -41,6 +41,12 @@ class World:
             dist.all_reduce(tensor)
         return tensor
 
+    def agree(self, number: int) -> bool:
+        """Whether all processes have the same number; all get the same answer."""
+        mine = torch.tensor([number, number * number], dtype=torch.float64, device=self.device)
+        total, squares = self.sum(mine).tolist()
+        return bool(squares * self.size == total * total)
+
     def any(self, claim: bool) -> bool:
         """Whether it is true in any process; all get the same answer."""
         if self.size == 1:
@@ -70,6 +76,26 @@ def join() -> World:
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=LONGEST_WAIT, device_id=device if device.type == "cuda" else None)
     return World(dist.get_rank(), dist.get_world_size(), device)
+
+
+def gather(value: Any) -> list[Any]:
+    """A value of each process, by rank; all get the same."""
+    world = join()
+    found: list[Any] = [None] * world.size
+    if world.size == 1:
+        return [value]
+    dist.all_gather_object(found, value)
+    return found
+
+
+def is_of_others(error: BaseException) -> bool:
+    """Whether an error only says that another process has gone, or can't be reached."""
+    if isinstance(error, (dist.DistNetworkError, dist.DistStoreError)):
+        return True
+    words = ("Connection closed by peer", "Connection reset by peer", "Connection refused", "Timed out waiting",
+             "Socket closed", "remote process exited", "connection was closed")  # fmt: skip
+    said = str(error)
+    return isinstance(error, (RuntimeError, dist.DistBackendError)) and any(word in said for word in words)
 
 
 def leave() -> None:

@@ -28,7 +28,11 @@ def prepare(job: dict[str, Any], desk: Desk) -> Any:
         most_broken=job["most_broken"],
         should_stop=desk.should_stop,
     )
-    return vars(part)
+    if not job["together"]:
+        return [vars(part)]
+    parts = parallel.gather(vars(part))
+    parallel.leave()
+    return parts
 
 
 def train(job: dict[str, Any], desk: Desk) -> Any:
@@ -69,7 +73,7 @@ TASKS: dict[str, Callable[[dict[str, Any], Desk], Any]] = {"prepare": prepare, "
 
 
 def main() -> None:
-    work(TASKS, SMALLER)
+    work(TASKS, SMALLER, is_of_others=parallel.is_of_others)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from sandbox_api.contract import JobContract
 from ..errors import ConfigError
 from ..inputs import ResolvedInput
 from ..metrics import MetricsLog
+from ..place import ALONE, Place
 from ..workspace import Workspace
 
 
@@ -60,6 +61,8 @@ class HookContext:
     metrics: MetricsLog
     written: set[str] = field(default_factory=set)
     """Fields that name what this job itself writes."""
+    place: Place = ALONE
+    """Which of the job's pods this is: one that works with others (`nodes`), or on a piece of the job (`shards`)."""
 
     @property
     def out(self) -> Path:
@@ -124,6 +127,10 @@ class Hook(Protocol):
     """A hook's class takes no arguments.
 
     One from outside the catalogue may have an attribute `extra`: the pydantic model of its `extraConfigs`.
+
+    With `nodes`, each of several pods runs it at once and knows its rank by `context.place`; rank 0's result counts.
+    One that can be divided (`shards`) does the piece `context.place.shard` in `run`, and has a method
+    `merge(context, pieces: list[Piece]) -> HookResult`, which makes the job's result of those of all pieces.
     """
 
     def run(self, context: HookContext) -> HookResult:

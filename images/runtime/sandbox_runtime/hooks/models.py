@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, UserError
+from ..pieces import Piece
 from .base import Artifact, HookContext, HookResult
 
 
@@ -22,9 +23,37 @@ class ModelHook:
     def run(self, context: HookContext) -> HookResult:
         import asyncio  # with the components it takes longer than all that other hooks need
 
-        from ..components import Watcher, factory
+        from ..components import Watcher
 
         watcher = Watcher(context.metrics)
+        component, config = self._component(context, watcher)
+        returned = asyncio.run(component.run(config["type"], None))
+        if isinstance(returned, HookResult):
+            return returned
+        figures = {**watcher.last, **_figures(returned)}
+        made = _made(returned, Path(config["work_dir"]))
+        if not made.exists():
+            raise UserError(f"type: the component {config['type']} has made nothing: there is no {made}")
+        return HookResult(
+            outputs=[Artifact(made), *[None] * (self.outputs - 1)],
+            metrics=figures,
+            message=f"{config['type']} has ended",
+        )
+
+    def merge(self, context: HookContext, pieces: list[Piece]) -> HookResult:
+        """One result of those of all pieces, as the component makes it."""
+        from ..components import Watcher
+
+        component, config = self._component(context, Watcher(context.metrics))
+        if not hasattr(component, "merge"):
+            raise ConfigError(f"shards: the component {config['type']} can't be divided; leave shards at 1")
+        merged: HookResult = component.merge(pieces)
+        return merged
+
+    def _component(self, context: HookContext, watcher: Any) -> tuple[Any, dict[str, Any]]:
+        """The component that `type` names, for this job, and its settings."""
+        from ..components import factory
+
         extra = context.extra
         config: dict[str, Any] = dict(extra) if isinstance(extra, Mapping) else extra.model_dump(by_alias=True)
         kind = context.contract.job.type or config.get("type")
@@ -32,18 +61,10 @@ class ModelHook:
             raise ConfigError(f"type: is missing; it has: {', '.join(factory(self.factory).types())}")
         if config.get("work_dir") is None or not isinstance(extra, Mapping):  # ours publish what is named there
             config["work_dir"] = str(context.out / "model")
-        component = factory(self.factory)({**config, "type": kind}, watcher=watcher)
+        config["type"] = kind
+        component = factory(self.factory)(config, watcher=watcher)
         component.context = context
-        returned = asyncio.run(component.run(kind, None))
-        if isinstance(returned, HookResult):
-            return returned
-        figures = {**watcher.last, **_figures(returned)}
-        made = _made(returned, Path(config["work_dir"]))
-        if not made.exists():
-            raise UserError(f"type: the component {kind} has made nothing: there is no {made}")
-        return HookResult(
-            outputs=[Artifact(made), *[None] * (self.outputs - 1)], metrics=figures, message=f"{kind} has ended"
-        )
+        return component, config
 
 
 class TrainModelHook(ModelHook):

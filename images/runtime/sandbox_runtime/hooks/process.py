@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..data_juicer.dataset import prepare
-from ..data_juicer.process import OperatorRows, Processed, process
+from ..data_juicer.process import OperatorRows, Processed, lend, process
 from .base import Artifact, HookContext, HookResult
 from .recipe import addressed_errors, counted, data_juicer_job_id
 
@@ -22,6 +22,11 @@ class ProcessDataHook:
         publish = context.user_path("djConfigs.export_path")
         name = f"dataset{publish.suffix if publish and publish.suffix else '.jsonl'}"
         sharded = bool(context.dj.get("export_shard_size"))
+
+        if context.place.rank > 0:
+            with addressed_errors(context):
+                lend(context.dj, context.place, np=context.cpus, memory_bytes=context.contract.limits.memory_bytes)
+            return HookResult(outputs=[], message="lent its processors to the Ray of rank 0")
 
         def count(done: OperatorRows) -> None:
             context.metrics.log(operator_rows(done), step=done.index + 1)
@@ -40,6 +45,7 @@ class ProcessDataHook:
                 memory_bytes=context.contract.limits.memory_bytes,
                 count_each_op=context.extra.count_each_op,
                 on_operator=count,
+                place=context.place,
             )
         return HookResult(
             outputs=[Artifact(processed.dataset, rows=processed.rows_out, publish=_published(publish, sharded))],

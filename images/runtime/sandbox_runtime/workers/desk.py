@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A worker process's side: `python -m MODULE FOLDER`, with `job.json` in the folder.
 
-It writes `result-<rank>.json` or `error-<rank>.json`, the first one also `figures.jsonl`. Between two steps it looks
+It makes `began-<rank>`, then writes `result-<rank>.json` or `error-<rank>.json`, the first one also `figures.jsonl`. Between two steps it looks
 for a file `stop`.
 """
 
@@ -26,6 +26,9 @@ class Desk:
         self._folder = folder
         self.rank = int(os.environ.get("RANK", "0"))
         self.size = int(os.environ.get("WORLD_SIZE", "1"))
+        self.is_among_others = self.size > int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
+        """Whether processes of other pods compute with it."""
+        (folder / f"began-{self.rank}").touch()
 
     def job(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self._folder / "job.json").read_text())
@@ -46,20 +49,27 @@ class Desk:
         write_atomic(self._folder / f"error-{self.rank}.json", content)
 
 
-def work(tasks: Mapping[str, Callable[[dict[str, Any], Desk], Any]], smaller: str) -> None:
-    """Do the task that `job.json` names. smaller: what the user can do where a GPU has too little memory."""
+IsOfOthers = Callable[[BaseException], bool]
+
+
+def work(
+    tasks: Mapping[str, Callable[[dict[str, Any], Desk], Any]], smaller: str, *, is_of_others: IsOfOthers | None = None
+) -> None:
+    """Do the task that `job.json` names. smaller: what the user can do where a GPU has too little memory. is_of_others:
+    whether an error only says that another process has gone.
+    """
     desk = Desk(Path(sys.argv[1]))
     try:
         job = desk.job()
         desk.result(tasks[job["task"]](job, desk))
     except BaseException as error:
-        desk.error(*_told(error, smaller))
+        desk.error(*_told(error, desk, smaller, is_of_others))
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)  # other ranks may be waiting in a collective; torchrun ends them
 
 
-def _told(error: BaseException, smaller: str) -> tuple[str, str]:
+def _told(error: BaseException, desk: Desk, smaller: str, is_of_others: IsOfOthers | None) -> tuple[str, str]:
     import torch  # a worker has it by now
 
     if isinstance(error, HookError):
@@ -68,5 +78,7 @@ def _told(error: BaseException, smaller: str) -> tuple[str, str]:
         return "UserError", f"a GPU has too little memory: {str(error).splitlines()[0]}; {smaller}"
     if isinstance(error, OSError) and error.errno in STORAGE_ERRNOS:
         return "InfraError", str(error)
+    if desk.is_among_others and is_of_others is not None and is_of_others(error):
+        return "PeerLost", f"another pod of the training has gone: {str(error).splitlines()[0]}"
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return "UserError", f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
