@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A worker process's side: `python -m MODULE FOLDER`, with `job.json` in the folder.
 
-It makes `began-<rank>`, then writes `result-<rank>.json` or `error-<rank>.json`, the first one also `figures.jsonl`. Between two steps it looks
-for a file `stop`.
+It makes `began-<rank>`, then writes `result-<rank>.json` or `error-<rank>.json`, the first one also `figures.jsonl`.
+Between two steps it looks for a file `stop`.
 """
 
 from __future__ import annotations
