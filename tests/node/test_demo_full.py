@@ -13,15 +13,15 @@ NAMESPACE, NAME = "sandbox-demo-full", "demo-full"
 
 
 @pytest.fixture(scope="module")
-def node(operator: Kubernetes) -> Kubernetes:
+def demo(operator: Kubernetes) -> Kubernetes:
     """The node after `make demo-full`."""
     operator.ok("configs/demo-full/run.sh", seconds=1500)
     return operator
 
 
 @pytest.fixture(scope="module")
-def figures(node: Kubernetes) -> dict[str, float]:
-    status = node.get("sbx", NAME, "-n", NAMESPACE)["status"]
+def figures(demo: Kubernetes) -> dict[str, float]:
+    status = demo.get("sbx", NAME, "-n", NAMESPACE)["status"]
     assert status["outcome"] == "Succeeded", status["jobs"]
     found: dict[str, float] = {}
     for job in status["jobs"]:
@@ -29,8 +29,8 @@ def figures(node: Kubernetes) -> dict[str, float]:
     return found
 
 
-def test_stills_are_left_out_and_every_video_is_there(node: Kubernetes) -> None:
-    log = node.ok("kubectl", "logs", "-n", NAMESPACE, "job/demo-full-report")
+def test_stills_are_left_out_and_every_video_is_there(demo: Kubernetes) -> None:
+    log = demo.ok("kubectl", "logs", "-n", NAMESPACE, "job/demo-full-report")
     found: dict[str, Any] = json.loads(log[log.index("{") :])
     assert found["before"]["still"] == 12
     assert found["after"].get("still", 0) == 0
