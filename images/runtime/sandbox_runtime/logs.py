@@ -106,7 +106,7 @@ class Tee:
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a file would hide its progress
         path.touch()  # who follows it may begin at once
         self._stdout, self._stderr = os.dup(1), os.dup(2)
-        source, self._write = os.pipe()
+        source, write = os.pipe()
         stop, self._stop = os.pipe()
         # its own folder holds modules that are named like others' (-I), and it needs no packages (-S)
         command = [sys.executable, "-I", "-S", __file__, str(path), str(half), str(source), str(stop)]
@@ -118,9 +118,9 @@ class Tee:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.close(source)
         os.close(stop)
-        os.dup2(self._write, 1)
-        os.dup2(self._write, 2)
-        os.close(self._write)
+        os.dup2(write, 1)
+        os.dup2(write, 2)
+        os.close(write)
 
     def close(self) -> None:
         """Give the descriptors back; what was printed before is in both places."""
