@@ -23,7 +23,7 @@ from ..digests import digest_of
 from ..errors import ConfigError, InputError, UserError
 from ..files import sync_folder, write_json
 from .launch import Figures, ShouldStop, run_workers
-from .names import NAMES, is_plain, video_name
+from .names import NAMES, checkpoints_in, is_plain, step_of, video_name
 from .prompts import batches_of, read_prompts, share, unique
 from .results import InferResult, Prepared, Sample, TrainResult
 from .rows import clips_of
@@ -172,9 +172,8 @@ def train(
         on_figures=log_metrics,
         should_stop=should_stop,
     )[0]
-    made = sorted((kept / "models").glob("checkpoint-*.safetensors"), key=_step_of)
-    checkpoints = tuple(_link(path, out / path.name) for path in made)
-    if told["finished"] and (not checkpoints or _step_of(checkpoints[-1]) != told["steps"]):
+    checkpoints = tuple(_link(path, out / path.name) for path in checkpoints_in(kept / "models"))
+    if told["finished"] and (not checkpoints or step_of(checkpoints[-1]) != told["steps"]):
         raise UserError(f"the training ended at step {told['steps']} without a checkpoint of it")
     return TrainResult(
         path=checkpoints[-1] if checkpoints else out,
@@ -307,10 +306,6 @@ def _split(samples: list[Sample], heldout: int) -> tuple[list[Sample], list[Samp
 
 def _digest(path: Path, memory: Path | None) -> str:
     return digest_of(path, memory=memory).content
-
-
-def _step_of(path: Path) -> int:
-    return int(path.stem.rpartition("-")[2])
 
 
 def _link(path: Path, target: Path) -> Path:
