@@ -154,23 +154,14 @@ $(UV): images/base/requirements.lock
 	@$(UV) pip install --quiet --python .venv/bin/python --no-deps --editable .
 	@touch $@
 
-.venvs/data/.done: images/data/requirements.lock requirements/pytest.lock pyproject.toml | $(UV)
-	@echo "environment of the data image (.venvs/data, 6 GB)"
-	@[ -x .venvs/data/bin/python ] || $(UV) venv --quiet --python 3.11 .venvs/data
-	@$(UV) pip sync --quiet --python .venvs/data/bin/python --require-hashes images/data/requirements.lock requirements/pytest.lock
-	@$(UV) pip install --quiet --python .venvs/data/bin/python --no-deps --editable .
-	@touch $@
-
-.venvs/easyanimate/.done: images/easyanimate/requirements.lock requirements/models.lock pyproject.toml | $(UV)
-	@echo "environment of the easyanimate image (.venvs/easyanimate, 5 GB, most of it shared with the data image's)"
-	@[ -x .venvs/easyanimate/bin/python ] || $(UV) venv --quiet --python 3.11 .venvs/easyanimate
-	@$(UV) pip sync --quiet --python .venvs/easyanimate/bin/python --require-hashes images/easyanimate/requirements.lock requirements/models.lock
-	@$(UV) pip install --quiet --python .venvs/easyanimate/bin/python --no-deps --editable .
-	@touch $@
-
-.venvs/modelscope/.done .venvs/swift/.done: .venvs/%/.done: images/%/requirements.lock requirements/%.lock pyproject.toml | $(UV)
-	@echo "environment of the $* image (.venvs/$*, 5 GB, most of it shared with the data image's)"
+# An image's environment, and what its tests need besides.
+.venvs/data/.done: requirements/pytest.lock
+.venvs/easyanimate/.done: requirements/models.lock
+.venvs/modelscope/.done: requirements/modelscope.lock
+.venvs/swift/.done: requirements/swift.lock
+.venvs/data/.done .venvs/easyanimate/.done .venvs/modelscope/.done .venvs/swift/.done: .venvs/%/.done: images/%/requirements.lock pyproject.toml | $(UV)
+	@echo "environment of the $* image (.venvs/$*, 5 to 6 GB, most of it shared with the others)"
 	@[ -x .venvs/$*/bin/python ] || $(UV) venv --quiet --python 3.11 .venvs/$*
-	@$(UV) pip sync --quiet --python .venvs/$*/bin/python --require-hashes images/$*/requirements.lock requirements/$*.lock
+	@$(UV) pip sync --quiet --python .venvs/$*/bin/python --require-hashes $(filter %.lock,$^)
 	@$(UV) pip install --quiet --python .venvs/$*/bin/python --no-deps --editable .
 	@touch $@

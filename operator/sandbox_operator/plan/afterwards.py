@@ -20,7 +20,7 @@ from .rerun import is_live
 
 def orphans(snapshot: Snapshot, entries: Iterable[JobStatus]) -> Iterator[DeleteJob]:
     """Deletes for the Jobs of attempts that are over by our own decision and whose pods may still work."""
-    wanted = {name for entry in entries if is_live(entry) for name in (entry.job_name, entry.helper_job)}
+    wanted = _wanted(entries)
     over = {pod.job_name for pod in snapshot.pods} - {pod.job_name for pod in snapshot.pods if not pod.is_over}
     for fact in snapshot.jobs:
         if not (fact.name in wanted or fact.complete or fact.failed or fact.deleting or fact.name in over):
@@ -32,10 +32,15 @@ def holders(snapshot: Snapshot, entries: Iterable[JobStatus], claim: str) -> Ite
     fact = snapshot.claims.get(claim)
     if fact is None or not fact.deleting:
         return
-    wanted = {name for entry in entries if is_live(entry) for name in (entry.job_name, entry.helper_job)}
+    wanted = _wanted(entries)
     for job in snapshot.jobs:
         if (job.complete or job.failed) and not (job.name in wanted or job.deleting):
             yield DeleteJob(job.name)
+
+
+def _wanted(entries: Iterable[JobStatus]) -> set[str | None]:
+    """Names of the Jobs that work for an entry."""
+    return {name for entry in entries if is_live(entry) for name in (entry.job_name, entry.helper_job)}
 
 
 def invalid(snapshot: Snapshot, problems: tuple[str, ...], now: datetime) -> Plan:

@@ -81,8 +81,13 @@ def job_contract(asked: Asked, job: PlannedJob, attempt: int) -> wire.JobContrac
         limits=_limits(job.resources),
         seed=BASE_SEED,
         keep_attempts=spec.keep_attempts,
-        active_seconds_left=max(1, job.limits.active - (entry.active_seconds or 0)),
+        active_seconds_left=active_seconds_left(job, entry),
     )
+
+
+def active_seconds_left(job: PlannedJob, entry: JobStatus) -> int:
+    """What is left of `timeouts.active` at the start of an attempt: suspension keeps what was used."""
+    return max(1, job.limits.active - (entry.active_seconds or 0))
 
 
 def key_of(asked: Asked, job: PlannedJob) -> str:

@@ -101,7 +101,7 @@ def is_live(entry: JobStatus) -> bool:
 
 def makes_a_result(entry: JobStatus) -> bool:
     """Whether an equal job should wait for this one: it runs, or nothing is known that keeps its pod from starting."""
-    at_work = entry.cache_key is not None and entry.job_name is not None and is_live(entry)
+    at_work = entry.job_name is not None and is_live(entry)
     return at_work and (entry.state == "Running" or entry.reason in (None, Reason.PENDING, *SOON_OVER))
 
 

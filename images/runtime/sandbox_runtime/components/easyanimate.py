@@ -12,6 +12,7 @@ from sandbox_api.easyanimate import EasyAnimateInferConfig, EasyAnimateTrainConf
 
 from ..data_juicer.rows import read_json
 from ..easyanimate import InferResult, TrainResult, infer, merged_videos, prepare, train
+from ..easyanimate.names import checkpoints_in
 from ..errors import ConfigError
 from ..hooks.base import Artifact, HookContext, HookResult
 from ..pieces import Piece
@@ -129,7 +130,7 @@ def _newest(path: Path) -> Path:
     """A checkpoint, or the last one of a training's folder."""
     if not path.is_dir():
         return path
-    found = sorted(path.glob("checkpoint-*.safetensors"), key=lambda file: int(file.stem.rpartition("-")[2]))
+    found = checkpoints_in(path)
     if not found:
         raise ConfigError(f"extraConfigs.lora_path: there is no checkpoint-<step>.safetensors in {path}")
     return found[-1]

@@ -24,7 +24,7 @@ from ..errors import ConfigError, InputError, PeerLost, UserError
 from ..files import sync_folder, write_json
 from ..place import ALONE, Place
 from ..workers.launch import Figures, ShouldStop, run_workers
-from .names import NAMES, is_plain, video_name
+from .names import NAMES, checkpoints_in, is_plain, step_of, video_name
 from .prompts import batches_of, read_prompts, share, unique
 from .results import InferResult, Prepared, Sample, TrainResult
 from .rows import clips_of
@@ -191,9 +191,9 @@ def train(
     )[0]
     if place.nodes > 1 and not told["finished"]:
         raise PeerLost(f"another pod was told to end; the training stopped at step {told['steps']}, its state is kept")
-    made = sorted((kept / "models").glob("checkpoint-*.safetensors"), key=_step_of) if place.rank == 0 else []
+    made = checkpoints_in(kept / "models") if place.rank == 0 else []
     checkpoints = tuple(_link(path, out / path.name) for path in made)
-    if place.rank == 0 and told["finished"] and (not checkpoints or _step_of(checkpoints[-1]) != told["steps"]):
+    if place.rank == 0 and told["finished"] and (not checkpoints or step_of(checkpoints[-1]) != told["steps"]):
         raise UserError(f"the training ended at step {told['steps']} without a checkpoint of it")
     return TrainResult(
         path=checkpoints[-1] if checkpoints else out,
@@ -350,10 +350,6 @@ def _split(samples: list[Sample], heldout: int) -> tuple[list[Sample], list[Samp
 
 def _digest(path: Path, memory: Path | None) -> str:
     return digest_of(path, memory=memory).content
-
-
-def _step_of(path: Path) -> int:
-    return int(path.stem.rpartition("-")[2])
 
 
 def _link(path: Path, target: Path) -> Path:

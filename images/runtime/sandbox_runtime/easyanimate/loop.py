@@ -26,6 +26,7 @@ from . import draws, lora, models, schedule
 from .cache import Cache
 from .checkpoint import Progress, load_checkpoint, save_checkpoint
 from .loss import Batch, clip_losses
+from .names import checkpoint_name
 from .parallel import Gradients, World, divide
 from .results import Prepared, Sample
 
@@ -264,7 +265,7 @@ class Training:
         self.world.wait()
 
     def _save_for_use(self, only_if_missing: bool = False) -> None:
-        path = self.run.models / f"checkpoint-{self.progress.step}.safetensors"
+        path = self.run.models / checkpoint_name(self.progress.step)
         if not self.world.is_first or (only_if_missing and path.exists()):
             return
         config = self.config

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What videos are called: `<prompt>-<i>.mp4`, as VBench looks for them.
+"""What files are called: checkpoints `checkpoint-<step>.safetensors`; videos `<prompt>-<i>.mp4`, as VBench looks for
+them.
 
 A prompt that no file can be named after gets another name, and `names.json` says which; whoever looks for a prompt's
 videos looks there first.
@@ -9,12 +10,26 @@ from __future__ import annotations
 
 import hashlib
 import re
+from pathlib import Path
 
 NAMES = "names.json"
 LONGEST_NAME = 240
 """Bytes; file systems have 255."""
 SHORTENED = re.compile(r"~[0-9a-f]{16}$")
 UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f]|^[.\s]|\s$")
+
+
+def checkpoint_name(step: int) -> str:
+    return f"checkpoint-{step}.safetensors"
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.stem.rpartition("-")[2])
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The newest one last."""
+    return sorted(folder.glob("checkpoint-*.safetensors"), key=step_of)
 
 
 def video_name(prompt: str, index: int) -> str:
