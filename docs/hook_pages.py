@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from typing import Any
 
 from sandbox_api.extra import ExtraConfig
@@ -44,8 +45,9 @@ def _index(hooks: list[Hook]) -> str:
 
 
 def _page(hook: Hook) -> str:
-    kinds = hook.kinds or ("",) * len(hook.outputs)
-    outputs = ", ".join(f"`{name}` ({kind})" for name, kind in zip(hook.outputs, kinds, strict=True))
+    outputs = ", ".join(
+        f"`{name}` ({kind})" if kind else f"`{name}`" for name, kind in zip_longest(hook.outputs, hook.kinds)
+    )
     lines = [
         f"# {hook.name}\n",
         "| | |",

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from .easyanimate import EasyAnimateInferConfig, EasyAnimateTrainConfig, infer_settings, train_settings
+from .evaluate import AccuracyConfig, MseConfig, QualityConfig
 from .extra import SAID, ComponentConfig, ExtraConfig, NoExtra, Settings
 from .model_probe import ModelProbeConfig, PipelineProbeConfig, pipeline_settings
 from .modelscope import ModelscopeTrainConfig
@@ -166,7 +167,7 @@ class Hook:
     outputs: tuple[str, ...]
     """Default names of what it returns, in order."""
     kinds: tuple[Kind, ...] = ()
-    """What each of them is; empty where nobody knows before it has run, as with a SandboxHook."""
+    """What each of them is, as far as anybody knows before it has run: of a SandboxHook nobody does."""
     image: str = "data"
     extra: type[ExtraConfig] = NoExtra
     writes: dict[str, str] = field(default_factory=dict)
@@ -375,6 +376,21 @@ HOOKS: dict[str, Hook] = _catalogue(
             "extraConfigs.train.saving_config.output_video_dir": "dir",
         },
     ),
-    Hook("EvaluateDataHook", "evaluate", ("evaluation", "probe"), ("value", "report"), available=False),
+    Hook(
+        "EvaluateDataHook",
+        "evaluate",
+        ("evaluation", "probe"),
+        ("value", "report"),
+        ("number",),
+        components={
+            "dj_text_quality_classifier": Component(
+                QualityConfig, image="data", figures=r"mean|std|min|max|[0-9]+%|kept_share|kept|rows|tokens"
+            ),
+            "accuracy": Component(AccuracyConfig, image="data", figures="accuracy|rows"),
+            "mse": Component(MseConfig, image="data", figures="mse|format_error|rows"),
+        },
+        lacks=("vbench_video_evaluator", "video_inception_evaluator"),
+        writes={"extraConfigs.export_path": "report"},
+    ),
     Hook("EvaluateModelHook", "evaluate_model", ("evaluation",), ("best", "ranking"), available=False),
 )

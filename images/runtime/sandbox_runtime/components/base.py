@@ -143,11 +143,20 @@ class BaseModelExecutor:
 
 
 class BaseEvaluator:
-    """Evaluates something and returns a number, or figures by name."""
+    """Evaluates something and returns a number, figures by name (the first is the most important), the two of
+    `([each data set's figures], the best)` as the sandbox's own do, or a whole `HookResult`."""
 
     def __init__(self, eval_config: Mapping[str, Any], watcher: Any = None) -> None:
         self.eval_config: dict[str, Any] = dict(eval_config)
         self.watcher = watcher
+        self.context: HookContext | None = None
+        """Of the job that it works for: folders, seed, processors."""
+
+    def for_job(self) -> HookContext:
+        """The job that it works for. Raises RuntimeError outside of one."""
+        if self.context is None:
+            raise RuntimeError(f"{type(self).__name__} runs as part of a job only")
+        return self.context
 
     def run(self, eval_type: str, eval_obj: Any = None, **kwargs: Any) -> Any:
         """eval_type: kind of evaluation, where an evaluator knows several. eval_obj: what is evaluated."""

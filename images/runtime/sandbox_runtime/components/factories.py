@@ -58,7 +58,14 @@ FACTORIES: dict[str, Factory] = {
     for made in (
         Factory("data_executor"),
         Factory("data_analyzer"),
-        Factory("data_evaluator"),
+        Factory(
+            "data_evaluator",
+            {
+                "accuracy": "sandbox_runtime.components.pairs:AccuracyEvaluator",
+                "dj_text_quality_classifier": "sandbox_runtime.components.quality:QualityEvaluator",
+                "mse": "sandbox_runtime.components.pairs:MseEvaluator",
+            },
+        ),
         Factory("model_infer_evaluator"),
         Factory(
             "model_train",

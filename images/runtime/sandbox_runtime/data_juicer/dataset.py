@@ -2,28 +2,22 @@
 """The input of a run, checked and with a stable id in each row, before Data-Juicer sees it.
 
 Data-Juicer drops rows that it can't use and says so only in a log; here they are errors with file and line.
-The prepared copy lies in the attempt's folder. A row's id is the digest of the row and its ordinal among
-equal rows: the same rows get the same ids in every job, in any order of files, so that later jobs can join by
-it. Everything streams: memory does not grow with the data.
+The prepared copy lies in the attempt's folder. Everything streams: memory does not grow with the data.
 """
 
-import hashlib
 import json
 import logging
 import shlex
-import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from .errors import ConfigurationError, DatasetError
+from .row_ids import ROW_ID, RowIds
 from .rows import BATCH_ROWS, JSON_SUFFIXES, Row, count_rows, open_parquet, read_json, suffix_of
 
 log = logging.getLogger(__name__)
-
-ROW_ID = "__sandbox_id__"
 
 __all__ = ["ROW_ID", "PreparedDataset", "count_rows", "prepare"]
 
@@ -54,7 +48,7 @@ def prepare(raw: Mapping[str, Any], folder: Path, *, np: int = 1) -> PreparedDat
     nothing names it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    sources = _plain_sources(raw)
+    sources = plain_sources(raw)
     if not sources:
         return _write_json(_loaded_rows(raw, folder, np), raw, folder, (), {"load_dataset_kwargs": {}})
     if suffix_of(sources[0]) == ".parquet":
@@ -71,7 +65,7 @@ def prepare(raw: Mapping[str, Any], folder: Path, *, np: int = 1) -> PreparedDat
     return _write_json(rows(), raw, folder, sources, {}, malformed)
 
 
-def _plain_sources(raw: Mapping[str, Any]) -> tuple[Path, ...]:
+def plain_sources(raw: Mapping[str, Any]) -> tuple[Path, ...]:
     """Return the files of one local path in a format that is read here, or nothing when Data-Juicer must read
     the data.
     """
@@ -175,48 +169,6 @@ def _loaded_rows(raw: Mapping[str, Any], folder: Path, np: int) -> Iterator[Row]
             yield dict(zip(names, values, strict=True))
 
 
-class _RowIds:
-    """Hands out row ids. Counts of equal rows are kept on disk: a data set may have more rows than memory has
-    room for.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / ".row-ids.sqlite"
-        self._path.unlink(missing_ok=True)
-        # no journal and no locks: the file is this process's own and is thrown away, and locks hang on some
-        # network volumes
-        self._counts = sqlite3.connect(f"file:{quote(str(self._path))}?nolock=1", uri=True, isolation_level=None)
-        self._counts.execute("PRAGMA journal_mode = OFF")
-        self._counts.execute("PRAGMA synchronous = OFF")
-        self._counts.execute("PRAGMA cache_size = -65536")
-        self._counts.execute("CREATE TABLE seen (row BLOB PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID")
-        self._counts.execute("BEGIN")
-        self._digest = hashlib.sha256()
-        self.rows = 0
-
-    def of(self, row: Row) -> str:
-        """Return the row's id: the one it brings, or a new one."""
-        given = row.get(ROW_ID)
-        row_id = given if isinstance(given, str) and given else self._new(row)
-        self._digest.update(row_id.encode() + b"\n")
-        self.rows += 1
-        return row_id
-
-    def _new(self, row: Row) -> str:
-        content = {name: value for name, value in row.items() if name != ROW_ID}
-        text = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=repr)
-        key = hashlib.blake2b(text.encode(), digest_size=12)
-        upsert = "INSERT INTO seen VALUES (?, 1) ON CONFLICT (row) DO UPDATE SET count = count + 1 RETURNING count"
-        ((count,),) = self._counts.execute(upsert, (key.digest(),))
-        return f"{key.hexdigest()}-{count - 1}"
-
-    def close(self) -> str:
-        """Drop the counts and return the digest of all ids."""
-        self._counts.close()
-        self._path.unlink(missing_ok=True)
-        return self._digest.hexdigest()
-
-
 def _write_json(
     rows: Iterator[Row],
     raw: Mapping[str, Any],
@@ -228,7 +180,7 @@ def _write_json(
     path = folder / "input.jsonl"
     text_keys = _text_keys(raw)
     media = _Media(raw)
-    ids = _RowIds(folder)
+    ids = RowIds(folder)
     try:
         with path.open("w", encoding="utf-8") as out:
             for row in rows:
@@ -260,7 +212,7 @@ def _write_parquet(sources: tuple[Path, ...], raw: Mapping[str, Any], folder: Pa
     path = folder / "input.parquet"
     text_keys = _text_keys(raw)
     media = _Media(raw)
-    ids = _RowIds(folder)
+    ids = RowIds(folder)
     writer = None
     try:
         for source in sources:

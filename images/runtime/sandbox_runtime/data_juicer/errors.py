@@ -24,6 +24,9 @@ class ConfigurationError(DataJuicerError):
 class DatasetError(DataJuicerError):
     """The data set can't be read: it is missing, empty or malformed."""
 
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.problem, self.field)  # it comes back whole from another process
+
 
 class OperatorError(DataJuicerError):
     """An operator failed on rows. `operator` is its name, `index` its place in `process` (-1 when Ray doesn't

@@ -8,7 +8,8 @@ checks and counts.
 import contextlib
 import gzip
 import json
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -35,7 +36,7 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
     DatasetError.
     """
     suffix = path.suffix.lower()
-    broken: tuple[type[Exception], ...] = (gzip.BadGzipFile, EOFError)
+    broken: tuple[type[Exception], ...] = (gzip.BadGzipFile, EOFError, zlib.error)
     try:
         with contextlib.ExitStack() as stack:
             stream: Any
@@ -80,11 +81,21 @@ def read_json(
         if first == b"[" and not suffix_of(path).startswith(".jsonl"):
             yield from _array(path, stream, on_malformed, constant)
         else:
-            yield from _lines(path, stream, on_malformed, constant)
+            for _, row in numbered_rows(path, stream, 1, on_malformed, constant):
+                yield row
 
 
-def _lines(path: Path, stream: IO[bytes], on_malformed: OnMalformed, constant: Callable[[str], Any]) -> Iterator[Row]:
-    for number, line in enumerate(stream, start=1):
+def numbered_rows(
+    path: Path,
+    lines: Iterable[bytes],
+    first: int,
+    on_malformed: OnMalformed = _refuse,
+    constant: Callable[[str], Any] = _refuse_constant,
+) -> Iterator[tuple[int, Row]]:
+    """Yield the rows of some lines of a file of JSON lines, each with its line's number; that of the first is
+    `first`. For the rest see `read_json`.
+    """
+    for number, line in enumerate(lines, start=first):
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
         if not line.strip():
@@ -99,7 +110,7 @@ def _lines(path: Path, stream: IO[bytes], on_malformed: OnMalformed, constant: C
             on_malformed(f"{path}, line {number}: not JSON ({error})")
             continue
         if isinstance(row, dict):
-            yield row
+            yield number, row
         else:
             on_malformed(f"{path}, line {number}: a row must be an object with fields, not {type(row).__name__}")
 
@@ -127,6 +138,45 @@ def open_parquet(path: Path) -> Any:
         return pyarrow.parquet.ParquetFile(path)
     except pyarrow.ArrowInvalid as error:
         raise DatasetError(f"{path} is not a Parquet file: {error}", "dataset_path") from error
+
+
+def parquet_batches(path: Path, columns: list[str] | None = None) -> Iterator[Any]:
+    """Yield the record batches of a Parquet file. columns: those that are read, all by default."""
+    import pyarrow
+
+    batches = open_parquet(path).iter_batches(BATCH_ROWS, columns=columns)
+    while True:
+        try:
+            batch = next(batches, None)
+        except (OSError, pyarrow.ArrowException) as error:
+            raise DatasetError(f"{path} is not a whole Parquet file: {error}", "dataset_path") from error
+        if batch is None:
+            return
+        yield batch
+
+
+def read_rows(path: Path, constant: Callable[[str], Any] = _refuse_constant) -> Iterator[Row]:
+    """Yield the rows of a JSON or Parquet file."""
+    suffix = suffix_of(path)
+    if suffix == ".parquet":
+        for batch in parquet_batches(path):
+            yield from batch.to_pylist()
+    elif suffix in JSON_SUFFIXES:
+        yield from read_json(path, constant=constant)
+    else:
+        raise DatasetError(f"{path.name} is no file that ends in {', '.join(JSON_SUFFIXES)} or .parquet", "dataset_path")
+
+
+def value_at(row: Row, key: str, missing: Any = None) -> Any:
+    """Return what a row has under a key; dots lead into nested fields."""
+    if key in row:
+        return row[key]
+    value: Any = row
+    for part in key.split("."):
+        if not isinstance(value, dict) or part not in value:
+            return missing
+        value = value[part]
+    return value
 
 
 def count_rows(path: Path) -> int:

@@ -6,7 +6,7 @@ Rows are joined by their id, never by their place in a file.
 
 import math
 from array import array
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .dataset import ROW_ID
 from .errors import DatasetError
-from .rows import JSON_SUFFIXES, Row, open_parquet, read_json, suffix_of
+from .rows import read_json, read_rows, value_at
 
 STATS, META = "__dj__stats__", "__dj__meta__"
 SEVERAL = "rows have several values of it"
@@ -79,10 +79,10 @@ def read_scores(path: Path, column: str) -> Scores:
     sums: dict[str, tuple[float, int]] = {}
     rows = without_id = without_number = 0
     columns: list[str] = []
-    for row in _rows(path):
+    for row in read_rows(path, constant=float):  # Python writes a score that is not a number as NaN
         rows += 1
         columns = columns or list(row)
-        row_id, score = row.get(ROW_ID), _figure(_value_at(row, column))
+        row_id, score = row.get(ROW_ID), _figure(value_at(row, column))
         if not isinstance(row_id, str):
             without_id += 1
         elif not math.isfinite(score):
@@ -92,26 +92,6 @@ def read_scores(path: Path, column: str) -> Scores:
             sums[row_id] = (total + score, count + 1)
     means = {row_id: total / count for row_id, (total, count) in sums.items()}
     return Scores(means, rows, without_id, without_number, columns)
-
-
-def _rows(path: Path) -> Iterator[Row]:
-    suffix = suffix_of(path)
-    if suffix == ".parquet":
-        for batch in open_parquet(path).iter_batches():
-            yield from batch.to_pylist()
-    elif suffix in JSON_SUFFIXES:
-        yield from read_json(path, constant=float)  # Python writes a score that is not a number as NaN
-    else:
-        raise DatasetError(f"{path.name} is no file that ends in {', '.join(JSON_SUFFIXES)} or .parquet")
-
-
-def _value_at(row: Row, column: str) -> Any:
-    if column in row:
-        return row[column]
-    value: Any = row
-    for key in column.split("."):
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
 
 
 def _figure(value: Any) -> float:

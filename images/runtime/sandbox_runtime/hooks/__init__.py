@@ -15,6 +15,7 @@ from .base import Hook
 ENTRY_POINTS = "sandbox.hooks"
 
 BUILT_IN = {
+    "EvaluateDataHook": "sandbox_runtime.hooks.evaluate:EvaluateDataHook",
     "InferModelHook": "sandbox_runtime.hooks.models:InferModelHook",
     "ProbeViaAnalyzerHook": "sandbox_runtime.hooks.analyzer:ProbeViaAnalyzerHook",
     "ProbeViaModelInferHook": "sandbox_runtime.hooks.model_probe:ProbeViaModelInferHook",

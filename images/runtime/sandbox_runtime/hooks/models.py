@@ -54,14 +54,9 @@ class ModelHook:
         """The component that `type` names, for this job, and its settings."""
         from ..components import factory
 
-        extra = context.extra
-        config: dict[str, Any] = dict(extra) if isinstance(extra, Mapping) else extra.model_dump(by_alias=True)
-        kind = context.contract.job.type or config.get("type")
-        if not isinstance(kind, str):
-            raise ConfigError(f"type: is missing; it has: {', '.join(factory(self.factory).types())}")
-        if config.get("work_dir") is None or not isinstance(extra, Mapping):  # ours publish what is named there
+        config = component_settings(context, self.factory)
+        if config.get("work_dir") is None or not isinstance(context.extra, Mapping):  # ours publish what is named there
             config["work_dir"] = str(context.out / "model")
-        config["type"] = kind
         component = factory(self.factory)(config, watcher=watcher)
         component.context = context
         return component, config
@@ -79,6 +74,18 @@ class InferModelHook(ModelHook):
 
     factory = "model_infer"
     outputs = 2
+
+
+def component_settings(context: HookContext, factory_name: str) -> dict[str, Any]:
+    """`extraConfigs` as a component gets them, with the `type` that the job names. Raises ConfigError without one."""
+    from ..components import factory
+
+    extra = context.extra
+    config: dict[str, Any] = dict(extra) if isinstance(extra, Mapping) else extra.model_dump(by_alias=True)
+    kind = context.contract.job.type or config.get("type")
+    if not isinstance(kind, str):
+        raise ConfigError(f"type: is missing; it has: {', '.join(factory(factory_name).types())}")
+    return {**config, "type": kind}
 
 
 def _made(returned: Any, folder: Path) -> Path:

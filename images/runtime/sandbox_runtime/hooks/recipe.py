@@ -21,19 +21,19 @@ from .base import HookContext
 
 
 @contextlib.contextmanager
-def addressed_errors(context: HookContext) -> Iterator[None]:
-    """Turn errors of the Data-Juicer package into those of the contract; their fields lie in `djConfigs`."""
+def addressed_errors(context: HookContext, root: str = DJ) -> Iterator[None]:
+    """Turn errors of the Data-Juicer package into those of the contract; their fields lie in the configuration `root`."""
     try:
         yield
     except ConfigurationError as error:
-        raise ConfigError("\n".join(f"{DJ}.{line}" for line in str(error).splitlines())) from error
+        raise ConfigError("\n".join(f"{root}.{line}" for line in str(error).splitlines())) from error
     except DatasetError as error:
-        source = context.inputs.get(f"{DJ}.dataset_path")
+        source = context.inputs.get(f"{root}.dataset_path")
         whose = f" ({source.told})" if source else ""
         # what another job made has been verified: running that job again would make the same
-        raise ConfigError(f"{DJ}.{error}{whose}") from error
+        raise ConfigError(f"{root}.{error}{whose}") from error
     except OperatorError as error:
-        raise UserError(f"{DJ}.{error}") from error
+        raise UserError(f"{root}.{error}") from error
 
 
 def data_juicer_job_id(context: HookContext) -> str:

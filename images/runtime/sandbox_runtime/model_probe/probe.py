@@ -15,7 +15,7 @@ import numpy as np
 from sandbox_api.model_probe import ModelProbeConfig, PipelineProbeConfig, Selection
 
 from ..data_juicer.dataset import ROW_ID, prepare
-from ..data_juicer.rows import read_json, suffix_of
+from ..data_juicer.rows import read_rows
 from ..errors import ConfigError, UserError
 from ..hooks.base import Artifact, HookContext, HookResult
 from ..hooks.recipe import addressed_errors, counted
@@ -154,16 +154,6 @@ def selected(rows: Iterator[Row], dj: Mapping[str, Any], config: Selection) -> l
     else:
         chosen = SELECTORS[algorithm](every, config.field_key, config.top_ratio, config.topk, config.reverse)
     return [every[place] for place in chosen]
-
-
-def read_rows(path: Path) -> Iterator[Row]:
-    if suffix_of(path) == ".parquet":
-        import pyarrow.parquet
-
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
-            yield from batch.to_pylist()
-    else:
-        yield from read_json(path)
 
 
 def field_of(row: Row, key: str, setting: str) -> Any:
