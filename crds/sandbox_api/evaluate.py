@@ -11,7 +11,6 @@ from pydantic_core import PydanticCustomError
 from .extra import SAID, ComponentConfig
 
 Path = Annotated[str, Field(min_length=1)]
-Paths = Path | Annotated[list[Path], Field(min_length=1, max_length=256)]
 Key = Annotated[str, Field(min_length=1)]
 
 
@@ -27,8 +26,8 @@ class QualityConfig(ComponentConfig):
     """A model of sentencepiece, for classifiers that do not cut words themselves; default: the one that belongs to
     chinese or code (zh.sp.model, code.sp.model, in the same place)."""
     keep_method: Literal["label", "pareto", "gpt3"] | None = None
-    """When a text is kept. label: its score is over 0.5. pareto (upstream's name: gpt3): it is over 1 - X, X from a Pareto
-    distribution with the shape 9, drawn by the seed and the row's id. Default: label for chinese and code, else
+    """When a text is kept. label: its score is over 0.5. pareto (upstream's name: gpt3): it is over 1 - X, X from a
+    Pareto distribution with the shape 9, drawn by the seed and the row's id. Default: label for chinese and code, else
     pareto."""
     text_key: Key = "text"
     """Where a row has its text; dots lead into nested fields."""
@@ -37,9 +36,9 @@ class QualityConfig(ComponentConfig):
 
 
 class PairsConfig(ComponentConfig):
-    predicted_dataset_path: Paths
+    predicted_dataset_path: Path | Annotated[list[Path], Field(min_length=1, max_length=256)]
     """JSON lines, JSON or Parquet; one data set or several."""
-    ground_truth_dataset_path: Paths | Annotated[list[Path], Field(max_length=0)] = []
+    ground_truth_dataset_path: Path | Annotated[list[Path], Field(max_length=256)] = []
     """What each is compared with, row by row; default: the truth stands in the predictions' own rows."""
 
     @field_validator("ground_truth_dataset_path")

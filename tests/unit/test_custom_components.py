@@ -59,3 +59,8 @@ def test_train_write_and_score(tmp_path: Path, bigram: Path) -> None:
 
     scored = run("bigram-score", "evaluation", model=str(model), dataset_path=DATA)
     assert 1 < scored.message.metrics["bigram-score.perplexity"] < 4
+
+    judged = run("bigram-judge", "evaluation", model=str(model), dataset_path=DATA)
+    perplexity = scored.message.metrics["bigram-score.perplexity"]
+    assert judged.message.metrics == {"bigram-judge": perplexity, "bigram-judge.perplexity": perplexity}
+    assert judged.result.outputs["value"].value == perplexity

@@ -17,7 +17,9 @@ def main() -> None:
     commands.add_parser("run", help="run the job of the contract in SANDBOX_CONTRACT or SANDBOX_CONTRACT_FILE")
     commands.add_parser("version", help="print versions of the runtime and its libraries")
     commands.add_parser("check", help="train a tiny random model with what this image has")
-    command = parser.parse_args().command
+    _training(commands.add_parser("train-quality-classifier", help="train one that tells good texts from bad ones"))
+    arguments = parser.parse_args()
+    command = arguments.command
     if command == "run":
         from .supervisor import supervise
 
@@ -28,10 +30,29 @@ def main() -> None:
 
         print(check())
         return
+    if command == "train-quality-classifier":
+        from .quality.command import train
+
+        print(train(arguments))
+        return
     from .measures import versions
 
     for name, version in versions().items():
         print(name, version)
+
+
+def _training(parser: argparse.ArgumentParser) -> None:
+    for kind, words in (
+        ("positive", "good texts: .jsonl, .json (also .gz, .zst), .parquet"),
+        ("negative", "bad texts"),
+    ):
+        parser.add_argument(f"--{kind}", nargs="+", required=True, metavar="PATH", help=words)
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="where the classifier is written")
+    parser.add_argument("--text-key", default="text", metavar="KEY", help="where a row has its text")
+    parser.add_argument("--tokenizer", metavar="FILE", help="a model of sentencepiece; default: cut at white space")
+    parser.add_argument("--regularization", type=float, default=0.0, metavar="X", help="Spark's regParam; default: 0")
+    parser.add_argument("--test-share", type=float, default=0.2, metavar="X", help="kept to test it with; default: 0.2")
+    parser.add_argument("--seed", type=int, default=42, help="of what is kept; default: 42")
 
 
 def _run(supervisor: Link) -> int:

@@ -24,8 +24,8 @@ MISSING = object()
 
 
 class AccuracyEvaluator(BaseEvaluator):
-    """type: accuracy. Value: the highest accuracy. Report: a list with `pred_path`, `gt_path`, `accuracy` (share of rows
-    whose labels are equal as text) and `rows` of each data set.
+    """type: accuracy. Value: the highest accuracy. Report: a list with `pred_path`, `gt_path`, `accuracy` (share of
+    rows whose labels are equal as text) and `rows` of each data set.
 
     Metrics: `accuracy` (the value), `rows` (of all data sets).
     """
@@ -50,9 +50,9 @@ class AccuracyEvaluator(BaseEvaluator):
 
 
 class MseEvaluator(BaseEvaluator):
-    """type: mse. Value: the lowest mean squared error. Report: a list with `pred_path`, `gt_path`, `mse`, `format_error`
-    (rows where one of the two is no finite number: they do not count) and `rows` (those that count) of each data set; a
-    data set without any has no `mse` (null).
+    """type: mse. Value: the lowest mean squared error. Report: a list with `pred_path`, `gt_path`, `mse`,
+    `format_error` (rows where one of the two is no finite number: they do not count) and `rows` (those that count) of
+    each data set; a data set without any has no `mse` (null).
 
     Metrics: `mse` (the value), `format_error` and `rows` (of all data sets).
     """
@@ -71,9 +71,7 @@ class MseEvaluator(BaseEvaluator):
                 else:
                     wrong += 1
             mean = total / rows if rows else None
-            results.append(
-                {"pred_path": predicted, "gt_path": truth, "mse": mean, "format_error": wrong, "rows": rows}
-            )
+            results.append({"pred_path": predicted, "gt_path": truth, "mse": mean, "format_error": wrong, "rows": rows})
         found = [each["mse"] for each in results if each["mse"] is not None]
         rows, wrong = sum(each["rows"] for each in results), sum(each["format_error"] for each in results)
         if not found:
@@ -122,8 +120,8 @@ def pairs(
         ids = (row.get(ROW_ID), true.get(ROW_ID))
         if None not in ids and ids[0] != ids[1]:
             raise ConfigError(
-                f"extraConfigs.{TRUE}_dataset_path: row {place} of {truth} is another one than row {place} of {predicted}"
-                f" (their {ROW_ID} differ); both must have the same rows in the same order"
+                f"extraConfigs.{TRUE}_dataset_path: row {place} of {truth} is another one than row {place} of"
+                f" {predicted} (their {ROW_ID} differ); both must have the same rows in the same order"
             )
         yield (
             _value(row, keys[0], f"{PREDICTED}_{kind}", predicted, place),

@@ -125,9 +125,7 @@ def model_folder(config: QualityConfig, context: HookContext) -> Path:
         return _on_shelf(f"{config.model}_quality_model", "model")
     folder = context.workspace.inside(config.model, "extraConfigs.model")
     if not folder.is_dir():
-        raise ConfigError(
-            f"extraConfigs.model: there is no folder {config.model}; name one, or {', '.join(PUBLISHED)}"
-        )
+        raise ConfigError(f"extraConfigs.model: there is no folder {config.model}; name one, or {', '.join(PUBLISHED)}")
     inner = [each for each in folder.iterdir() if (each / "metadata").is_dir()]
     # an archive that was unpacked holds the folder
     return inner[0] if len(inner) == 1 and not (folder / "metadata").is_dir() else folder

@@ -164,7 +164,9 @@ def read_rows(path: Path, constant: Callable[[str], Any] = _refuse_constant) -> 
     elif suffix in JSON_SUFFIXES:
         yield from read_json(path, constant=constant)
     else:
-        raise DatasetError(f"{path.name} is no file that ends in {', '.join(JSON_SUFFIXES)} or .parquet", "dataset_path")
+        raise DatasetError(
+            f"{path.name} is no file that ends in {', '.join(JSON_SUFFIXES)} or .parquet", "dataset_path"
+        )
 
 
 def value_at(row: Row, key: str, missing: Any = None) -> Any:

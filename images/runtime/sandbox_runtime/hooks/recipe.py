@@ -22,7 +22,7 @@ from .base import HookContext
 
 @contextlib.contextmanager
 def addressed_errors(context: HookContext, root: str = DJ) -> Iterator[None]:
-    """Turn errors of the Data-Juicer package into those of the contract; their fields lie in the configuration `root`."""
+    """Turn errors of the Data-Juicer package into those of the contract; their fields lie in `root`."""
     try:
         yield
     except ConfigurationError as error:

@@ -151,4 +151,6 @@ def _numbered(batch: Batch) -> Iterator[tuple[int, Row]]:
 def _no_text(batch: Batch, number: int, row: Row, found: object, text_key: str) -> str:
     kind = "line" if suffix_of(batch.path).startswith(".jsonl") else "row"
     what = f"holds {type(found).__name__}, no text," if found is not None else "has no text"
-    return f"{batch.path}, {kind} {number} {what} under {text_key!r}; its fields are {', '.join(map(str, row)) or 'none'}"
+    return (
+        f"{batch.path}, {kind} {number} {what} under {text_key!r}; its fields are {', '.join(map(str, row)) or 'none'}"
+    )

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A classifier as a folder: the one that Spark's `PipelineModel.save` writes, read and written with pyarrow alone.
 
-    metadata/part-00000                       the pipeline: which stages, in order
-    stages/0_Tokenizer_<id>/metadata/         only where words are cut at white space
-    stages/1_HashingTF_<id>/metadata/         length of the vector; which Spark wrote it decides how words are hashed
-    stages/2_LogisticRegression_<id>/metadata/
-    stages/2_LogisticRegression_<id>/data/    coefficients and intercept, Parquet
+metadata/part-00000                       the pipeline: which stages, in order
+stages/0_Tokenizer_<id>/metadata/         only where words are cut at white space
+stages/1_HashingTF_<id>/metadata/         length of the vector; which Spark wrote it decides how words are hashed
+stages/2_LogisticRegression_<id>/metadata/
+stages/2_LogisticRegression_<id>/data/    coefficients and intercept, Parquet
 """
 
 from __future__ import annotations
@@ -68,6 +68,8 @@ def read_classifier(folder: Path) -> Classifier:
     settings = {**hashing.get("defaultParamMap", {}), **hashing["paramMap"]}
     coefficients, intercept = _regression(stages[-1])
     features = int(settings.get("numFeatures", FEATURES))
+    if not np.isfinite([*coefficients, intercept]).all():
+        raise ConfigError(f"{stages[-1]} has coefficients that are no finite numbers")
     if len(coefficients) != features:
         raise ConfigError(
             f"{folder} does not fit together: HashingTF makes vectors of {features}, the regression has"
@@ -81,7 +83,7 @@ def read_classifier(folder: Path) -> Classifier:
 def write_classifier(classifier: Classifier, folder: Path, regression: Mapping[str, Any]) -> None:
     """Write the folder as Spark has it. regression: its settings as Spark names them.
 
-    Raises ConfigError for one that newer versions of Spark don't hash so, and where something is there already.
+    Raises ConfigError for one that newer versions of Spark would not hash so.
     """
     import io
 
@@ -89,8 +91,6 @@ def write_classifier(classifier: Classifier, folder: Path, regression: Mapping[s
 
     if classifier.tail != "standard":
         raise ConfigError("only classifiers that hash words as Spark 3 does can be written")
-    if folder.exists() and any(folder.iterdir()):
-        raise ConfigError(f"{folder} is not empty; name a new folder")
     stages: list[tuple[str, str, Mapping[str, Any]]] = [
         ("HashingTF", HASHING, {"inputCol": "words", "outputCol": "features", "binary": classifier.binary,
                                 "numFeatures": len(classifier.coefficients)}),
@@ -225,4 +225,29 @@ def _table(classifier: Classifier) -> Any:
         },
         "isMultinomial": False,
     }
-    return pa.Table.from_pylist([row], schema)
+    told = {"type": "struct", "fields": [_spark_field(field, UDTS.get(field.name)) for field in schema]}
+    return pa.Table.from_pylist([row], schema).replace_schema_metadata({ROW_METADATA: json.dumps(told)})
+
+
+UDTS = {"interceptVector": "VectorUDT", "coefficientMatrix": "MatrixUDT"}
+ROW_METADATA = "org.apache.spark.sql.parquet.row.metadata"
+"""Where a Parquet file says which of its structures are Spark's vectors and matrices; Spark loads no other."""
+
+
+def _spark_field(field: Any, udt: str | None = None) -> dict[str, Any]:
+    """A field of Arrow as Spark writes it down."""
+    kind = _spark_type(field.type)
+    if udt is not None:
+        names = {"class": f"org.apache.spark.ml.linalg.{udt}", "pyClass": f"pyspark.ml.linalg.{udt}"}
+        kind = {"type": "udt", **names, "sqlType": kind}
+    return {"name": field.name, "type": kind, "nullable": field.nullable, "metadata": {}}
+
+
+def _spark_type(kind: Any) -> Any:
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        return {"type": "struct", "fields": [_spark_field(field) for field in kind]}
+    if pa.types.is_list(kind):
+        return {"type": "array", "elementType": _spark_type(kind.value_type), "containsNull": False}
+    return {"int8": "byte", "int32": "integer", "double": "double", "bool": "boolean"}[str(kind)]

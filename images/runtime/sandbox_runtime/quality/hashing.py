@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Tail = Literal["standard", "bytewise"]
-"""How the last one to three bytes of a word are mixed in: as MurmurHash3 has it (Spark 3 and newer), or one by one, each
-with its sign (Spark 2)."""
+"""How the last one to three bytes of a word are mixed in: as MurmurHash3 has it (Spark 3 and newer), or one by one,
+each with its sign (Spark 2)."""
 
 Integers = NDArray[np.int64]
 
@@ -102,7 +102,9 @@ def murmur3(words: Words, tail: Tail) -> NDArray[np.uint32]:
         done += 1
         active = active[blocks[active] > done]
     for word in active.tolist():
-        hashes[word] = _mixed_alone(int(hashes[word]), four[starts[word] + 4 * done : starts[word] + 4 * blocks[word] : 4])
+        hashes[word] = _mixed_alone(
+            int(hashes[word]), four[starts[word] + 4 * done : starts[word] + 4 * blocks[word] : 4]
+        )
     rest, ends = words.lengths & 3, starts + 4 * blocks
     if tail == "standard":
         masks = np.array([0, 0xFF, 0xFFFF, 0xFFFFFF], np.uint32)
@@ -110,7 +112,9 @@ def murmur3(words: Words, tail: Tail) -> NDArray[np.uint32]:
     else:
         for number in range(3):
             some = np.flatnonzero(rest > number)
-            hashes[some] = _mixed(hashes[some], blob[ends[some] + number].view(np.int8).astype(np.int32).view(np.uint32))
+            hashes[some] = _mixed(
+                hashes[some], blob[ends[some] + number].view(np.int8).astype(np.int32).view(np.uint32)
+            )
     return _avalanched(hashes ^ words.lengths.astype(np.uint32))
 
 

@@ -53,7 +53,6 @@ class Tally:
         }
 
     def _quantile(self, share: float) -> float:
-        """A score that at least this share of the rows do not exceed, and no less of them reach: the smallest such bin's
-        middle."""
+        """The smallest score that at least this share of the rows do not exceed, to half a bin."""
         place = int(np.searchsorted(np.cumsum(self._histogram), max(1, math.ceil(share * self.rows))))
         return min(max((place + 0.5) / BINS, self._least), self._most)
