@@ -91,6 +91,8 @@ def support_page() -> str:
     ]
     for hook in HOOKS.values():
         state = "works" if hook.available else "refused: not there yet"
+        if hook.lacks:
+            state += f"; not of type {', '.join(f'`{name}`' for name in hook.lacks)}"
         lines.append(
             f"| `{hook.name}` | {', '.join(hook.stages)} | `{hook.meta_name}` | {', '.join(hook.outputs)} | {state} |"
         )
