@@ -89,6 +89,10 @@ bench-scale: .venv/.done tools ## Measure the operator under load beside bare Jo
 bench-check: .venv/.done ## Compare the last bench-scale with the ranges in the repository
 	$(PYTHON) -m tests.bench.scale check
 
+.PHONY: bench-evaluate
+bench-evaluate: .venvs/data/.done ## Measure evaluators: words a second and core, memory
+	.venvs/data/bin/python -m tests.bench.evaluate
+
 ##@ Develop
 
 .PHONY: setup

@@ -6,7 +6,7 @@ import json
 import math
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +22,7 @@ from sandbox_runtime.components.pairs import pairs
 from sandbox_runtime.data_juicer.dataset import ROW_ID, plain_sources
 from sandbox_runtime.data_juicer.errors import DatasetError
 from sandbox_runtime.errors import ConfigError
-from sandbox_runtime.quality.batches import Work, batches_of, scored
+from sandbox_runtime.quality.batches import Batch, Work, batches_of, scored
 from sandbox_runtime.quality.folder import ROW_METADATA, read_classifier, write_classifier
 from sandbox_runtime.quality.hashing import FEW, Tail, murmur3, pieces_as_words, words_of
 from sandbox_runtime.quality.score import Scorer, keeps
@@ -237,6 +237,23 @@ def test_figures_of_batches_are_those_of_all_scores() -> None:
         assert figures[f"{share}%"] == pytest.approx(exact, abs=1e-6)
     assert (figures["min"], figures["max"], figures["rows"], figures["tokens"]) == (0, 1, 5779, 27)
     assert figures["kept_share"] == (scores > 0.5).mean()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_no_more_batches_are_read_than_keep_everybody_busy(processes: int) -> None:
+    read = 0
+
+    def endless() -> Iterator[Batch]:
+        nonlocal read
+        while True:
+            read += 1
+            yield Batch(Path("a.jsonl"), 1, [b'{"text": "the river"}\n'])
+
+    found = scored(endless(), Work(Scorer(read_classifier(GOLDEN / "words")), "text"), processes)
+    for done in range(1, 30):
+        next(found)
+        assert read <= done + 2 * processes + 1
+    found.close()
 
 
 def problem_of(path: Path, key: str = "text") -> tuple[str, str]:
