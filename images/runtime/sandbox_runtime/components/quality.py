@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import IO, Any
 
@@ -46,26 +48,20 @@ class QualityEvaluator(BaseEvaluator):
         context = self.for_job()
         config: QualityConfig = context.extra
         keep = keep_method(config)
-        scorer = make_scorer(config, context)
+        work = Work(make_scorer(config, context), config.text_key)
         report, tally = context.out / "scores.jsonl", Tally()
-        with addressed_errors(context, EXTRA):
-            sources = plain_sources({"dataset_path": config.dataset_path})
-            if not sources:
-                raise DatasetError(f"{config.dataset_path} holds neither JSON nor Parquet", "dataset_path")
-            work = Work(scorer, config.text_key)
-            found = scored(batches_of(sources, config.text_key), work, context.cpus)
-            ids = RowIds(context.scratch)
+        with (
+            addressed_errors(context, EXTRA),
+            report.open("w", encoding="utf-8") as file,
+            closing(RowIds(context.scratch)) as ids,
+            closing(scored(batches_of(sources(config), config.text_key), work, context.cpus)) as batches,
+        ):
             told = time.monotonic()
-            try:
-                with report.open("w", encoding="utf-8") as file:
-                    for batch in found:
-                        kept = write(file, batch, ids, keep, context.seed)
-                        tally.add(batch.scores, kept, batch.words)
-                        if time.monotonic() - told > TELL_SECONDS:
-                            told = time.monotonic()
-                            context.metrics.log({"rows_done": tally.rows})
-            finally:
-                ids.close()
+            for batch in batches:
+                tally.add(batch.scores, write(file, batch, ids, keep, context.seed), batch.words)
+                if time.monotonic() - told > TELL_SECONDS:
+                    told = time.monotonic()
+                    context.metrics.log({"rows_done": tally.rows})
             if not tally.rows:
                 raise DatasetError(f"{config.dataset_path} holds no rows", "dataset_path")
         return HookResult(
@@ -79,6 +75,14 @@ class QualityEvaluator(BaseEvaluator):
                 f" {tally.kept / tally.rows:.1%} kept ({keep})"
             ),
         )
+
+
+def sources(config: QualityConfig) -> Sequence[Path]:
+    """The data set's files. Raises DatasetError where there are none that can be read here."""
+    found = plain_sources({"dataset_path": config.dataset_path})
+    if not found:
+        raise DatasetError(f"{config.dataset_path} holds neither JSON nor Parquet", "dataset_path")
+    return found
 
 
 def write(file: IO[str], batch: Scored, ids: RowIds, keep: Keep, seed: int) -> int:

@@ -8,7 +8,7 @@ of them are on the way than keep everybody busy.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -83,7 +83,7 @@ def batches_of(paths: Sequence[Path], text_key: str) -> Iterator[Batch]:
             first += len(content)
 
 
-def scored(batches: Iterator[Batch], work: Work, processes: int) -> Iterator[Scored]:
+def scored(batches: Iterator[Batch], work: Work, processes: int) -> Generator[Scored, None, None]:
     """The scores of each batch, in order. One batch alone is worth no process."""
     few = list(islice(batches, 2))
     every = chain(few, batches)

@@ -38,7 +38,7 @@ class Reader:
         if self._pieces is None:
             return counted(words_of(texts), features, tail)
         readable = [text.encode(errors="replace").decode() for text in texts]
-        return counted(pieces_as_words(self._pieces.encode(readable, out_type=str)), features, tail)
+        return counted(pieces_as_words(self._pieces.encode(readable, out_type=str, num_threads=1)), features, tail)
 
 
 class Scorer:
