@@ -190,13 +190,13 @@ class JobConfig(SpecModel):
     input: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=64)] | None = None
     """Configuration keys filled from results of other jobs."""
     local: AnyObject | None = None
-    """Overrides of single configuration keys, applied before input."""
+    """Overrides of configuration keys, applied before input."""
     output: Annotated[list[Name], Field(max_length=32)] | None = None
     """Names for the hook's results, by position."""
     pod: Name | None = None
     """Pod profile; default: the one named default."""
     resources: Resources | None = None
-    """Requests and limits that differ from the profile for this job."""
+    """Requests and limits other than the profile's."""
     nodes: Annotated[int, Field(ge=1, le=1024)] = 1
     """Pods that work as one."""
     shards: Annotated[int, Field(ge=1, le=1024)] = 1
