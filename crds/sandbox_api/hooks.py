@@ -333,7 +333,16 @@ HOOKS: dict[str, Hook] = _catalogue(
             "easyanimate": Component(
                 EasyAnimateTrainConfig,
                 image="easyanimate",
-                figures=("loss", "heldout_loss", "heldout_loss_before", "lr", "steps", "step_seconds", "clips", "broken"),
+                figures=(
+                    "loss",
+                    "heldout_loss",
+                    "heldout_loss_before",
+                    "lr",
+                    "steps",
+                    "step_seconds",
+                    "clips",
+                    "broken",
+                ),
                 settings=train_settings,
                 spans_pods=True,
             ),

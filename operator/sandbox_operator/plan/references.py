@@ -101,13 +101,13 @@ def resolve_by_name(text: str, where: str, producers: Sequence[Producer], *, num
 
     It belongs to no job, so that there is none before it. `numbers`: only figures are asked for, and told.
     """
-    what = "figure" if numbers else "output"
+    kind = "figure" if numbers else "output"
     parts = text.split(".", 2)
     if len(parts) < 3 or parts[0] == "-1":
         known = [name for p in producers for name in _names(p, numbers=numbers) if "*" not in name]
         meant = [name for name in known if name.endswith(f".{text.removeprefix('-1.')}")]
         example = f", e.g. {(meant or known)[0]}" if known else ""
-        return f"{where}: {text!r} does not name a job's result; write <pipeline>.<metaName>.<{what}>{example}"
+        return f"{where}: {text!r} does not name a job's result; write <pipeline>.<metaName>.<{kind}>{example}"
     pipeline, meta_name, name = parts
     named = [p for p in producers if (p.pipeline, p.meta_name) == (pipeline, meta_name)]
     if not named:
@@ -116,7 +116,8 @@ def resolve_by_name(text: str, where: str, producers: Sequence[Producer], *, num
     found = _of_these(named, name, where)
     if found is not None:
         return found
-    return f"{where}: no job named {meta_name!r} has a{'n' * (not numbers)} {what} {name!r}{_told(name, named, numbers=numbers)}"
+    hint = _told(name, named, numbers=numbers)
+    return f"{where}: no job named {meta_name!r} has {'a' if numbers else 'an'} {kind} {name!r}{hint}"
 
 
 def _of_these(named: Sequence[Producer], output: str, where: str) -> Reference | str | None:

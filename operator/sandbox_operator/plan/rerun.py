@@ -26,8 +26,8 @@ def rerun_problems(spec: ExperimentSpec, jobs: Sequence[PlannedJob]) -> Iterator
     start = spec.rerun.from_ if spec.rerun is not None else None
     if start is not None and not any(_is_named(job, start) for job in jobs):
         yield (
-            f"spec.rerun.from: no job has the metaName {start!r}, and no id begins with it, so nothing runs again; write"
-            f" a job's metaName or the beginning of its id, or leave it out{_did_you_mean(start, jobs)}"
+            f"spec.rerun.from: no job has the metaName {start!r}, and no id begins with it, so nothing runs again;"
+            f" write a job's metaName or the beginning of its id, or leave it out{_did_you_mean(start, jobs)}"
         )
 
 
@@ -36,8 +36,8 @@ def item_problems(spec: ExperimentSpec, jobs: Sequence[PlannedJob]) -> Iterator[
     start = spec.rerun.from_ if spec.rerun is not None else None
     if start is not None and "[" in start and not any(_is_named(job, start) for job in jobs):
         yield (
-            f"spec.rerun.from: no item's id begins with {start!r}, so nothing runs again; write the beginning of another"
-            f" id or a job's metaName, or leave it out{_did_you_mean(start, jobs)}"
+            f"spec.rerun.from: no item's id begins with {start!r}, so nothing runs again; write the beginning of"
+            f" another id or a job's metaName, or leave it out{_did_you_mean(start, jobs)}"
         )
 
 
