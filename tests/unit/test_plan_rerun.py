@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from tests.unit.builders import Play, a_spec, condition, contract_of, created, four_jobs, probe, process
 
+from sandbox_api.status import Failures
 from sandbox_operator.plan.compile import compile_spec
 
 A, R, P, E = (f"anonymous/1/{place}" for place in ("probe/0", "refine/0", "execution/0", "evaluation/0"))
@@ -290,6 +291,7 @@ def test_a_result_that_is_lost_a_second_time_ends_it_until_a_person_asks_again()
     assert play.states()[E] == "Failed: InputLost"
     assert condition(play.status, "Ready") == "False: InputLost"
     assert "again after it was made anew" in (play.status.jobs[3].message or "")
+    assert play.status.jobs[3].failures == Failures(final=1), "it has no budget, and counts under none"
 
     play.change_spec(rerun={"token": "2"})
     play.step(after=60)

@@ -136,6 +136,8 @@ def _remake(this: Round, job: PlannedJob, failure: Failed) -> None:
     producer = this.jobs.get(failure.lost or "")
     if producer is None or producer.id not in job.producers or producer.remade:
         again = ", again after it was made anew" if producer is not None and producer.remade else ""
+        failures = this.jobs[job.id].failures or Failures()
+        this.update(job.id, failures=counted(failures, failure.error))
         give_up(this, job, Reason.INPUT_LOST, f"{failure.message}{again}")
         return
     words = f"{job.id} ({job.meta_name}) found its result missing or changed: {failure.message}"
