@@ -19,7 +19,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from sandbox_api.contract import REFINED, JobContract, JobRef, contract_digest
-from sandbox_api.hooks import HOOKS, SAID
+from sandbox_api.extra import SAID
+from sandbox_api.hooks import HOOKS
 from sandbox_api.result import EXIT_CODES, EXIT_SUCCESS, Result, RuntimeInfo, plain_text
 
 from .cgroup import Memory

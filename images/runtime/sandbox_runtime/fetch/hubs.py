@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from functools import partial
 
-from sandbox_api.hooks import FetchConfig
+from sandbox_api.fetch import FetchConfig
 from sandbox_api.source import Source
 
 from ..errors import ConfigError

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
 
-from sandbox_api.hooks import FetchConfig
+from sandbox_api.fetch import FetchConfig
 from sandbox_api.source import Source, parse_source
 
 from ..errors import ConfigError

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from sandbox_api.hooks import KEYS, FetchConfig
+from sandbox_api.fetch import KEYS, FetchConfig
 from sandbox_api.source import Source
 
 from ..errors import ConfigError
