@@ -19,6 +19,7 @@ from tests.hook_pod import PATHS, Ended, HookPod, job_contract, write_jsonl
 from tests.runtime.test_quality import GOLDEN, TEXTS, spark_says
 
 from sandbox_api.contract import Limits
+from sandbox_api.result import ABSENT, UNKNOWN
 from sandbox_runtime.data_juicer.dataset import ROW_ID, prepare
 
 CLASSIFIER = "dj_text_quality_classifier"
@@ -116,8 +117,13 @@ def test_a_published_model_is_found_by_name_with_its_tokenizer(pod: HookPod) -> 
     assert str(shelf) in said(ended)
     shutil.copytree(GOLDEN / "pieces", shelf / "chinese_quality_model")
     shutil.copy(GOLDEN / "pieces.sp.model", shelf / "zh.sp.model")
-    ended = evaluate(pod, CLASSIFIER, extra)
+    ended = evaluate(pod, CLASSIFIER, extra, cache_key="k")
     assert ended.code == 0, ended.log
+    found = {Path(name).name: digest for name, digest in ended.result.externals.items()}
+    assert {"data.jsonl", "chinese_quality_model", "zh.sp.model"} <= found.keys(), (
+        "what a later use must find unchanged"
+    )
+    assert not {ABSENT, UNKNOWN} & {found[name] for name in ("chinese_quality_model", "zh.sp.model")}
     report = lines(ended.output("report"))
     assert np.abs([row["doc_score"] for row in report] - spark_says("pieces")).max() < 1e-12
     assert [row["should_keep"] for row in report] == (spark_says("pieces") > 0.5).astype(int).tolist(), "by label"

@@ -65,24 +65,31 @@ class Externals:
         self._found = {name: ABSENT for name, named in self._named.items() if not _exists(str(named.path))}
         self._thread = threading.Thread(target=self._read_all, name="externals", daemon=True)
 
+    @property
+    def _about(self) -> tuple[tuple[str, ...], Workspace, int]:
+        return self._keys, self._workspace, self._begun_ns
+
     def start(self) -> None:
         self._thread.start()
 
-    def finish(self, written: set[str], is_told_to_end: Callable[[], bool]) -> dict[str, str]:
-        """Wait for the digests, by path as configured. Fields in `written` name what the hook itself made.
+    def finish(self, written: set[str], read: set[str], is_told_to_end: Callable[[], bool]) -> dict[str, str]:
+        """Wait for the digests, by path as configured. Fields in `written` name what the hook itself made; `read` are
+        paths that no configuration names.
 
         Who is told to end gets what there is; the rest counts as unknown.
         """
         while self._thread.is_alive() and not is_told_to_end():
             self._thread.join(0.2)
+        for name in read:
+            self._take(name, partial(external_digest, self._workspace.inside(name, name), *self._about))
         mine = {name for name, named in self._named.items() if named.fields <= written}
-        names = [name for name in self._named if name not in mine]
+        names = [name for name in (*self._named, *read) if name not in mine]
         found = {name: self._found.get(name, UNKNOWN) for name in names}
         found |= {name: value for name in self._inputs if (value := self._found.get(name, UNKNOWN))}
         return found
 
     def _read_all(self) -> None:
-        about = (self._keys, self._workspace, self._begun_ns)
+        about = self._about
         for name, named in self._named.items():
             if name not in self._found:
                 self._take(name, partial(external_digest, named.path, *about))

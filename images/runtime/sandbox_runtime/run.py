@@ -164,7 +164,9 @@ class Attempt:
             collected = collect_outputs(self.contract, self.workspace, done)
         externals: dict[str, str] = {}
         if self._externals and self._context:
-            externals = self._externals.finish(self._context.written, lambda: self.stop.reason is not None)
+            externals = self._externals.finish(
+                self._context.written, self._context.read, lambda: self.stop.reason is not None
+            )
         if self._pieces:
             externals = shared_externals(externals, self._pieces)
         if self.place.speaks_for_all:

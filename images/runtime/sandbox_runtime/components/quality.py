@@ -126,7 +126,7 @@ def make_scorer(config: QualityConfig, context: HookContext) -> Scorer:
 
 def model_folder(config: QualityConfig, context: HookContext) -> Path:
     if config.model in PUBLISHED:
-        return _on_shelf(f"{config.model}_quality_model", "model")
+        return _on_shelf(f"{config.model}_quality_model", "model", context)
     folder = context.workspace.inside(config.model, "extraConfigs.model")
     if not folder.is_dir():
         raise ConfigError(f"extraConfigs.model: there is no folder {config.model}; name one, or {', '.join(PUBLISHED)}")
@@ -138,18 +138,20 @@ def model_folder(config: QualityConfig, context: HookContext) -> Path:
 def tokenizer_file(config: QualityConfig, context: HookContext) -> Path | None:
     if config.tokenizer is None:
         name, _ = PUBLISHED.get(config.model, (None, None))
-        return _on_shelf(name, "tokenizer") if name else None
+        return _on_shelf(name, "tokenizer", context) if name else None
     file = context.workspace.inside(config.tokenizer, "extraConfigs.tokenizer")
     if not file.is_file():
         raise ConfigError(f"extraConfigs.tokenizer: there is no file {config.tokenizer}")
     return file
 
 
-def _on_shelf(name: str, key: str) -> Path:
+def _on_shelf(name: str, key: str, context: HookContext) -> Path:
     shelves = [Path(os.environ[variable]) for variable in SHELVES if variable in os.environ]
     for shelf in shelves:
-        if (shelf / name).exists():
-            return shelf / name
+        if (found := shelf / name).exists():
+            if found.is_relative_to(context.workspace.root):  # else the image's, which counts as a whole
+                context.read.add(str(found))
+            return found
     raise ConfigError(
         f"extraConfigs.{key}: there is no {name} in {' or '.join(map(str, shelves))}; put it there, or name its path"
         " here, e.g. what a FetchHook has brought"

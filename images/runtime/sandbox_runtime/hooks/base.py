@@ -61,6 +61,8 @@ class HookContext:
     metrics: MetricsLog
     written: set[str] = field(default_factory=set)
     """Fields that name what this job itself writes."""
+    read: set[str] = field(default_factory=set)
+    """Files and folders on the volume that it has read and that no configuration names."""
     place: Place = ALONE
     """Which of the job's pods this is: one that works with others (`nodes`), or on a piece of the job (`shards`)."""
 
