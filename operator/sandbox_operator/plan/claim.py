@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sandbox_api.experiment import Workspace
-from sandbox_api.status import Reason
+from sandbox_api.status import DONE_STATES, ExperimentStatus, Reason
 
 from ..build.defaults import Defaults
 from ..build.names import claim_name
@@ -45,11 +45,12 @@ def decide_claim(workspace: Workspace, snapshot: Snapshot, defaults: Defaults) -
                 " create it, or write workspace.claim to have one made",
             )  # fmt: skip
         return _bound(claim)
-    if claim is None and any(job.result is not None for job in snapshot.status.jobs):
+    if claim is None and _has_results(snapshot.status):
+        anew = "" if (snapshot.status.iteration or 1) > 1 else "run them all again (spec.rerun.from: the first job), "
         return ClaimDecision(
             name, False, Reason.CLAIM_LOST,
-            f"the claim {name} is gone, and the results of the jobs that are done went with it; restore it, or delete"
-            " the experiment and apply it again",
+            f"the claim {name} is gone, and the results of the jobs that are done went with it; restore it, {anew}or"
+            " delete the experiment and apply it again",
         )  # fmt: skip
     refusal = snapshot.refusals.get(name)
     if claim is None and refusal is not None and refusal.final:
@@ -86,6 +87,11 @@ def decide_claim(workspace: Workspace, snapshot: Snapshot, defaults: Defaults) -
             name, decision.ready, decision.reason, decision.message, PatchClaim(name, dict(patch)), decision.access_mode
         )
     return decision
+
+
+def _has_results(status: ExperimentStatus) -> bool:
+    """Whether there are results that a job may read: not those which a rerun of everything is to replace."""
+    return (status.iteration or 1) > 1 or any(job.state in DONE_STATES for job in status.jobs)
 
 
 def _bound(claim: ClaimFact) -> ClaimDecision:
