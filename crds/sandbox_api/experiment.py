@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from .base import AnyObject, Duration, Name, ObjectName, Quantity, SpecModel, TextOrObject
+from .forms import ClassName, DataKey, ImageReference, LabelKey, LabelValue, SubPath, TaintKey
 
 MAX_JOBS = 64
 AccessMode = Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]
@@ -34,16 +35,26 @@ class Resources(SpecModel):
 
 
 class Toleration(SpecModel):
-    key: str | None = None
+    key: TaintKey | None = None
     """Taint key; empty with operator Exists matches all."""
     operator: Literal["Exists", "Equal"] = "Equal"
     """Exists or Equal."""
-    value: str | None = None
+    value: LabelValue | None = None
     """Taint value for Equal."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
     """Taint effect; empty matches all."""
     toleration_seconds: int | None = None
     """How long NoExecute is tolerated."""
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Toleration:
+        if not self.key and self.operator == "Equal":
+            raise ValueError("a toleration without key needs operator: Exists")
+        if self.value and self.operator == "Exists":
+            raise ValueError("operator Exists takes no value; leave it out, or write operator: Equal")
+        if self.toleration_seconds is not None and self.effect != "NoExecute":
+            raise ValueError("tolerationSeconds needs effect: NoExecute")
+        return self
 
 
 class EnvVar(SpecModel):
@@ -58,15 +69,15 @@ class PodProfile(SpecModel):
 
     resources: Resources | None = None
     """Requests and limits of the hook's container."""
-    node_selector: Annotated[dict[str, str], Field(max_length=32)] | None = None
+    node_selector: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] | None = None
     """Labels a node must have."""
     tolerations: Annotated[list[Toleration], Field(max_length=32)] | None = None
     """Taints the pod accepts."""
     affinity: AnyObject | None = None
     """Kubernetes affinity, as in a pod."""
-    priority_class_name: str | None = None
+    priority_class_name: ClassName | None = None
     """Priority class of the pod; default: the operator's setting."""
-    runtime_class_name: str | None = None
+    runtime_class_name: ClassName | None = None
     """Runtime class, e.g. nvidia."""
     scheduler_name: str | None = None
     """Scheduler other than the default."""
@@ -124,7 +135,7 @@ class InputVolume(SpecModel):
     """A claim to read from."""
     config_map_name: ObjectName | None = None
     """A ConfigMap to read from."""
-    sub_path: Annotated[str, Field(max_length=1024)] | None = None
+    sub_path: SubPath | None = None
     """A folder inside the claim."""
 
 
@@ -159,7 +170,7 @@ class SecretEnv(SpecModel):
     """Name of the environment variable."""
     name: ObjectName
     """Name of the Secret; the operator never reads it."""
-    key: Annotated[str, Field(max_length=253)]
+    key: DataKey
     """Key in the Secret."""
 
 
@@ -277,7 +288,7 @@ class Rank(SpecModel):
 class SecretKey(SpecModel):
     name: ObjectName
     """Name of the Secret."""
-    key: Annotated[str, Field(max_length=253)]
+    key: DataKey
     """Key in the Secret."""
 
 
@@ -353,7 +364,7 @@ class ExperimentSpec(JobLists):
     """Read-only sources at /inputs/<name>."""
     pods: Annotated[dict[Name, PodProfile], Field(max_length=16)] = {}
     """Pod profiles by name; default applies where a job names none."""
-    images: Annotated[dict[Name, Annotated[str, Field(max_length=512)]], Field(max_length=32)] = {}
+    images: Annotated[dict[Name, ImageReference], Field(max_length=32)] = {}
     """Overrides of the operator's images, e.g. data."""
     run_as_user: Annotated[int, Field(ge=1, le=2147483647)] = 1000
     """User, group and fsGroup of all hook pods; never root."""

@@ -167,11 +167,11 @@ class Events:
         """It is run again, or deleted."""
         del self.kube.cached[key]
 
-    def claim_is_deleted(self, _: str, data: st.DataObject) -> None:
+    def claim_is_deleted(self, _: str, __: st.DataObject) -> None:
         self.may_delete_claim = False
         self.kube.delete_claim()
 
-    def claim_goes(self, _: str, data: st.DataObject) -> None:
+    def claim_goes(self, _: str, __: st.DataObject) -> None:
         self.kube.lose_claim()
 
     # What other experiments have done

@@ -11,8 +11,19 @@ from typing import Any
 
 from tests.model.kube_model import Kube
 from tests.unit.builders import (
-    DEFAULTS, NOW, OWN_HOOKS, a_spec, lister, lists, pipelines, probe, process, refine, workers, written,
-)  # fmt: skip
+    DEFAULTS,
+    NOW,
+    OWN_HOOKS,
+    a_spec,
+    lister,
+    lists,
+    pipelines,
+    probe,
+    process,
+    refine,
+    workers,
+    written,
+)
 
 from sandbox_api.status import DONE_STATES, ExperimentStatus, JobStatus
 from sandbox_operator.plan.compile import compile_spec
