@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field
 
 from .base import AnyObject, Duration, Name, ObjectName, Quantity, SpecModel, TextOrObject
-from .forms import ClassName, DataKey, ImageReference, LabelKey, LabelValue, SubPath, TaintKey
+from .forms import ClassName, DataKey, ImageReference, LabelKey, LabelValue, SubPath
+from .pod_fields import Toleration
 
 MAX_JOBS = 64
 AccessMode = Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]
@@ -32,29 +33,6 @@ class Resources(SpecModel):
     """Amounts the scheduler sets aside, e.g. `cpu: "2"`."""
     limits: Annotated[dict[str, Quantity], Field(max_length=16)] | None = None
     """Amounts the pod may not exceed, e.g. `nvidia.com/gpu: 8`."""
-
-
-class Toleration(SpecModel):
-    key: TaintKey | None = None
-    """Taint key; empty with operator Exists matches all."""
-    operator: Literal["Exists", "Equal"] = "Equal"
-    """Exists or Equal."""
-    value: LabelValue | None = None
-    """Taint value for Equal."""
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    """Taint effect; empty matches all."""
-    toleration_seconds: int | None = None
-    """How long NoExecute is tolerated."""
-
-    @model_validator(mode="after")
-    def _is_one(self) -> Toleration:
-        if not self.key and self.operator == "Equal":
-            raise ValueError("a toleration without key needs operator: Exists")
-        if self.value and self.operator == "Exists":
-            raise ValueError("operator Exists takes no value; leave it out, or write operator: Equal")
-        if self.toleration_seconds is not None and self.effect != "NoExecute":
-            raise ValueError("tolerationSeconds needs effect: NoExecute")
-        return self
 
 
 class EnvVar(SpecModel):

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Kubernetes has in a pod and our resource takes as it is: a profile's `affinity`, and the fields of its `patch`.
+"""What Kubernetes has in a pod and our resource takes as it is: a profile's tolerations, its `affinity`, and the fields
+of its `patch`.
 
-They are no part of the resource's schema. The planner checks them with these models, so that a mistake in them is told
+The last two are no part of the resource's schema. The planner checks them with these models, so that a mistake in them is told
 before the first Job, and not when a Job is made, or by a pod that is placed where nobody wanted it.
 """
 
@@ -12,8 +13,31 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from .base import SpecModel
-from .experiment import Toleration
-from .forms import ClassName, LabelKey, LabelValue
+from .forms import ClassName, LabelKey, LabelValue, TaintKey
+
+
+class Toleration(SpecModel):
+    key: TaintKey | None = None
+    """Taint key; empty with operator Exists matches all."""
+    operator: Literal["Exists", "Equal"] = "Equal"
+    """Exists or Equal."""
+    value: LabelValue | None = None
+    """Taint value for Equal."""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Taint effect; empty matches all."""
+    toleration_seconds: int | None = None
+    """How long NoExecute is tolerated."""
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Toleration:
+        if not self.key and self.operator == "Equal":
+            raise ValueError("a toleration without key needs operator: Exists")
+        if self.value and self.operator == "Exists":
+            raise ValueError("operator Exists takes no value; leave it out, or write operator: Equal")
+        if self.toleration_seconds is not None and self.effect != "NoExecute":
+            raise ValueError("tolerationSeconds needs effect: NoExecute")
+        return self
+
 
 Weight = Annotated[int, Field(ge=1, le=100)]
 
