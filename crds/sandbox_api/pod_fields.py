@@ -2,8 +2,8 @@
 """What Kubernetes has in a pod and our resource takes as it is: a profile's tolerations, its `affinity`, and the fields
 of its `patch`.
 
-The last two are no part of the resource's schema. The planner checks them with these models, so that a mistake in them is told
-before the first Job, and not when a Job is made, or by a pod that is placed where nobody wanted it.
+The last two are no part of the resource's schema. The planner checks them with these models, so that a mistake in them
+is told before the first Job, and not when a Job is made, or by a pod that is placed where nobody wanted it.
 """
 
 from __future__ import annotations
