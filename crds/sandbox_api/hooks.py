@@ -327,7 +327,7 @@ HOOKS: dict[str, Hook] = _catalogue(
             "easyanimate": Component(
                 EasyAnimateTrainConfig,
                 image="easyanimate",
-                figures="loss|heldout_loss(_before)?|lr|steps|step_seconds|clips|broken",
+                figures="loss|heldout_loss(_before)?|lr|steps|(step|compute)_seconds|clips|broken",
                 settings=train_settings,
                 spans_pods=True,
             ),
