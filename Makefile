@@ -82,8 +82,8 @@ bench-road: .venv/.done ## Measure the road: demo cold and warm, hand-over, over
 	@PATH="$(UV_HOME)/bin:$$PATH" tests/bench/road.py $(if $(WARM),--warm)
 
 .PHONY: bench-scale
-bench-scale: .venv/.done tools ## Measure the operator under load beside bare Jobs, on fake nodes (SMALL=1: a smoke)
-	$(PYTHON) -m tests.bench.scale $(if $(SMALL),--small)
+bench-scale: .venv/.done tools ## Measure the operator under load beside bare Jobs, on fake nodes (SMALL=1: a smoke; RESUME=1: go on)
+	$(PYTHON) -m tests.bench.scale $(if $(SMALL),--small) $(if $(RESUME),--resume)
 
 .PHONY: bench-check
 bench-check: .venv/.done ## Compare the last bench-scale with the ranges in the repository

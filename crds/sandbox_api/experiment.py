@@ -134,24 +134,24 @@ class Retry(SpecModel):
     user: Annotated[int, Field(ge=0, le=100)] | None = None
     """Further attempts when the hook's own code or data failed (default 0)."""
     infra: Annotated[int, Field(ge=0, le=100)] | None = None
-    """Further attempts when a node, a volume or the network failed (default 3)."""
+    """Further attempts when a node, volume or the network failed (default 3)."""
     preempted: Annotated[int, Field(ge=0, le=10000)] | None = None
     """Further attempts when the pod was preempted or drained (default 100)."""
     backoff: Duration | None = None
-    """Wait before the second attempt; doubles with each further one (default 10s)."""
+    """Wait before the second attempt; doubles each time (default 10s)."""
     max_backoff: Duration | None = None
     """Longest wait (default 10m)."""
 
 
 class Timeouts(SpecModel):
     pending: Duration | None = None
-    """A pod may wait that long for a place, an image or a volume (default 1h)."""
+    """How long a pod may wait for a place, image or volume (default 1h)."""
     active: Duration | None = None
     """A hook may run that long (default 24h)."""
     result: Duration | None = None
     """How long to wait for a result after the pod ended (default 2m)."""
     node_lost: Duration | None = None
-    """A pod on a node that stays silent that long counts as ended (default 10m)."""
+    """A pod on a node silent for that long counts as ended (default 10m)."""
 
 
 class SecretEnv(SpecModel):
@@ -190,13 +190,13 @@ class JobConfig(SpecModel):
     input: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=64)] | None = None
     """Configuration keys filled from results of other jobs."""
     local: AnyObject | None = None
-    """Overrides of single configuration keys, applied before input."""
+    """Overrides of configuration keys, applied before input."""
     output: Annotated[list[Name], Field(max_length=32)] | None = None
     """Names for the hook's results, by position."""
     pod: Name | None = None
     """Pod profile; default: the one named default."""
     resources: Resources | None = None
-    """Requests and limits that differ from the profile for this job."""
+    """Requests and limits other than the profile's."""
     nodes: Annotated[int, Field(ge=1, le=1024)] = 1
     """Pods that work as one."""
     shards: Annotated[int, Field(ge=1, le=1024)] = 1
@@ -210,9 +210,9 @@ class JobConfig(SpecModel):
     depends_on: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=64)] | None = None
     """Jobs that must be done first; default: all before it in the list."""
     on_failure: Policy | None = None
-    """Whether the experiment fails or goes on when this job fails."""
+    """Whether the experiment goes on when this job fails."""
     results_lost: Literal["Retry", "Fail"] = "Retry"
-    """What to do when a finished job's result can't be found."""
+    """What to do when its finished result can't be found."""
     secrets: Annotated[list[SecretEnv], Field(max_length=32)] | None = None
     """Environment variables from Secrets."""
 
@@ -380,7 +380,7 @@ class ExperimentSpec(JobLists):
     max_iter_num: Annotated[int, Field(ge=0, le=1000)] = 1
     """Iterations of all pipelines; 0 is without limit and needs iterTargets."""
     iter_targets: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=32)] | None = None
-    """Targets that end the iterations, e.g. "anonymous.eval_data.mean_score >= 0.8"."""
+    """Targets that end the iterations, e.g. "anonymous.eval_data.rows >= 100"."""
     iter_targets_mode: Literal["all", "any"] = "all"
     """Whether all targets must be met, or any."""
     iter_updater: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=32)] | None = None
@@ -398,7 +398,7 @@ class ExperimentSpec(JobLists):
     suspend_policy: Literal["Boundary", "Now"] = "Boundary"
     """Whether suspension waits for the running hook."""
     stop: Literal["Now", "AfterEvaluation"] | None = None
-    """End the experiment."""
+    """End the experiment; Stopped when that leaves anything undone."""
     rerun: Rerun | None = None
     """Run again from a job, on the same volume."""
     queue_name: Annotated[str, Field(max_length=63)] | None = None

@@ -145,7 +145,7 @@ def hook_of(resource: Mapping[str, Any]) -> Hook | tuple[str, ...]:
         extra=AnyExtra,
         writes=dict(spec.writes),
         reads_dj=spec.reads_data_juicer,
-        figures="|".join(map(_figure_pattern, spec.figures)) or r"(?!)",
+        figures=tuple(spec.figures),
         cacheable=spec.cacheable,
         spans_pods=True,
         divisible=spec.contract == "runtime",  # another program has no part that makes one result of many
@@ -279,10 +279,6 @@ def _form_problems(spec: HookSpec) -> Iterator[str]:
     names = set(properties_of(spec.schema_))
     if spec.schema_ is not None and spec.schema_.get("additionalProperties") is False:
         yield from (f"spec.writes: the schema has no setting {name!r}" for name in sorted(key - names))
-
-
-def _figure_pattern(figure: str) -> str:
-    return ".*".join(map(re.escape, figure.split("*")))
 
 
 def _told(entry: Any) -> str:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from .contract import REFINED
 from .easyanimate import EasyAnimateInferConfig, EasyAnimateTrainConfig, infer_settings, train_settings
 from .extra import SAID, ComponentConfig, ExtraConfig, NoExtra, Settings
 from .model_probe import ModelProbeConfig, PipelineProbeConfig, pipeline_settings
@@ -142,7 +143,7 @@ class Component:
 
     extra: type[ComponentConfig]
     image: str
-    figures: str = r"(?!)"
+    figures: tuple[str, ...] = ()
     """As a hook's."""
     cacheable: bool = True
     """As a hook's."""
@@ -179,8 +180,8 @@ class Hook:
     """Whether it runs on a Data-Juicer configuration."""
     reads_data: bool = False
     """Whether that configuration must name a data set."""
-    figures: str = r"(?!)"
-    """Pattern of the figures that may be referred to besides outputs."""
+    figures: tuple[str, ...] = ()
+    """Names of the figures that may be referred to besides outputs, without the metaName; `*` stands for any text."""
     components: Mapping[str, Component] = field(default_factory=dict)
     """Its kinds by `type`; without any there is only one."""
     settings: Callable[[Mapping[str, Any]], Settings] | None = None
@@ -225,11 +226,16 @@ class Hook:
 
     def has_figure(self, name: str) -> bool:
         """Whether a metric of that name (without the metaName) comes out of this hook."""
-        return re.fullmatch(self.figures, name) is not None
+        return any(re.fullmatch(".*".join(map(re.escape, figure.split("*"))), name) for figure in self.figures)
 
 
 def _catalogue(*hooks: Hook) -> dict[str, Hook]:
     return {hook.name: hook for hook in hooks}
+
+
+def _both(*figures: str) -> tuple[str, ...]:
+    """Figures of a refine job, which may have its probe's metaName: then they are told from the probe's."""
+    return (*figures, *(f"{REFINED}.{figure}" for figure in figures))
 
 
 HOOKS: dict[str, Hook] = _catalogue(
@@ -243,7 +249,7 @@ HOOKS: dict[str, Hook] = _catalogue(
         only_with={"dataset": "djConfigs.export_original_dataset"},
         reads_dj=True,
         reads_data=True,
-        figures=r"rows|[A-Za-z0-9_]+\.(count|mean|std|min|max|[0-9.]+%)",
+        figures=("rows", "*.count", "*.mean", "*.std", "*.min", "*.max", "*.*%"),
     ),
     Hook(
         "RefineRecipeViaKSigmaHook",
@@ -255,7 +261,7 @@ HOOKS: dict[str, Hook] = _catalogue(
         writes={"extraConfigs.path_k_sigma_recipe": "recipe"},
         reads_probe="overall",
         reads_dj=True,
-        figures=r"(refineRecipe\.)?refined\..+\.(before|after)",
+        figures=_both("refined.*.before", "refined.*.after"),
     ),
     Hook(
         "RefineRecipeViaModelFeedbackHook",
@@ -267,7 +273,7 @@ HOOKS: dict[str, Hook] = _catalogue(
         writes={"extraConfigs.path_feedback_recipe": "recipe"},
         reads_probe="stats",
         reads_dj=True,
-        figures=r"(refineRecipe\.)?(expected_kept|kept_before|rows_scored|refined\..+\.(before|after))",
+        figures=_both("expected_kept", "kept_before", "rows_scored", "refined.*.before", "refined.*.after"),
     ),
     Hook(
         "ProcessDataHook",
@@ -279,7 +285,7 @@ HOOKS: dict[str, Hook] = _catalogue(
         writes={"djConfigs.export_path": "dataset"},
         reads_dj=True,
         reads_data=True,
-        figures=r"rows_(in|out)|ops\..+\.rows_(in|out)",
+        figures=("rows_in", "rows_out", "ops.*.rows_in", "ops.*.rows_out"),
         spans_pods=True,
         spans_with={"djConfigs.executor_type": "ray"},
     ),
@@ -291,12 +297,12 @@ HOOKS: dict[str, Hook] = _catalogue(
         ("path", "path", "path"),
         components={
             "transformers": Component(
-                ModelProbeConfig, image="data", figures=r"rows|hard|dirty|(loss|score)\..+|latency\.mean"
+                ModelProbeConfig, image="data", figures=("rows", "hard", "dirty", "loss.*", "score.*", "latency.mean")
             ),
             "modelscope": Component(
                 PipelineProbeConfig,
                 image="modelscope",
-                figures=r"rows|hard|dirty|value\..+|latency\.mean",
+                figures=("rows", "hard", "dirty", "value.*", "latency.mean"),
                 settings=pipeline_settings,
             ),
         },
@@ -314,7 +320,7 @@ HOOKS: dict[str, Hook] = _catalogue(
         ("path",),
         extra=FetchConfig,
         writes={"extraConfigs.export_path": "path"},
-        figures=r"bytes|seconds|files|transferred_bytes",
+        figures=("bytes", "seconds", "files", "transferred_bytes"),
         pinned=is_pinned,
     ),
     Hook(
@@ -327,20 +333,30 @@ HOOKS: dict[str, Hook] = _catalogue(
             "easyanimate": Component(
                 EasyAnimateTrainConfig,
                 image="easyanimate",
-                figures="loss|heldout_loss(_before)?|lr|steps|(step|compute)_seconds|clips|broken",
+                figures=(
+                    "loss",
+                    "heldout_loss",
+                    "heldout_loss_before",
+                    "lr",
+                    "steps",
+                    "step_seconds",
+                    "compute_seconds",
+                    "clips",
+                    "broken",
+                ),
                 settings=train_settings,
                 spans_pods=True,
             ),
             "modelscope": Component(
                 ModelscopeTrainConfig,
                 image="modelscope",
-                figures=r"loss|lr|steps|seconds|eval_.+",
+                figures=("loss", "lr", "steps", "seconds", "eval_*"),
                 settings=modelscope_settings,
             ),
             "swift": Component(
                 SwiftTrainConfig,
                 image="swift",
-                figures="loss|heldout_loss|lr|steps|step_seconds",
+                figures=("loss", "heldout_loss", "lr", "steps", "step_seconds"),
                 settings=swift_settings,
             ),
         },
@@ -358,15 +374,15 @@ HOOKS: dict[str, Hook] = _catalogue(
         ("dir", "dataset"),
         ("path", "path"),
         components={
-            "api": Component(ApiInferConfig, image="data", figures=r"rows|failed", cacheable=False),
+            "api": Component(ApiInferConfig, image="data", figures=("rows", "failed"), cacheable=False),
             "easyanimate": Component(
                 EasyAnimateInferConfig,
                 image="easyanimate",
-                figures="videos|seconds",
+                figures=("videos", "seconds"),
                 settings=infer_settings,
                 divisible=True,
             ),
-            "huggingface": Component(HuggingfaceInferConfig, image="data", figures=r"rows|failed"),
+            "huggingface": Component(HuggingfaceInferConfig, image="data", figures=("rows", "failed")),
         },
         lacks=("vllm",),
         writes={

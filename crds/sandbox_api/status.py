@@ -103,11 +103,13 @@ class Condition(ContractModel):
 
 class Failures(ContractModel):
     user: int = 0
-    """Failures of the hook's own code or data."""
+    """Of the hook's own code or data, its memory or time (retry.user)."""
     infra: int = 0
-    """Failures of nodes, volumes or the network."""
+    """Of nodes, volumes or the network (retry.infra)."""
     preempted: int = 0
-    """Preemptions."""
+    """Preemptions (retry.preempted)."""
+    final: int = 0
+    """Wrong configurations and lost inputs: never tried again."""
 
 
 class ResultRef(ContractModel):
@@ -125,6 +127,17 @@ class ResultRef(ContractModel):
     """Files and folders that it depends on and no job made."""
     generation: int = 1
     """Rises with each rerun that touches the job."""
+
+
+class Made(ContractModel):
+    """How a result came to be."""
+
+    state: Literal["Succeeded", "Cached"] | None = None
+    """How its job ended."""
+    start_time: str | None = None
+    """When its hook began to run."""
+    completion_time: str | None = None
+    """When its job ended."""
 
 
 class StepProgress(ContractModel):
@@ -194,19 +207,19 @@ class JobStatus(ContractModel):
     """Figures, at most 32; all of them stand in result.json."""
     result: ResultRef | None = None
     """The committed result."""
+    made: Made | None = None
+    """How that result came to be, while the job runs again."""
     progress: StepProgress | None = None
     """How far the running hook is."""
     shards: ShardCounts | None = None
     """Independent pieces by how they ended."""
 
 
-class EarlierResult(ContractModel):
-    """A result that a rerun or a regeneration has replaced."""
+class EarlierResult(Made):
+    """A result that a rerun, a regeneration or an iteration has replaced."""
 
     id: str
     """Job that made it."""
-    completion_time: str | None = None
-    """When that job ended."""
     outputs: dict[str, Any] | None = None
     """Paths, values and lists by name."""
     metrics: dict[str, float] | None = None

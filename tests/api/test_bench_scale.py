@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +30,19 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return dict(json.loads(path.read_text()))
 
 
-def bench(*options: str) -> subprocess.CompletedProcess[str]:
+def environment() -> dict[str, str]:
     paths = [str(REPOSITORY / part) for part in ("crds", "operator", "images/runtime", ".")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, "-m", "tests.bench.scale", *options]
-    return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def command(*options: str) -> list[str]:
+    return [sys.executable, "-m", "tests.bench.scale", *options]
+
+
+def bench(*options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*options), cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.timeout(900)
@@ -69,6 +79,30 @@ def test_a_start_among_stored_experiments_ends_in_a_job(result: dict[str, Any]) 
     assert stored["ready after"] > 0
     assert stored["first Job after"] > 0
     assert stored["memory"]["peak"] > 0
+
+
+@pytest.mark.timeout(300)
+def test_a_run_that_was_ended_keeps_its_figures_and_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    options = [f"--output={path}", f"--port={free_ports(9)}", "--small", "--one-hook=2"]
+    with subprocess.Popen(
+        command(*options, "--only=floor one hook", "--only=one hook"), cwd=REPOSITORY, env=environment(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as bench_process:  # fmt: skip
+        while not path.exists():
+            assert bench_process.poll() is None, bench_process.communicate()[0]
+            time.sleep(0.1)
+        bench_process.send_signal(signal.SIGTERM)
+        said, _ = bench_process.communicate(timeout=60)
+    assert bench_process.returncode == 1, said
+    assert "--resume (RESUME=1) goes on" in said
+    first = json.loads(path.read_text())["loads"]
+    assert list(first) == ["floor one hook"]
+    again = bench(*options, "--resume", "--only=floor one hook", "--only=floor idle")
+    assert again.returncode == 0, again.stderr
+    loads = json.loads(path.read_text())["loads"]
+    assert list(loads) == ["floor one hook", "floor idle"]
+    assert loads["floor one hook"] == first["floor one hook"], "it was measured again"
 
 
 def test_a_load_that_does_not_exist_is_named(tmp_path: Path) -> None:

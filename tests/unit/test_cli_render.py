@@ -91,6 +91,17 @@ def test_what_needs_a_person_is_shown_below() -> None:
     assert "ClaimNotFound: spec.workspace.claimName: there is no claim 'mine'" in view
 
 
+def test_a_wish_that_came_after_the_end_and_can_not_be_done_is_shown_below() -> None:
+    play = a_run()
+    assert "InvalidSpec" not in shown(progress_view("demo", play.status, later(2)))
+    play.change_spec(rerun={"token": "2", "from": "nobody"})
+    play.step(after=1)
+
+    view = shown(progress_view("demo", play.status, later(2)))
+    assert "demo  Succeeded" in view
+    assert "InvalidSpec: spec.rerun.from: no job has the metaName 'nobody'" in view
+
+
 @pytest.mark.parametrize("words", ["[/red] list index [0]", "[bold]", "[link=x]y"])
 def test_words_that_look_like_markup_are_words(words: str) -> None:
     play = Play(a_spec())

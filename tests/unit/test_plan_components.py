@@ -24,7 +24,7 @@ TRAIN = Hook(
     ("execution",),
     ("model",),
     components={
-        "small": Component(Small, "small-image", figures="loss"),
+        "small": Component(Small, "small-image", figures=("loss",)),
         "large": Component(Large, "large-image", cacheable=False),
     },
 )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Control over time: suspend at the boundary or at once, resume, stop now or after the evaluation."""
 
+import pytest
 from tests.unit.builders import Play, a_spec, condition, contract_of, created, four_jobs, process
 
 from sandbox_operator.plan.actions import DeleteJob
@@ -158,3 +159,47 @@ def test_a_stopped_experiment_is_run_again_by_a_token_once_stop_is_taken_away() 
     assert play.states()[A] == "Succeeded: Completed"
     assert play.states()[R] == "Pending: Creating"
     assert play.status.outcome == "Running"
+
+
+@pytest.mark.parametrize("stop", ["Now", "AfterEvaluation"])
+def test_a_stop_that_finds_nothing_left_to_leave_out_is_a_success(stop: str) -> None:
+    """It comes with the last result, or while the last job of all runs to its end."""
+    play = Play(four_jobs())
+    play.step()
+    for _ in range(3):
+        play.succeed()
+    play.run_in(E)
+    play.change_spec(stop=stop)
+    if stop == "AfterEvaluation":
+        play.step(after=1)
+    play.succeed_in(E)
+
+    assert (play.status.outcome, play.status.progress) == ("Succeeded", "4/4")
+    assert condition(play.status, "Ready") == "True: Succeeded"
+
+
+@pytest.mark.parametrize(("rows", "outcome"), [(10, "Stopped"), (100, "Succeeded")])
+def test_a_stop_that_leaves_out_an_iteration_is_one(rows: int, outcome: str) -> None:
+    jobs = [process(metaName="p")]
+    play = Play(a_spec(executions=jobs, maxIterNum=3, iterTargets=["anonymous.p.rows_out >= 100"]))
+    play.step()
+    play.run_in(P)
+    play.change_spec(stop="AfterEvaluation")
+    play.succeed(metrics={"p.rows_out": rows})
+
+    assert (play.status.outcome, play.status.iteration) == (outcome, 1)
+
+
+def test_a_job_whose_time_runs_out_after_a_suspension_says_how_long_it_ran_in_all() -> None:
+    play = suspended_now()
+    play.change_spec(suspend=False)
+    play.change(pods=(), jobs=())
+    play.step(after=1)
+    left = contract_of(created(play.plans[-1])[0]).active_seconds_left
+    play.fail("Timeout", words=f"the job's time of {left} s (timeouts.active) ran out")
+
+    assert play.states()[A] == "Failed: Timeout"
+    assert (play.status.jobs[0].message or "").removeprefix("ValueError: ") == (
+        "the job's time of 2395 s (timeouts.active) ran out; it had 3600 s in all: the 1205 s that it ran before it was"
+        " suspended count"
+    )

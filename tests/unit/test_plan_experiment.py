@@ -16,6 +16,7 @@ from tests.unit.builders import (
     ended,
     four_jobs,
     later,
+    lister,
     plan,
     probe,
     process,
@@ -807,13 +808,47 @@ def test_what_can_not_be_done_to_a_finished_experiment_is_said_and_its_results_s
     step = play.step(after=1)
 
     assert step.status.jobs == finished.jobs
-    assert condition(step.status, "Ready") == "True: Succeeded"
+    assert (step.status.outcome, step.status.completion_time) == ("Succeeded", finished.completion_time)
+    assert condition(step.status, "Ready") == "False: InvalidSpec", "what the column Reason shows"
     assert condition(step.status, "Stalled") == "True: InvalidSpec"
+    assert condition(step.status, "Succeeded") == "True: Succeeded"
     assert [event.reason for event in step.events] == ["InvalidSpec"]
+    assert play.step(after=1).status == step.status
     del play.snapshot.spec["rerun"]
     play.change(generation=3)
     play.step(after=1)
-    assert condition(play.status, "Stalled") is None
+    assert [(c.type, c.status, c.reason, c.message) for c in play.status.conditions] == [
+        (c.type, c.status, c.reason, c.message) for c in finished.conditions
+    ]
+
+
+def test_a_failed_experiment_says_again_why_it_failed_once_the_wish_for_another_run_is_mended() -> None:
+    play = played(two_jobs(), "fail")
+    failed = {c.type: (c.status, c.reason, c.message) for c in play.status.conditions}
+    play.change_spec(rerun={"token": "2", "from": "nobody"})
+    play.step(after=1)
+    assert condition(play.status, "Stalled") == "True: InvalidSpec"
+    assert condition(play.status, "Succeeded") == "False: UserError"
+    del play.snapshot.spec["rerun"]
+    play.change(generation=3)
+    play.step(after=1)
+
+    assert {c.type: (c.status, c.reason, c.message) for c in play.status.conditions} == failed
+
+
+def test_what_a_finished_experiment_could_not_do_now_is_of_no_matter_where_nobody_asks_for_it() -> None:
+    """Its own hook may have been deleted since, say."""
+    play = Play(a_spec(probes=[probe(), lister()]))
+    for _ in range(3):
+        play.step()
+        if play.status.completion_time is None:
+            play.succeed()
+    play.change_spec(ttlSecondsAfterFinished=10**6)
+    play.compiled[2] = compile_spec(play.snapshot.spec)
+    assert play.compiled[2].problems
+    play.step(after=1)
+
+    assert (condition(play.status, "Ready"), play.status.observed_generation) == ("True: Succeeded", 2)
 
 
 def test_an_experiment_that_is_being_deleted_is_left_alone() -> None:

@@ -172,21 +172,52 @@ def test_the_history_is_bounded_and_never_loses_the_iteration_before() -> None:
     [
         (
             {"iterTargets": ["anonymous.p.rows_out => 1"]},
-            "spec.iterTargets[0]: 'anonymous.p.rows_out => 1' is not a target; write <pipeline>.<metaName>.<output> <op>"
+            "spec.iterTargets[0]: 'anonymous.p.rows_out => 1' is not a target; write <pipeline>.<metaName>.<figure> <op>"
             " <number>, with one of ==, >=, <=, >, <",
         ),
         (
             {"iterTargets": ["anonymous.p.rows_out >= __import__('os')"]},
             "spec.iterTargets[0]: \"anonymous.p.rows_out >= __import__('os')\" is not a target; write"
-            " <pipeline>.<metaName>.<output> <op> <number>, with one of ==, >=, <=, >, <",
+            " <pipeline>.<metaName>.<figure> <op> <number>, with one of ==, >=, <=, >, <",
         ),
         (
             {"iterTargets": ["anonymous.p.dataset > 1"]},
-            "spec.iterTargets[0]: 'anonymous.p.dataset' is a path, no number; name one of the job's figures",
+            "spec.iterTargets[0]: 'anonymous.p.dataset' is a path, no number; name one of the job's figures; there is:"
+            " anonymous.p.rows_in, anonymous.p.rows_out, anonymous.p.ops.*.rows_in, anonymous.p.ops.*.rows_out (* is any"
+            " text)",
         ),
         (
             {"iterTargets": ["anonymous.q.rows_out > 1"]},
-            "spec.iterTargets[0]: no job before this one has the metaName 'q' in the pipeline 'anonymous'",
+            "spec.iterTargets[0]: no job has the metaName 'q' in the pipeline 'anonymous'; did you mean 'anonymous.p'?",
+        ),
+        (
+            {"iterTargets": ["anonymous.p.rows > 1"]},
+            "spec.iterTargets[0]: no job named 'p' has a figure 'rows'; did you mean 'anonymous.p.rows_in'?",
+        ),
+        (
+            {"iterTargets": ["anonymous.a.text_len.median > 1"]},
+            "spec.iterTargets[0]: no job named 'a' has a figure 'text_len.median'; there is: anonymous.a.rows,"
+            " anonymous.a.*.count, anonymous.a.*.mean,",
+        ),
+        (
+            {"iterTargets": ["-1.rows_out > 1"]},
+            "spec.iterTargets[0]: '-1.rows_out' does not name a job's result; write <pipeline>.<metaName>.<figure>, e.g."
+            " anonymous.p.rows_out",
+        ),
+        (
+            {"iterTargets": ["rows_out > 1"]},
+            "spec.iterTargets[0]: 'rows_out' does not name a job's result; write <pipeline>.<metaName>.<figure>, e.g."
+            " anonymous.p.rows_out",
+        ),
+        (
+            {"iterUpdater": {"-1.dataset": "anonymous.a.djConfigs"}},
+            "spec.iterUpdater[\"-1.dataset\"]: '-1.dataset' does not name a job's result; write"
+            " <pipeline>.<metaName>.<output>, e.g. anonymous.p.dataset",
+        ),
+        (
+            {"iterUpdater": {"anonymous.p.datset": "anonymous.a.djConfigs"}},
+            "spec.iterUpdater[\"anonymous.p.datset\"]: no job named 'p' has an output 'datset'; did you mean"
+            " 'anonymous.p.dataset'?",
         ),
         (
             {"maxIterNum": 0, "iterTargets": None},

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from tests.unit.builders import Play, a_spec, condition, contract_of, created, four_jobs, probe, process
 
+from sandbox_api.status import Failures
 from sandbox_operator.plan.compile import compile_spec
 
 A, R, P, E = (f"anonymous/1/{place}" for place in ("probe/0", "refine/0", "execution/0", "evaluation/0"))
@@ -108,10 +109,15 @@ def test_one_item_of_a_list_runs_again_and_one_that_is_not_there_is_told() -> No
     step = play.step(after=60)
 
     assert not created(step)
-    assert play.status.rerun_token == "3"
-    assert "nothing runs again: no job of this iteration is spec.rerun.from, 'anonymous/1/execution/0[7]'" in (
-        next(event.message for event in step.events if event.reason == "Rerun")
-    )
+    assert (play.status.outcome, play.status.rerun_token) == ("Succeeded", "2")
+    assert condition(play.status, "Ready") == "False: InvalidSpec"
+    assert [event.message for event in step.events] == [
+        "spec.rerun.from: no item's id begins with 'anonymous/1/execution/0[7]', so nothing runs again; write the"
+        " beginning of another id or a job's metaName, or leave it out; did you mean 'anonymous/1/execution/0[1]'?"
+    ]
+    play.change_spec(rerun={"token": "3", "from": ids[0]})
+    play.step(after=60)
+    assert play.states()[ids[0]] == "Pending: Creating"
 
 
 def test_a_token_that_a_new_experiment_has_means_nothing() -> None:
@@ -176,10 +182,57 @@ def test_a_rerun_ends_what_runs_and_waits_until_its_pod_is_gone() -> None:
     assert contract_of(job).attempt == 2
 
 
-def test_a_place_to_run_from_that_there_is_not_is_told_with_what_there_is() -> None:
-    assert compile_spec(four_jobs(rerun={"token": "2", "from": "proces"})).problems == (
-        "spec.rerun.from: no job has the metaName 'proces', and no id begins with it; did you mean 'process'?",
+@pytest.mark.parametrize(
+    ("start", "hint"),
+    [
+        ("proces", "did you mean 'process'?"),
+        ("x", "there is: analysis, process, after"),
+        ("anonymous/1/exection", "did you mean 'anonymous/1/execution/0'?"),
+    ],
+)
+def test_a_place_to_run_from_that_there_is_not_is_told_with_what_there_is(start: str, hint: str) -> None:
+    assert compile_spec(four_jobs(rerun={"token": "2", "from": start})).problems == (
+        f"spec.rerun.from: no job has the metaName '{start}', and no id begins with it, so nothing runs again; write a"
+        f" job's metaName or the beginning of its id, or leave it out; {hint}",
     )
+
+
+# What the history keeps
+
+
+def test_the_history_says_when_and_how_each_result_was_made() -> None:
+    play = done()
+    first = play.status.jobs
+    play.change_spec(rerun={"token": "2"})
+    play.step(after=60)
+    play.run_in(A)
+    assert play.status.jobs[0].start_time != first[0].start_time
+    for number in range(4):
+        play.succeed(content=f"after {number}", started_at="2026-01-31T13:00:00Z", finished_at="2026-01-31T13:00:09Z")
+    earlier = play.status.history or []
+
+    assert [(e.state, e.start_time, e.completion_time) for e in earlier] == [
+        ("Succeeded", job.start_time, job.completion_time) for job in first
+    ]
+    assert None not in [time for e in earlier for time in (e.start_time, e.completion_time)]
+    assert [job.made for job in play.status.jobs] == [None] * 4, "only while a job runs again"
+
+
+def test_a_result_that_a_failed_rerun_left_in_place_keeps_its_own_times() -> None:
+    play = done()
+    first = play.status.jobs[0]
+    for token in ("2", "3"):
+        play.change_spec(rerun={"token": token, "from": A})
+        play.step(after=60)
+        play.fail()
+    assert play.jobs[0] == "Failed: UserError"
+    play.change_spec(rerun={"token": "4"})
+    play.step(after=60)
+    play.succeed(content="x")
+    (earlier,) = play.status.history or []
+
+    assert (earlier.state, earlier.start_time) == ("Succeeded", first.start_time)
+    assert earlier.completion_time == first.completion_time
 
 
 # Results that were lost
@@ -238,6 +291,7 @@ def test_a_result_that_is_lost_a_second_time_ends_it_until_a_person_asks_again()
     assert play.states()[E] == "Failed: InputLost"
     assert condition(play.status, "Ready") == "False: InputLost"
     assert "again after it was made anew" in (play.status.jobs[3].message or "")
+    assert play.status.jobs[3].failures == Failures(final=1), "it has no budget, and counts under none"
 
     play.change_spec(rerun={"token": "2"})
     play.step(after=60)

@@ -47,7 +47,7 @@ def test_a_failure_is_counted_in_its_own_class() -> None:
     for error in ("User", "OutOfMemory", "Timeout", "Config", "Input", "Infra", "Infra", "Preempted"):
         failures = counted(failures, error)  # type: ignore[arg-type]
 
-    assert failures == Failures(user=5, infra=2, preempted=1)
+    assert failures == Failures(user=3, infra=2, preempted=1, final=2)
 
 
 def test_a_jobs_own_budgets_override_the_experiments_one_by_one() -> None:

@@ -70,6 +70,7 @@ def test_a_hook_that_was_never_seen_running_is_counted_as_well() -> None:
         (failed(infra=1), "infra"),
         (failed(user=1), "user"),
         (failed(preempted=1), "preempted"),
+        (RUNNING.model_copy(update={"state": "Failed", "failures": Failures(final=1)}), "final"),
         (RUNNING.model_copy(update={"state": "Failed", "failures": Failures(user=1)}), "user"),
         (RUNNING.model_copy(update={"state": "Pending", "retry_at": written(later(90))}), "other"),
         (RUNNING.model_copy(update={"state": "Skipped"}), "other"),

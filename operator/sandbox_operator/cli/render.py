@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sandbox_api.status import ComparisonRow, ExperimentStatus, JobStatus
+from sandbox_api.status import ComparisonRow, ExperimentStatus, JobStatus, Reason
 
 from ..plan.clock import moment
 
@@ -50,8 +50,17 @@ def progress_view(name: str, status: ExperimentStatus, now: datetime) -> Rendera
             Text(_words(job)),  # words of others may look like markup
         )
     more = [Text(f"and {sum(left.values())} more: {', '.join(f'{n} {s}' for s, n in left.items())}")] if left else []
-    trouble = [c for c in status.conditions if c.type == "Stalled" and outcome not in ("Succeeded", "Failed")]
-    return Group(head, table, *more, *(Text(f"{c.reason}: {c.message}", "red") for c in trouble))
+    return Group(head, table, *more, *(Text(words, "red") for words in trouble(status)))
+
+
+def trouble(status: ExperimentStatus) -> list[str]:
+    """What keeps an experiment from going on, or from beginning again after its end, until a person does something."""
+    is_over = status.completion_time is not None  # then what it is stalled by is how it ended, and said already
+    return [
+        f"{c.reason}: {c.message}"
+        for c in status.conditions
+        if c.type == "Stalled" and not (is_over and c.reason != Reason.INVALID_SPEC)
+    ]
 
 
 def _in_view(jobs: list[JobStatus]) -> tuple[list[JobStatus], Counter[str]]:

@@ -16,7 +16,7 @@ from sandbox_api.status import ExperimentStatus
 from ..kube.client import Client
 from ..kube.errors import Gone, Unreachable
 from .experiments import EXPERIMENTS, Ended
-from .render import line_of, progress_view
+from .render import line_of, progress_view, trouble
 
 
 async def follow(changes: AsyncIterator[ExperimentStatus], console: Console, name: str) -> ExperimentStatus:
@@ -40,10 +40,7 @@ async def follow(changes: AsyncIterator[ExperimentStatus], console: Console, nam
 
 def lines(status: ExperimentStatus) -> list[str]:
     """What can be said of an experiment, a line each; each is printed once."""
-    stalled = [
-        f"{c.reason}: {c.message}" for c in status.conditions if c.type == "Stalled" and not status.completion_time
-    ]
-    return [line_of(job) for job in status.jobs if job.attempts or job.state == "Skipped"] + stalled
+    return [line_of(job) for job in status.jobs if job.attempts or job.state == "Skipped"] + trouble(status)
 
 
 async def statuses(client: Client, name: str, namespace: str) -> AsyncIterator[ExperimentStatus]:

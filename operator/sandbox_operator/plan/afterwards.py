@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from sandbox_api.status import JobStatus, Reason
+from sandbox_api.status import ExperimentStatus, JobStatus, Reason
 
 from ..build.defaults import Defaults
 from .actions import Action, DeleteFinishedJobs, DeleteJob, Event, Plan
@@ -46,9 +46,7 @@ def _wanted(entries: Iterable[JobStatus]) -> set[str | None]:
 def invalid(snapshot: Snapshot, problems: tuple[str, ...], now: datetime) -> Plan:
     """Tell all problems. A running hook is left alone: its result is committed once the spec can be read again."""
     old = snapshot.status
-    count = f"{len(problems)} problems: " if len(problems) > 1 else ""
-    words = count + "; ".join(f"({n}) {text}" for n, text in enumerate(problems, 1)) if count else problems[0]
-    headline = Headline(old.outcome or "Pending", Reason.INVALID_SPEC, words, stalled=True)
+    headline = _problem(old, problems)
     status = old.model_copy(
         update={
             "observed_generation": snapshot.generation,
@@ -57,14 +55,17 @@ def invalid(snapshot: Snapshot, problems: tuple[str, ...], now: datetime) -> Pla
         }
     )
     told = any(c.type == "Stalled" and c.message == status.conditions[0].message for c in old.conditions)
-    events = () if told else (Event("Warning", Reason.INVALID_SPEC, words[:1000]),)
+    events = () if told else (Event("Warning", headline.reason, headline.message[:1000]),)
     return Plan(status, events=events, urgent=True)
 
 
 def after_the_end(
     snapshot: Snapshot, compiled: Compiled, problems: tuple[str, ...], defaults: Defaults, now: datetime
 ) -> Plan:
-    """A finished experiment: its results stay; retention may change, and its Jobs go when their time is over."""
+    """A finished experiment: its results stay; retention may change, and its Jobs go when their time is over.
+
+    `problems` are what keeps it from beginning again.
+    """
     status = snapshot.status
     # The status says first that an attempt is over, then its Job is deleted: the operator may have stopped between.
     actions: list[Action] = [*orphans(snapshot, status.jobs)]
@@ -91,13 +92,26 @@ def _new_generation(
     snapshot: Snapshot, problems: tuple[str, ...], actions: tuple[Action, ...], requeue: float | None, now: datetime
 ) -> Plan:
     """A finished experiment whose spec changed: what can't be done is said, what is done stays."""
-    told = [c for c in snapshot.status.conditions if not (c.type == "Stalled" and c.reason == Reason.INVALID_SPEC)]
+    old = snapshot.status
     events: tuple[Event, ...] = ()
     if problems:
-        words = "; ".join(problems)
-        events = (Event("Warning", Reason.INVALID_SPEC, words[:1000]),)
-        headline = Headline("Running", Reason.INVALID_SPEC, words, stalled=True)
-        told = [c for c in told if c.type != "Stalled"]
-        told += [c for c in conditions_of(told, headline, None, snapshot.generation, now) if c.type == "Stalled"]
-    status = snapshot.status.model_copy(update={"observed_generation": snapshot.generation, "conditions": told})
+        headline = _problem(old, problems)
+        events = (Event("Warning", headline.reason, headline.message[:1000]),)
+    else:
+        headline = _end(old)
+    told = conditions_of(old.conditions, headline, None, snapshot.generation, now)
+    status = old.model_copy(update={"observed_generation": snapshot.generation, "conditions": told})
     return Plan(status, actions, events, requeue, urgent=True)
+
+
+def _problem(status: ExperimentStatus, problems: tuple[str, ...]) -> Headline:
+    count = f"{len(problems)} problems: " if len(problems) > 1 else ""
+    words = count + "; ".join(f"({n}) {text}" for n, text in enumerate(problems, 1)) if count else problems[0]
+    return Headline(status.outcome or "Pending", Reason.INVALID_SPEC, words, stalled=True)
+
+
+def _end(status: ExperimentStatus) -> Headline:
+    """How an experiment ended, as its status says it."""
+    assert status.outcome is not None, "it has ended"
+    said = next((c for c in status.conditions if c.type == "Succeeded"), None)
+    return Headline(status.outcome, said.reason if said else status.outcome, said.message if said else "")

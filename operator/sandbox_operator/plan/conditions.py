@@ -28,20 +28,30 @@ class Headline:
     reason: str
     message: str
     stalled: bool = False
-    """Nothing will go on until a person does something."""
+    """Nothing will go on until a person does something; with an outcome that is an end, about what came after it."""
     suspended: bool = False
 
 
 def conditions_of(
     previous: Iterable[Condition], headline: Headline, claim: ClaimDecision | None, generation: int, now: datetime
 ) -> list[Condition]:
-    """The conditions now; a transition's time changes only with its status."""
+    """The conditions now; a transition's time changes only with its status.
+
+    What is wrong with a spec that an experiment got after its end stands in `Ready` and `Stalled`; `Succeeded` goes on
+    saying how it ended.
+    """
+    known = {condition.type: condition for condition in previous}
     outcome = headline.outcome
     finished = outcome in ("Succeeded", "Failed", "Stopped")
     reason, message = headline.reason, headline.message
+    ended = known.get("Succeeded") if finished and headline.stalled else None
     wanted: list[tuple[str, Truth, str, str]] = [
-        ("Ready", "True" if outcome == "Succeeded" else "False", reason, message),
-        ("Succeeded", "True" if outcome == "Succeeded" else "False" if finished else "Unknown", reason, message),
+        ("Ready", "True" if outcome == "Succeeded" and not headline.stalled else "False", reason, message),
+        (
+            "Succeeded",
+            "True" if outcome == "Succeeded" else "False" if finished else "Unknown",
+            *((ended.reason, ended.message) if ended is not None else (reason, message)),
+        ),
     ]
     if headline.stalled or outcome == "Failed":
         wanted.append(("Stalled", "True", reason, message))
@@ -52,7 +62,6 @@ def conditions_of(
     if claim is not None:
         bound = claim.reason == Reason.CLAIM_BOUND
         wanted.append(("StorageReady", "True" if bound else "False", claim.reason, claim.message))
-    known = {condition.type: condition for condition in previous}
     if claim is None and "StorageReady" in known:
         storage = known["StorageReady"]
         wanted.append(("StorageReady", storage.status, storage.reason, storage.message))

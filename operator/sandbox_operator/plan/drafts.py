@@ -232,7 +232,7 @@ def _unknown(config: JobConfig) -> Hook:
     """A stand-in that can be referred to in any way, so that one misspelt hook is one mistake."""
     outputs = tuple(config.output or ())
     return Hook(
-        config.hook, config.meta_name or "unknown", STAGES, outputs, figures=r".*", available=False,
+        config.hook, config.meta_name or "unknown", STAGES, outputs, figures=("*",), available=False,
         spans_pods=True, divisible=True,
     )  # fmt: skip
 

@@ -27,7 +27,7 @@ from .facts import Snapshot
 from .history import archived, iteration_of
 from .iterations import in_iteration, jobs_of_iteration, wants_another
 from .job import PlannedJob
-from .rerun import begun_again, is_live, to_run_again
+from .rerun import begun_again, is_live, item_problems, to_run_again
 from .round import Round
 from .settle import give_up, interrupt, skip
 from .spread import spread
@@ -49,8 +49,12 @@ def plan_experiment(snapshot: Snapshot, compiled: Compiled, defaults: Defaults, 
     problems = compiled.problems
     if asked or snapshot.status.completion_time is None:
         problems = (*problems, *_image_problems(compiled, images))
+    if asked and not problems:
+        problems = tuple(_item_problems(snapshot, compiled))
     rerun = asked and not problems
     if snapshot.status.completion_time is not None and not rerun:
+        if not asked and compiled.spec is not None:  # nothing is to run: what its spec would not do now is of no matter
+            problems = ()
         return after_the_end(snapshot, compiled, problems, defaults, now)
 
     # 2. A spec that can't be run starts nothing, and says everything that is wrong with it.
@@ -149,8 +153,8 @@ def _removed(this: Round, entry: JobStatus) -> JobStatus:
         this.history = archived(this.history, [entry], read=iteration_of(entry.id) - 1)
     words = "it no longer stands in the spec, or its item is no longer in the list"
     update = {"state": "Skipped", "reason": Reason.REMOVED, "message": words, "retry_at": None, "helper_job": None,
-              "outputs": None, "metrics": None, "result": None, "cache_key": None, "waiting_since": None,
-              "shards": None}  # fmt: skip
+              "outputs": None, "metrics": None, "result": None, "made": None, "cache_key": None,
+              "waiting_since": None, "shards": None}  # fmt: skip
     return entry.model_copy(update=update)
 
 
@@ -253,6 +257,13 @@ def _is_to_run_again(snapshot: Snapshot, compiled: Compiled) -> bool:
     return spec.rerun.token != status.rerun_token
 
 
+def _item_problems(snapshot: Snapshot, compiled: Compiled) -> Iterator[str]:
+    assert compiled.spec is not None
+    status = snapshot.status
+    jobs = jobs_of_iteration(compiled.jobs, compiled.updates, status.iteration or 1)
+    yield from item_problems(compiled.spec, spread(jobs, {entry.id: entry for entry in status.jobs}))
+
+
 def _run_again(this: Round) -> None:
     jobs = list(this.planned.values())
     assert this.spec.rerun is not None
@@ -266,7 +277,7 @@ def _run_again(this: Round) -> None:
     if this.spec.stop is not None:
         words += f"; nothing more is begun, since spec.stop is {this.spec.stop}"
     elif not again:
-        words += f"; nothing runs again: no job of this iteration is spec.rerun.from, {start!r}"
+        words += f"; nothing runs again: the list of spec.rerun.from, {start!r}, is empty"
     this.events.append(Event("Normal" if again and not this.spec.stop else "Warning", Reason.RERUN, words))
 
 

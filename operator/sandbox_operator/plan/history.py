@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sandbox_api.digest import canonical_json
-from sandbox_api.status import EarlierResult, JobStatus
+from sandbox_api.status import DONE_STATES, EarlierResult, JobStatus, Made
 
 MAX_HISTORY = 256
 FIGURES_BYTES = 30_000
@@ -20,7 +20,7 @@ def archived(history: list[EarlierResult] | None, jobs: Iterable[JobStatus], *, 
     """
     added = [
         EarlierResult(
-            id=job.id, completion_time=job.completion_time, outputs=job.outputs, metrics=job.metrics, result=job.result
+            id=job.id, outputs=job.outputs, metrics=job.metrics, result=job.result, **dict(made_of(job) or Made())
         )
         for job in jobs
         if job.result is not None
@@ -36,6 +36,14 @@ def archived(history: list[EarlierResult] | None, jobs: Iterable[JobStatus], *, 
         room -= len(canonical_json([earlier.outputs, earlier.metrics]))
         kept[place] = earlier if room >= 0 else earlier.model_copy(update={"outputs": None, "metrics": None})
     return [kept[place] for place in sorted(kept)]
+
+
+def made_of(job: JobStatus) -> Made | None:
+    """How the result that stands in a job's status came to be: its times are those of a newer attempt once it has run
+    again."""
+    if job.state in DONE_STATES:
+        return Made(state=job.state, start_time=job.start_time, completion_time=job.completion_time)  # type: ignore[arg-type]
+    return job.made
 
 
 def iteration_of(job_id: str) -> int:

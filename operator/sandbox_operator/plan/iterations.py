@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Iterations of all pipelines: the targets that end them, and what one of them hands to the next.
 
-A target is parsed, never evaluated as code: `<pipeline>.<metaName>.<output or figure> <op> <number>`.
+A target is parsed, never evaluated as code: `<pipeline>.<metaName>.<figure> <op> <number>`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sandbox_api.status import JobStatus
 
 from .configs import ROOTS, check_configs, effective, placed
 from .job import ANY_ITEM, Fan, Gathered, PlannedJob, Reference, Source
-from .references import Producer, did_you_mean, kind_problem, number_problem, resolve
+from .references import Producer, did_you_mean, kind_problem, number_problem, resolve_by_name
 
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "==": operator.eq, ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt,
@@ -63,11 +63,11 @@ def targets_of(spec: ExperimentSpec, producers: Sequence[Producer], problems: li
         value = _number(match["number"]) if match else None
         if match is None or value is None:
             problems.append(
-                f"{where}: {text!r} is not a target; write <pipeline>.<metaName>.<output> <op> <number>, with one of"
+                f"{where}: {text!r} is not a target; write <pipeline>.<metaName>.<figure> <op> <number>, with one of"
                 f" {', '.join(COMPARISONS)}"
             )
             continue
-        reference = _one(resolve(match["figure"], where, tuple(producers), ()), where, problems)
+        reference = _one(resolve_by_name(match["figure"], where, producers, numbers=True), where, problems)
         if reference is not None:
             problem = number_problem(match["figure"], reference, where, producers)
             problems += [problem] if problem else []
@@ -82,7 +82,7 @@ def updates_of(
     found: dict[str, dict[str, Reference]] = {}
     for source, text in (spec.iter_updater or {}).items():
         where = f'spec.iterUpdater["{source}"]'
-        reference = _one(resolve(source, where, tuple(producers), ()), where, problems)
+        reference = _one(resolve_by_name(source, where, producers, numbers=False), where, problems)
         pipeline, _, rest = text.partition(".")
         meta_name, _, target = rest.partition(".")
         if target.split(".")[0] not in ROOTS:

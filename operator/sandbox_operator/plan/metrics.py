@@ -14,7 +14,7 @@ OUTPUT_BYTES = 300_000
 """What the outputs of all jobs may take; others know them by the result's path."""
 JOB_BYTES = 1_000
 """What a job's status takes without its figures."""
-RESULT_BYTES = 350
+RESULT_BYTES = 410
 """What an earlier result takes in the history, its figures apart."""
 NUMBER_BYTES = 24
 """What a figure takes beside its name."""

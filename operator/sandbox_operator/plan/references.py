@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-from sandbox_api.contract import INPUTS
+from sandbox_api.contract import INPUTS, REFINED
 from sandbox_api.hooks import HOOKS, Hook, Kind
 
 from .job import ANY_ITEM, Reference
@@ -83,14 +83,9 @@ def resolve(text: str, where: str, earlier: tuple[Producer, ...], later: tuple[P
         return f"{where}: {text!r} is not a reference; write <pipeline>.<metaName>.<output>, or -1.<output>"
     pipeline, meta_name, output = parts
     named = [p for p in earlier if (p.pipeline, p.meta_name) == (pipeline, meta_name)]
-    for producer in named:
-        if output in producer.outputs:
-            return Reference(producer.job_id, output)
-    for producer in named:
-        if _has(producer, output):
-            return Reference(producer.job_id, output)
-        if output in producer.absent:
-            return _told_absent(where, producer, output)
+    found = _of_these(named, output, where)
+    if found is not None:
+        return found
     if any((p.pipeline, p.meta_name) == (pipeline, meta_name) for p in later):
         return f"{where}: {text!r} is an output of a job that runs later; only earlier jobs can be referred to"
     known = [f"{p.pipeline}.{p.meta_name}.{name}" for p in earlier for name in p.outputs]
@@ -99,6 +94,61 @@ def resolve(text: str, where: str, earlier: tuple[Producer, ...], later: tuple[P
     else:
         what = f"no job before this one has the metaName {meta_name!r} in the pipeline {pipeline!r}"
     return f"{where}: {what}{did_you_mean(text, known)}"
+
+
+def resolve_by_name(text: str, where: str, producers: Sequence[Producer], *, numbers: bool) -> Reference | str:
+    """The reference that `text` stands for among all jobs, or a sentence that says why it is none.
+
+    It belongs to no job, so that there is none before it. `numbers`: only figures are asked for, and told.
+    """
+    kind = "figure" if numbers else "output"
+    parts = text.split(".", 2)
+    if len(parts) < 3 or parts[0] == "-1":
+        known = [name for p in producers for name in _names(p, numbers=numbers) if "*" not in name]
+        meant = [name for name in known if name.endswith(f".{text.removeprefix('-1.')}")]
+        example = f", e.g. {(meant or known)[0]}" if known else ""
+        return f"{where}: {text!r} does not name a job's result; write <pipeline>.<metaName>.<{kind}>{example}"
+    pipeline, meta_name, name = parts
+    named = [p for p in producers if (p.pipeline, p.meta_name) == (pipeline, meta_name)]
+    if not named:
+        hint = did_you_mean(f"{pipeline}.{meta_name}", dict.fromkeys(f"{p.pipeline}.{p.meta_name}" for p in producers))
+        return f"{where}: no job has the metaName {meta_name!r} in the pipeline {pipeline!r}{hint}"
+    found = _of_these(named, name, where)
+    if found is not None:
+        return found
+    hint = _told(name, named, numbers=numbers)
+    return f"{where}: no job named {meta_name!r} has {'a' if numbers else 'an'} {kind} {name!r}{hint}"
+
+
+def _of_these(named: Sequence[Producer], output: str, where: str) -> Reference | str | None:
+    """The output, else the figure, of one of these jobs; a sentence where it is one that won't be made."""
+    for producer in named:
+        if output in producer.outputs:
+            return Reference(producer.job_id, output)
+    for producer in named:
+        if _has(producer, output):
+            return Reference(producer.job_id, output)
+        if output in producer.absent:
+            return _told_absent(where, producer, output)
+    return None
+
+
+def _names(producer: Producer, *, numbers: bool) -> list[str]:
+    """References to the job's results, as they are written; `*` stands for any text."""
+    outputs = [name for name in producer.outputs if not numbers or producer.kinds.get(name) in (None, "number")]
+    # Those told from a probe of the same name have a shorter name as well.
+    figures = [name for name in producer.hook.figures if not name.startswith(f"{REFINED}.")]
+    return [f"{producer.pipeline}.{producer.meta_name}.{name}" for name in (*outputs, *figures)]
+
+
+def _told(word: str, named: Sequence[Producer], *, numbers: bool) -> str:
+    """The end of a sentence that helps: the nearest result of these jobs, or all of them."""
+    known = {name.split(".", 2)[2]: name for producer in named for name in _names(producer, numbers=numbers)}
+    close = get_close_matches(word, known, 1, 0.6)
+    if close:
+        return f"; did you mean {known[close[0]]!r}?"
+    any_text = " (* is any text)" if any("*" in name for name in known) else ""
+    return f"; there is: {', '.join(known.values())}{any_text}" if known else "; there is none"
 
 
 def list_problem(text: str, reference: Reference, where: str, reader: str, earlier: Iterable[Producer]) -> str | None:
@@ -119,7 +169,8 @@ def number_problem(text: str, reference: Reference, where: str, producers: Itera
     kind = producer.kind_of(reference.output)
     if kind is None or kind == "number" or producer.hook.has_figure(reference.output):
         return None
-    return f"{where}: {text!r} is a {kind}, no number; name one of the job's figures"
+    hint = _told(reference.output, [producer], numbers=True)
+    return f"{where}: {text!r} is a {kind}, no number; name one of the job's figures{hint}"
 
 
 def _told_absent(where: str, producer: Producer, output: str) -> str:

@@ -15,6 +15,7 @@ from sandbox_api.status import DONE_STATES, FINISHED_STATES, JobStatus, Reason
 
 from .clock import moment, stamp
 from .doubt import GRACE
+from .history import made_of
 from .job import ANY_ITEM, PlannedJob
 from .references import did_you_mean
 from .waiting import SOON_OVER
@@ -22,16 +23,26 @@ from .waiting import SOON_OVER
 
 def rerun_problems(spec: ExperimentSpec, jobs: Sequence[PlannedJob]) -> Iterator[str]:
     """A place to run again from that there is not."""
-    if (
-        spec.rerun is not None
-        and spec.rerun.from_ is not None
-        and not any(_is_named(job, spec.rerun.from_) for job in jobs)
-    ):
-        names = [job.meta_name for job in jobs]
+    start = spec.rerun.from_ if spec.rerun is not None else None
+    if start is not None and not any(_is_named(job, start) for job in jobs):
         yield (
-            f"spec.rerun.from: no job has the metaName {spec.rerun.from_!r}, and no id begins with it"
-            f"{did_you_mean(spec.rerun.from_, names)}"
+            f"spec.rerun.from: no job has the metaName {start!r}, and no id begins with it, so nothing runs again;"
+            f" write a job's metaName or the beginning of its id, or leave it out{_did_you_mean(start, jobs)}"
         )
+
+
+def item_problems(spec: ExperimentSpec, jobs: Sequence[PlannedJob]) -> Iterator[str]:
+    """An item to run again from that its list has not; `jobs` are those of now, every list that is known spread out."""
+    start = spec.rerun.from_ if spec.rerun is not None else None
+    if start is not None and "[" in start and not any(_is_named(job, start) for job in jobs):
+        yield (
+            f"spec.rerun.from: no item's id begins with {start!r}, so nothing runs again; write the beginning of"
+            f" another id or a job's metaName, or leave it out{_did_you_mean(start, jobs)}"
+        )
+
+
+def _did_you_mean(start: str, jobs: Sequence[PlannedJob]) -> str:
+    return did_you_mean(start, dict.fromkeys(job.id if "/" in start else job.meta_name for job in jobs))
 
 
 def to_run_again(spec: ExperimentSpec, jobs: Sequence[PlannedJob], entries: Mapping[str, JobStatus]) -> set[str]:
@@ -71,6 +82,7 @@ def begun_again(entry: JobStatus, now: datetime, reason: Reason, message: str, *
         "retry_at": stamp(_not_before(entry, now)) if entry.attempts else None,
         "reason": reason,
         "message": message,
+        "made": made_of(entry),
         "completion_time": None,
         "waiting_since": None,
         "helper_job": None,

@@ -13,6 +13,8 @@ from sandbox_api.result import ErrorClass
 from sandbox_api.status import Failures
 
 Budget = Literal["user", "infra", "preempted"]
+WITHOUT_BUDGET = "final"
+"""Where failures are counted that are never tried again."""
 
 BUDGET_OF: dict[ErrorClass, Budget | None] = {
     "User": "user",
@@ -49,7 +51,7 @@ def budgets_of(*layers: Retry | None) -> Budgets:
 
 def counted(failures: Failures, error: ErrorClass) -> Failures:
     """The failures so far with one more of this class."""
-    budget = BUDGET_OF[error] or "user"
+    budget = BUDGET_OF[error] or WITHOUT_BUDGET
     return failures.model_copy(update={budget: getattr(failures, budget) + 1})
 
 
@@ -65,7 +67,7 @@ def delay(uid: str, job_id: str, attempt: int, failures: Failures, error: ErrorC
     Doubles with each failure on the same budget, times a jitter in [0.8, 1.2) that is a function of (experiment uid,
     job id, attempt), so that a restarted operator decides the same; never more than `max_backoff`.
     """
-    count = getattr(failures, BUDGET_OF[error] or "user")
+    count = getattr(failures, BUDGET_OF[error] or WITHOUT_BUDGET)
     digest = hashlib.sha256(f"{uid}/{job_id}/{attempt}".encode()).digest()
     jitter = 0.8 + 0.4 * int.from_bytes(digest[:4], "big") / 2**32
     doubled = float(budgets.backoff << min(max(count - 1, 0), 30))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from sandbox_api.result import Message, plain_text
@@ -12,6 +13,7 @@ from . import metrics
 from .actions import Event
 from .attempt import Failed
 from .clock import since, stamp
+from .contracts import active_seconds_left
 from .facts import CacheEntry
 from .history import archived
 from .job import PlannedJob
@@ -70,7 +72,9 @@ def commit_cached(this: Round, job: PlannedJob, found: CacheEntry) -> None:
 def _after_commit(this: Round, job: PlannedJob, before: JobStatus) -> None:
     """What is no longer true goes; a result that was replaced goes to the history, and what it was read by runs again
     if it differs."""
-    this.update(job.id, waiting_since=None, retry_at=None, helper_job=None, cache_key=None, active_seconds=None)
+    this.update(
+        job.id, waiting_since=None, retry_at=None, helper_job=None, cache_key=None, active_seconds=None, made=None
+    )
     _ended(this, job)
     old, new = before.result, this.jobs[job.id].result
     if old is None or new is None or old.path == new.path:
@@ -91,6 +95,7 @@ def fail(this: Round, job: PlannedJob, failure: Failed, *, may_try_again: bool) 
     if failure.error == "Input" and failure.lost is not None and may_try_again:
         _remake(this, job, failure)
         return
+    failure = _with_time_before(failure, job, current)
     failures = counted(current.failures or Failures(), failure.error)
     this.update(job.id, failures=failures, helper_job=None)
     if job.config.results_lost == "Fail" and failure.reason == Reason.RESULTS_LOST:
@@ -116,11 +121,23 @@ def fail(this: Round, job: PlannedJob, failure: Failed, *, may_try_again: bool) 
         give_up(this, job, failure.reason, failure.message)
 
 
+def _with_time_before(failure: Failed, job: PlannedJob, current: JobStatus) -> Failed:
+    """A failure for want of time: the pod knows only what was left to it when the job had been suspended."""
+    before = current.active_seconds
+    if failure.error != "Timeout" or not before:
+        return failure
+    in_all = before + active_seconds_left(job, current)
+    words = f"it had {in_all} s in all: the {before} s that it ran before it was suspended count"
+    return replace(failure, message=f"{failure.message}; {words}")
+
+
 def _remake(this: Round, job: PlannedJob, failure: Failed) -> None:
     """A result that this job reads is missing or was changed: its producer runs once more, then this job does."""
     producer = this.jobs.get(failure.lost or "")
     if producer is None or producer.id not in job.producers or producer.remade:
         again = ", again after it was made anew" if producer is not None and producer.remade else ""
+        failures = this.jobs[job.id].failures or Failures()
+        this.update(job.id, failures=counted(failures, failure.error))
         give_up(this, job, Reason.INPUT_LOST, f"{failure.message}{again}")
         return
     words = f"{job.id} ({job.meta_name}) found its result missing or changed: {failure.message}"

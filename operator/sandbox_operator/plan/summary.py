@@ -23,7 +23,7 @@ from .clock import since, stamp
 from .comparison import compare
 from .compile import Compiled
 from .conditions import Headline, conditions_of
-from .iterations import targets_met, untold
+from .iterations import targets_met, untold, wants_another
 from .placement import told
 from .rerun import is_live
 from .round import Round
@@ -82,7 +82,8 @@ def conclude(this: Round, compiled: Compiled, claim: ClaimDecision, iteration: i
 def _retries(job: JobStatus) -> int:
     """Attempts that a failure of this generation made necessary."""
     failures = job.failures or Failures()
-    return max(0, failures.user + failures.infra + failures.preempted - (job.state == "Failed"))
+    counts = failures.user, failures.infra, failures.preempted, failures.final
+    return max(0, sum(counts) - (job.state == "Failed"))
 
 
 def _current(jobs: list[JobStatus]) -> JobStatus | None:
@@ -101,7 +102,7 @@ def _headline(
         after = f"; {_count(skipped, 'later job')} skipped" if skipped else ""
         words = f"{_name(failed)} failed: {failed.message}{after}"
         return Headline("Failed", failed.reason or Reason.FAILED, words)
-    if finished and this.spec.stop is not None:
+    if finished and this.spec.stop is not None and _has_left_out(this, compiled, jobs, iteration):
         done = sum(job.state in DONE_STATES for job in jobs)
         return Headline(
             "Stopped", Reason.STOPPED, f"spec.stop: {this.spec.stop}; {done} of {_count(len(jobs), 'job')} done"
@@ -130,6 +131,12 @@ def _headline(
     assert current is not None, "what is not finished has a job that is not"
     reason = current.reason or Reason.PENDING
     return Headline("Running", reason, f"{_name(current)} waits: {current.message or 'its Job is being created'}")
+
+
+def _has_left_out(this: Round, compiled: Compiled, jobs: list[JobStatus], iteration: int) -> bool:
+    """Whether `spec.stop` kept anything from being done: a job, or another iteration."""
+    is_cut = any(job.state == "Skipped" and job.reason == Reason.STOPPED for job in jobs)
+    return is_cut or wants_another(this.spec, compiled.targets, this.jobs, iteration)
 
 
 def _success(this: Round, compiled: Compiled, jobs: list[JobStatus], iteration: int) -> str:

@@ -98,7 +98,8 @@ class Metrics:
         self.jobs = self._counter("jobs", "Jobs that ended, by their state.", stage=STAGE, outcome=FINISHED_STATES)
         self.attempts = self._counter(
             "attempts",
-            "Attempts that ended: with a result, with a failure by its budget, or else (waited too long, suspended).",
+            "Attempts that ended: with a result, with a failure by its budget (`final`: it has none, as a wrong"
+            " configuration), or else (waited too long, suspended).",
             stage=STAGE, outcome=get_args(AttemptOutcome),
         )  # fmt: skip
         self.pending_seconds = self._histogram(

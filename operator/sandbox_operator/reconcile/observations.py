@@ -22,7 +22,7 @@ from ..plan.clock import moment, since
 from ..plan.facts import PodFact, Snapshot
 from ..plan.job import ANY_ITEM
 
-AttemptOutcome = Literal["succeeded", "user", "infra", "preempted", "other"]
+AttemptOutcome = Literal["succeeded", "user", "infra", "preempted", "final", "other"]
 """How an attempt ended: with a result, with a failure by its budget, or else (waited too long, suspended, stopped)."""
 _ITEM = re.compile(r"\[\d+\]")
 OTHER_STAGE = "other"
@@ -153,6 +153,8 @@ def _ended(before: JobStatus, after: JobStatus) -> AttemptOutcome | None:
         return "infra"
     if failed.user > failed_before.user:
         return "user"
+    if failed.final > failed_before.final:
+        return "final"
     is_over = after.state in FINISHED_STATES or after.retry_at is not None or after.attempts > before.attempts
     return "other" if is_over or (before.state == "Running" and after.state != "Running") else None
 

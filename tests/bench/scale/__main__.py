@@ -15,7 +15,7 @@ import platform
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import partial
@@ -84,18 +84,34 @@ def loads(sizes: Sizes) -> dict[str, tuple[Rates, Load]]:
     return found
 
 
-async def measured(sizes: Sizes, only: list[str], port: int) -> Figures:
-    """Run the loads, each on a plane of its own."""
-    results: Figures = {}
+async def measured(options: argparse.Namespace, sizes: Sizes, found: Figures) -> AsyncIterator[Figures]:
+    """Run the loads that are not in `found` yet, each on a plane of its own; all there is, after each."""
+    folder = options.output.absolute().parent / "plane"
     for name, (rates, load) in loads(sizes).items():
-        if only and name not in only:
+        if name in found or (options.only and name not in options.only):
             continue
         print(f"{datetime.now():%H:%M:%S} {name}", file=sys.stderr, flush=True)
-        async with raised(FOLDER / "plane", port, rates) as plane, Client(plane.admin, field_manager="load") as client:
+        async with raised(folder, options.port, rates) as plane, Client(plane.admin, field_manager="load") as client:
             on = Loader(plane, client)
             await on.prepare()
-            results[name] = await load(on)
-    return results
+            found = {**found, name: await load(on)}
+        yield found
+
+
+async def measure(options: argparse.Namespace, sizes: Sizes) -> Figures:
+    """The result of a run. Written after each load: a run that is ended keeps what it has."""
+    result: Figures = {"machine": machine(), "sizes": vars(sizes), "loads": {}}
+    if options.resume and options.output.is_file():
+        earlier = json.loads(options.output.read_text())
+        told = {name: earlier["machine"][name] for name in ("commit", "cores")}
+        if earlier["sizes"] != vars(sizes) or told.items() - result["machine"].items():
+            sys.exit(f"{options.output} is a run of {told} with other sizes or of other code: run without --resume")
+        result = earlier
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    async for found in measured(options, sizes, result["loads"]):
+        result["loads"] = found
+        options.output.write_text(json.dumps(result, indent=1) + "\n")
+    return result
 
 
 def machine() -> Figures:
@@ -117,6 +133,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", default=[], metavar="LOAD", help="one load by name; may be repeated")
     parser.add_argument("--port", type=int, default=17100, help="of the API server; the eight after it are taken too")
     parser.add_argument("--output", type=Path, default=FOLDER / "result.json")
+    parser.add_argument("--resume", action="store_true", help="keep the loads that an ended run of this code measured")
     for size in fields(Sizes):
         parser.add_argument(f"--{size.name.replace('_', '-')}", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -126,20 +143,17 @@ def main() -> None:
         return calibrate(options.files)
     if options.command == "markdown":
         return print(markdown(json.loads((options.files or [options.output])[0].read_text())))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends it finds no plane left behind
+    for number in (signal.SIGTERM, signal.SIGHUP):  # whoever ends it finds no plane left behind
+        signal.signal(number, signal.default_int_handler)
     given = {size.name: value for size in fields(Sizes) if (value := getattr(options, size.name)) is not None}
     sizes = Sizes(**{**vars(SMALL if options.small else Sizes()), **given})
     unknown = set(options.only) - set(loads(sizes))
     if unknown:
         parser.error(f"there is no load {', '.join(sorted(unknown))}; there are: {', '.join(loads(sizes))}")
-    result = {
-        "machine": machine(),
-        "sizes": vars(sizes),
-        "loads": asyncio.run(measured(sizes, options.only, options.port)),
-    }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=1) + "\n")
-    print(table(result))
+    try:
+        print(table(asyncio.run(measure(options, sizes))))
+    except KeyboardInterrupt:
+        sys.exit(f"ended; what was measured is in {options.output}, and --resume (RESUME=1) goes on from there")
     print(f"\nwritten to {options.output}")
     return None
 

@@ -7,7 +7,9 @@ Beside a cluster it would read a kubeconfig, and that package's 20 to 45 MiB wou
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from sandbox_operator import main
 from sandbox_operator.kube.config import Connection, in_cluster
 
 FOLDER, PORT = sys.argv[1:3]
+PR_SET_PDEATHSIG = 1
 
 
 def connect(**_: object) -> Connection:
@@ -25,6 +28,7 @@ def connect(**_: object) -> Connection:
 
 
 if __name__ == "__main__":
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # nobody would end it after a bench that was killed
     main.connect = connect
     sys.argv[1:] = ["run"]
     main.main()

@@ -95,6 +95,9 @@ async def raised(folder: Path, port: int, rates: Rates) -> AsyncIterator[Plane]:
     environment["KWOK"] = str(Path(__file__).with_name("kwok.yaml"))
     script = REPOSITORY / "cluster/plane"
     try:
+        subprocess.run(
+            [script, "down"], env=environment, check=True, stdout=subprocess.DEVNULL
+        )  # of a run that was killed
         up = subprocess.run([script, "up"], env=environment, capture_output=True, text=True, check=False)
         if up.returncode:
             raise RuntimeError(up.stderr.strip())
