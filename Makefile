@@ -89,6 +89,10 @@ bench-scale: .venv/.done tools ## Measure the operator under load beside bare Jo
 bench-check: .venv/.done ## Compare the last bench-scale with the ranges in the repository
 	$(PYTHON) -m tests.bench.scale check
 
+.PHONY: bench-models
+bench-models: .venvs/easyanimate/.done ## Measure training steps, the cache of latents, writing videos
+	.venvs/easyanimate/bin/python -m tests.bench.models
+
 ##@ Develop
 
 .PHONY: setup
