@@ -104,7 +104,7 @@ def test_a_drained_training_costs_a_preempted_attempt_and_at_most_the_step_at_ha
     evict(lab, lab.pod(name))
     (job,) = lab.succeeded(name, 600)
 
-    assert (job["attempts"], job["failures"]) == (2, {"user": 0, "infra": 0, "preempted": 1})
+    assert (job["attempts"], job["failures"]) == (2, {"user": 0, "infra": 0, "preempted": 1, "final": 0})
     assert any(event["reason"] == "Preempted" for event in lab.events(name))
     first, second = told(1), told(2)
     assert max(first) < STEPS, "it was at work when it was drained"
