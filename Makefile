@@ -93,6 +93,10 @@ bench-check: .venv/.done ## Compare the last bench-scale with the ranges in the 
 bench-evaluate: .venvs/data/.done ## Measure evaluators: words a second and core, memory
 	.venvs/data/bin/python -m tests.bench.evaluate
 
+.PHONY: bench-models
+bench-models: .venvs/easyanimate/.done ## Measure training steps, the cache of latents, writing videos
+	.venvs/easyanimate/bin/python -m tests.bench.models
+
 ##@ Develop
 
 .PHONY: setup

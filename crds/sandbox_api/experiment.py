@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from .base import AnyObject, Duration, Name, ObjectName, Quantity, SpecModel, TextOrObject
+from .forms import ClassName, DataKey, ImageReference, LabelKey, LabelValue, SubPath
+from .pod_fields import Toleration
 
 MAX_JOBS = 64
 AccessMode = Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]
@@ -33,19 +35,6 @@ class Resources(SpecModel):
     """Amounts the pod may not exceed, e.g. `nvidia.com/gpu: 8`."""
 
 
-class Toleration(SpecModel):
-    key: str | None = None
-    """Taint key; empty with operator Exists matches all."""
-    operator: Literal["Exists", "Equal"] = "Equal"
-    """Exists or Equal."""
-    value: str | None = None
-    """Taint value for Equal."""
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    """Taint effect; empty matches all."""
-    toleration_seconds: int | None = None
-    """How long NoExecute is tolerated."""
-
-
 class EnvVar(SpecModel):
     name: Annotated[str, Field(pattern=ENV_NAME, max_length=128)]
     """Name of the variable."""
@@ -58,15 +47,15 @@ class PodProfile(SpecModel):
 
     resources: Resources | None = None
     """Requests and limits of the hook's container."""
-    node_selector: Annotated[dict[str, str], Field(max_length=32)] | None = None
+    node_selector: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] | None = None
     """Labels a node must have."""
     tolerations: Annotated[list[Toleration], Field(max_length=32)] | None = None
     """Taints the pod accepts."""
     affinity: AnyObject | None = None
     """Kubernetes affinity, as in a pod."""
-    priority_class_name: str | None = None
+    priority_class_name: ClassName | None = None
     """Priority class of the pod; default: the operator's setting."""
-    runtime_class_name: str | None = None
+    runtime_class_name: ClassName | None = None
     """Runtime class, e.g. nvidia."""
     scheduler_name: str | None = None
     """Scheduler other than the default."""
@@ -124,7 +113,7 @@ class InputVolume(SpecModel):
     """A claim to read from."""
     config_map_name: ObjectName | None = None
     """A ConfigMap to read from."""
-    sub_path: Annotated[str, Field(max_length=1024)] | None = None
+    sub_path: SubPath | None = None
     """A folder inside the claim."""
 
 
@@ -159,7 +148,7 @@ class SecretEnv(SpecModel):
     """Name of the environment variable."""
     name: ObjectName
     """Name of the Secret; the operator never reads it."""
-    key: Annotated[str, Field(max_length=253)]
+    key: DataKey
     """Key in the Secret."""
 
 
@@ -277,7 +266,7 @@ class Rank(SpecModel):
 class SecretKey(SpecModel):
     name: ObjectName
     """Name of the Secret."""
-    key: Annotated[str, Field(max_length=253)]
+    key: DataKey
     """Key in the Secret."""
 
 
@@ -353,7 +342,7 @@ class ExperimentSpec(JobLists):
     """Read-only sources at /inputs/<name>."""
     pods: Annotated[dict[Name, PodProfile], Field(max_length=16)] = {}
     """Pod profiles by name; default applies where a job names none."""
-    images: Annotated[dict[Name, Annotated[str, Field(max_length=512)]], Field(max_length=32)] = {}
+    images: Annotated[dict[Name, ImageReference], Field(max_length=32)] = {}
     """Overrides of the operator's images, e.g. data."""
     run_as_user: Annotated[int, Field(ge=1, le=2147483647)] = 1000
     """User, group and fsGroup of all hook pods; never root."""

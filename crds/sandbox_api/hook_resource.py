@@ -19,6 +19,7 @@ from .base import API_VERSION, AnyObject, ContractModel, Name, SpecModel
 from .experiment import rules
 from .extra import ExtraConfig
 from .extra_schema import LATER, inlined, properties_of, schema_problems, value_problems
+from .forms import ImageReference
 from .hooks import HOOKS, Hook
 from .status import Condition
 
@@ -57,7 +58,7 @@ class HookSpec(SpecModel):
 
     description: Annotated[str, Field(max_length=1024)] | None = None
     """What it does, for people."""
-    image: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    image: Annotated[ImageReference, Field(min_length=1)] | None = None
     """Reference of its image; pin it by digest."""
     image_name: Name | None = None
     """One of the operator's images instead, e.g. data, where that holds the hook's code."""

@@ -275,6 +275,7 @@ HOOKS: dict[str, Hook] = _catalogue(
                     "lr",
                     "steps",
                     "step_seconds",
+                    "compute_seconds",
                     "clips",
                     "broken",
                 ),

@@ -265,12 +265,13 @@ class Lab:
         await self.client.delete(EXPERIMENTS, name, self.namespace)
         await self.until(lambda: (self.namespace, name) not in self.experiments.store, f"{name} is gone")
 
-    async def make_claim(self, name: str, **labels: str) -> Manifest:
+    async def make_claim(self, name: str, storage_class: str | None = None, **labels: str) -> Manifest:
+        wanted = {"storageClassName": storage_class} if storage_class else {}
         body = {
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",
             "metadata": {"name": name, "labels": labels},
-            "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
+            "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}, **wanted},
         }
         return await self.client.create(CLAIMS, body, self.namespace)
 

@@ -137,7 +137,7 @@ async def test_a_user_budget_gives_a_user_failure_another_attempt(lab: Lab) -> N
     await lab.apply("demo", probes("a", retry={"user": 2, "backoff": "1s"}))
     await lab.finished("demo")
     assert lab.status("demo")["outcome"] == "Succeeded"
-    assert lab.job("demo", "a")["failures"] == {"user": 2, "infra": 0, "preempted": 0}
+    assert lab.job("demo", "a")["failures"] == {"user": 2, "infra": 0, "preempted": 0, "final": 0}
 
 
 async def test_many_experiments_run_beside_each_other(lab: Lab, operator: OperatorProcess) -> None:

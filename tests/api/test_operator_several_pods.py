@@ -59,7 +59,7 @@ async def test_unfinished_pieces_alone_are_tried_again_and_all_are_merged(lab: L
     job = lab.job("demo", "w")
     assert (job["state"], job["attempts"], job["reason"]) == ("Succeeded", 2, "Completed"), lab.told()
     assert job["shards"] == {"succeeded": 4, "failed": 0, "total": 4, "done": "0-3"}
-    assert job["failures"] == {"user": 0, "infra": 1, "preempted": 0}
+    assert job["failures"] == {"user": 0, "infra": 1, "preempted": 0, "final": 0}
     assert attempts(lab) == {1: 5, 2: 2}, "four pieces and the job after them; then two pieces"
     made = {job["metadata"]["name"]: job for job in lab.jobs_of("demo")}
     second = next(job for name, job in made.items() if name.endswith("-a2") and "completions" in job["spec"])
@@ -214,7 +214,7 @@ async def test_one_that_fails_ends_the_others_and_is_the_one_that_is_blamed(lab:
     job = lab.job("demo", "w")
     assert (job["state"], job["reason"], job["attempts"]) == ("Failed", "UserError", 1), lab.told()
     assert job["message"] == "ValueError: row 17 has no text (pod 2)"
-    assert job["failures"] == {"user": 1, "infra": 0, "preempted": 0}
+    assert job["failures"] == {"user": 1, "infra": 0, "preempted": 0, "final": 0}
     await lab.until(
         lambda: all(pod["status"]["phase"] in ("Succeeded", "Failed") for pod in lab.pods_of("demo")),
         "the Job ends the others",
@@ -231,7 +231,7 @@ async def test_a_drained_pod_preempts_them_all_and_all_begin_again(lab: Lab) -> 
 
     job = lab.job("demo", "w")
     assert (job["state"], job["attempts"]) == ("Succeeded", 2), lab.told()
-    assert job["failures"] == {"user": 0, "infra": 0, "preempted": 1}
+    assert job["failures"] == {"user": 0, "infra": 0, "preempted": 1, "final": 0}
     assert attempts(lab) == {1: 2, 2: 2}
     names = {made["spec"]["template"]["spec"]["subdomain"] for made in lab.jobs_of("demo")}
     assert len(names) == 1, "one Service for both attempts"
@@ -250,7 +250,7 @@ async def test_a_pod_that_is_deleted_preempts_them_all(lab: Lab) -> None:
 
     job = lab.job("demo", "w")
     assert (job["state"], job["attempts"]) == ("Succeeded", 2), lab.told()
-    assert job["failures"] == {"user": 0, "infra": 0, "preempted": 1}
+    assert job["failures"] == {"user": 0, "infra": 0, "preempted": 1, "final": 0}
     one_job_each(lab)
 
 

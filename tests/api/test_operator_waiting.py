@@ -26,6 +26,12 @@ async def job_reason(lab: Lab, name: str, reason: str) -> str:
     return str(lab.job(name, "a")["message"])
 
 
+async def job_says(lab: Lab, name: str, words: str) -> str:
+    """Wait for words in the message of the first job; all of it."""
+    await lab.until(lambda: words in (lab.job(name, "a").get("message") or ""), f"{name}: the job says {words}")
+    return str(lab.job(name, "a")["message"])
+
+
 async def test_a_quota_that_refuses_the_pod(lab: Lab) -> None:
     """Only a Warning Event of the Job says so: nothing else of it changes, and the claim is bound before."""
     await set_quota(lab, pods="0")
@@ -133,6 +139,35 @@ async def test_a_volume_that_does_not_come(lab: Lab) -> None:
     await lab.provisioner.step(None, claim)
     await lab.finished("demo", limit=60)
     assert lab.condition("demo", "StorageReady")["reason"] == "ClaimBound"
+
+
+async def test_a_storage_class_that_does_not_exist(lab: Lab) -> None:
+    """Only a Warning Event of the claim says so; what was said of an earlier claim of that name is over."""
+    assert lab.provisioner is not None
+    lab.provisioner.refused.add("demo-workspace")
+    await lab.apply("demo", probes("a", workspace={"claim": {"storageClassName": "fast"}}))
+    words = 'the claim demo-workspace waits: storageclass.storage.k8s.io "fast" not found'
+    said = await job_says(lab, "demo", words)
+    assert said == f"spec.workspace.claim: its volume is not bound: {words}"
+    assert lab.job("demo", "a")["reason"] == "VolumeUnbound"
+    storage = lab.condition("demo", "StorageReady")
+    assert (storage["reason"], storage["message"]) == ("ClaimPending", words)
+    await lab.delete("demo")
+    await lab.client.delete(CLAIMS, "demo-workspace", lab.namespace)
+
+    await lab.apply("demo", probes("a"))
+    await job_reason(lab, "demo", "VolumeUnbound")
+    assert "fast" not in lab.job("demo", "a")["message"]
+
+
+async def test_a_storage_class_that_a_claim_to_read_from_does_not_find(lab: Lab) -> None:
+    assert lab.provisioner is not None
+    lab.provisioner.refused.add("raw")
+    await lab.make_claim("raw", storage_class="fast")
+    await lab.apply("demo", probes("a", inputs=[{"name": "raw", "claimName": "raw"}]))
+    words = 'the claim raw waits: storageclass.storage.k8s.io "fast" not found'
+    said = await job_says(lab, "demo", words)
+    assert said == f"spec.inputs[0].claimName: its volume is not bound: {words}"
 
 
 async def test_a_claim_that_does_not_exist_is_waited_for(lab: Lab) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
-from tests.model.kube_model import Kube, job_name_in, keys_of, pod_uid
+from tests.model.kube_model import CLAIM, Kube, job_name_in, keys_of, pod_uid
 from tests.model.specs import Undisturbed
 
 from sandbox_api.result import EXIT_CODES
@@ -25,6 +25,8 @@ class Events:
 
     kube: Kube
     undisturbed: Undisturbed
+    may_delete_claim: bool
+    """Somebody does so once in some examples: there is little to see after it."""
 
     @property
     def possible(self) -> dict[str, list[str]]:
@@ -50,6 +52,8 @@ class Events:
             "node_is_lost": live,
             "neighbour_ends": sorted(kube.running_keys),
             "neighbour_loses_a_result": sorted(kube.cached),
+            "claim_is_deleted": [CLAIM] if self.may_delete_claim and kube.can_begin else [],
+            "claim_goes": [CLAIM] if kube.claim_may_go else [],
         }
 
     def pod_is_made(self, name: str, _: st.DataObject) -> None:
@@ -92,7 +96,7 @@ class Events:
         job = self.kube.job_of(name)
         hook = name.removesuffix("-read")
         left = [[pod_uid(made, key) for key in keys_of(made)] for made in self.kube.made if made.name == hook]
-        found = [uids[0] for uids in left if self.kube.succeeded.issuperset(uids)]
+        found = [uids[0] for uids in left if self.kube.on_volume.issuperset(uids)]
         if found and data.draw(st.sampled_from([True, True, False]), label="finds it"):
             outputs = self.kube.outputs_of(job, found[-1])
             self.kube.end(name, 0, self.kube.message(name, outputs=outputs, attempt=job.attempt))
@@ -162,6 +166,13 @@ class Events:
     def neighbour_loses_a_result(self, key: str, _: st.DataObject) -> None:
         """It is run again, or deleted."""
         del self.kube.cached[key]
+
+    def claim_is_deleted(self, _: str, __: st.DataObject) -> None:
+        self.may_delete_claim = False
+        self.kube.delete_claim()
+
+    def claim_goes(self, _: str, __: st.DataObject) -> None:
+        self.kube.lose_claim()
 
     # What other experiments have done
 

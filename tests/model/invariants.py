@@ -77,7 +77,7 @@ class Invariants:
             assert self.kube.ended_well.issuperset(uids)
         if self.kube.shards[job.id] > 1:
             assert self.kube.tasks[maker.name] == "merge"
-            assert len(self.kube.pieces[job.id, maker.contract]) == self.kube.shards[job.id]
+            assert of in self.kube.whole
 
     @invariant()
     def pieces_that_are_done_are_not_run_again(self) -> None:

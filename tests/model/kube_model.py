@@ -15,10 +15,11 @@ from sandbox_operator.build.names import LABEL_TASK
 from sandbox_operator.plan.actions import CreateClaim, CreateJob, DeleteFinishedJobs, DeleteJob, Plan, made_by
 from sandbox_operator.plan.clock import moment
 from sandbox_operator.plan.doubt import to_ask_for, to_ask_for_pods, to_rule_out, with_all_pods
-from sandbox_operator.plan.facts import CacheEntry, ContainerFact, JobFact, PodFact, Refusal, Snapshot
+from sandbox_operator.plan.facts import CacheEntry, ClaimFact, ContainerFact, JobFact, PodFact, Refusal, Snapshot
 from sandbox_operator.plan.shards import done_pieces
 
 LIST_OUTPUT = ["experiments/x/a", "experiments/x/b", "experiments/x/c"]
+CLAIM = "demo-workspace"
 NODE_LOST = timedelta(minutes=2)
 """`timeouts.nodeLost` of every spec here."""
 
@@ -77,6 +78,8 @@ class Kube:
     """How the pods of Jobs with several have ended, by uid: done or failed."""
     pieces: dict[tuple[str, str], set[int]] = field(default_factory=dict)
     """Pieces whose results are on the volume, by job id and contract."""
+    whole: set[str] = field(default_factory=set)
+    """Uids of pods that have found all pieces of a job."""
     too_late: dict[str, tuple[JobFact, datetime]] = field(default_factory=dict)
     """Jobs that were deleted before they had all pods, and when: the Job controller may make them all the same, at
     once."""
@@ -92,7 +95,11 @@ class Kube:
     """Uids of pods that have ended with exit code 0, whatever they said."""
     confirmed: set[str] = field(default_factory=set)
     """Ids of jobs for which a pod has looked whether a cached result is as it was, and it is."""
-    has_claim: bool = False
+    claim: ClaimFact | None = None
+    on_volume: set[str] = field(default_factory=set)
+    """Uids of pods whose results lie on the volume, as long as there is one."""
+    gone_keys: set[str] = field(default_factory=set)
+    """Keys of what others have done whose files went with their volume; their statuses name them all the same."""
     now: datetime = NOW
     latest: datetime = NOW
     """The latest time that it has been: the operator's clock may have jumped back since."""
@@ -145,7 +152,7 @@ class Kube:
             self.stored,
             jobs=tuple(view.jobs.values()),
             pods=tuple(view.pods.values()),
-            claims={"demo-workspace": a_claim(access_mode=self.access_mode)} if self.has_claim else {},
+            claims={CLAIM: self.claim} if self.claim is not None else {},
             cached=dict(self.cached),
             running_keys=dict(self.running_keys),
             refusals={
@@ -167,7 +174,7 @@ class Kube:
     def act(self, action: object) -> None:
         match action:
             case CreateClaim():
-                self.has_claim = True
+                self.make_claim()
             case CreateJob():
                 self._create(action)
             case DeleteJob():
@@ -212,6 +219,33 @@ class Kube:
         self.jobs[fact.name] = self.view.jobs[fact.name] = fact
 
     # What the cluster does
+
+    def make_claim(self) -> None:
+        """Where there is one, 409 is the answer."""
+        if self.claim is None:
+            self.claim = a_claim(CLAIM, access_mode=self.access_mode, created=written(self.latest))
+
+    def delete_claim(self) -> None:
+        """By hand. It stays as long as a pod uses it: one that the kubelet has begun, until that has gone."""
+        assert self.claim is not None
+        self.claim = replace(self.claim, deleting=True)
+
+    @property
+    def claim_may_go(self) -> bool:
+        used = any(pod.is_over or pod.hook.running_since is not None for pod in self.pods.values())
+        return self.claim is not None and self.claim.deleting and not (used or self.running_keys)
+
+    def lose_claim(self) -> None:
+        """With all files on it."""
+        self.claim = None
+        self.on_volume.clear()
+        self.pieces.clear()
+        self.gone_keys |= set(self.cached)
+
+    @property
+    def can_begin(self) -> bool:
+        """Whether a pod may: the scheduler and the kubelet leave one alone whose claim is going or has gone."""
+        return self.claim is not None and not self.claim.deleting
 
     def job_of(self, key: str) -> JobFact:
         """The Job of a pod, even if it has gone."""
@@ -271,7 +305,8 @@ class Kube:
     @property
     def live_pods(self) -> list[str]:
         """Those that something may happen in: what runs on a silent node is not heard of."""
-        return sorted(name for name, pod in self.pods.items() if not (pod.is_over or pod.uid in self.silent))
+        begun = [name for name, pod in self.pods.items() if self.can_begin or pod.hook.running_since is not None]
+        return sorted(name for name in begun if not (self.pods[name].is_over or self.pods[name].uid in self.silent))
 
     @property
     def to_be_told(self) -> list[str]:
@@ -347,6 +382,7 @@ class Kube:
         """What lies on the volume then."""
         pod, job = self.pods[key], self.job_of(key)
         self.succeeded.add(pod.uid)
+        self.on_volume.add(pod.uid)
         if self.is_in_pieces(job):
             self.pieces.setdefault((job.job_id, job.contract), set()).add(pod.number)
 
@@ -355,13 +391,20 @@ class Kube:
         job = self.job_of(key)
         there = self.pieces.get((job.job_id, job.contract), set())
         if len(there) == self.shards[job.job_id]:
+            self.whole.add(self.pods[key].uid)
             self.succeed(key)
         else:
             self.end(key, 3, self.message(key, "Input", job.job_id))
 
     def confirm(self, name: str) -> None:
-        self.confirmed.add(self.job_of(name).job_id)
-        self.end(name, 0, self.message(name))
+        """What a cached result was made of is as it was, if it is there at all."""
+        job_id = self.job_of(name).job_id
+        keys = {job.cache_key for job in self.stored.status.jobs if job.id == job_id}
+        if keys & self.gone_keys:
+            self.end(name, 3, self.message(name, "Input"))
+        else:
+            self.confirmed.add(job_id)
+            self.end(name, 0, self.message(name))
 
     def tell_how_it_ended(self, name: str) -> None:
         job = self.jobs[name]
@@ -428,4 +471,6 @@ class Kube:
                     self.end(name, 4, self.message(name, "Infra"))
         for name in self.to_be_told:
             self.tell_how_it_ended(name)
+        if self.claim_may_go:
+            self.lose_claim()
         self.relist()

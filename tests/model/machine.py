@@ -6,17 +6,18 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from tests.model.events import USUAL, Events
 from tests.model.invariants import Invariants
-from tests.model.kube_model import Kube
+from tests.model.kube_model import CLAIM, Kube
 from tests.model.specs import SPECS, end_of, undisturbed
-from tests.unit.builders import DEFAULTS, OWN_HOOKS
+from tests.unit.builders import DEFAULTS, NOW, OWN_HOOKS, a_claim, written
 
-from sandbox_api.status import Reason, ResultRef
+from sandbox_api.status import DONE_STATES, Reason, ResultRef
 from sandbox_operator.plan.actions import Action, CreateJob, DeleteJob, Plan
 from sandbox_operator.plan.compile import Compiled, compile_spec
 from sandbox_operator.plan.experiment import plan_experiment
@@ -33,7 +34,10 @@ TROUBLES = {
 }
 """What may become of one of the operator's calls."""
 LOOKS = st.sampled_from(["all", "all", "all", "one", "Job", "pod", "no", "no"])
-SOMETIMES = st.sampled_from([None, None, None, None, None, *TROUBLES])
+SOMETIMES = st.sampled_from([*[None] * 7, *TROUBLES])
+AT = st.integers(0, 99)
+"""Which call of a round it is, as its place among them in hundredths: a late one as often as the first."""
+LATE = 3
 
 
 class ExperimentMachine(Events, Invariants, RuleBasedStateMachine):
@@ -49,6 +53,7 @@ class ExperimentMachine(Events, Invariants, RuleBasedStateMachine):
         self.tokens = 0
         self.compiled: tuple[int, Compiled] = (0, Compiled(None))
         self.was_stopped = False
+        self.may_delete_claim = False
 
     @initialize(
         name=st.sampled_from(sorted(SPECS)),
@@ -57,16 +62,25 @@ class ExperimentMachine(Events, Invariants, RuleBasedStateMachine):
             {"user": st.integers(0, 2), "infra": st.integers(0, 3), "preempted": st.integers(0, 4)}
         ),
         has_neighbour=st.sampled_from([False, False, True]),
+        may_delete_claim=st.sampled_from([False, False, False, True]),
         data=st.data(),
     )
     def begin(
-        self, name: str, access_mode: str, budgets: dict[str, int], has_neighbour: bool, data: st.DataObject
+        self,
+        name: str,
+        access_mode: str,
+        budgets: dict[str, int],
+        has_neighbour: bool,
+        may_delete_claim: bool,
+        data: st.DataObject,
     ) -> None:
         retry = {**budgets, "backoff": "10s", "maxBackoff": "1m"}
         self.budgets = budgets
         self.undisturbed = undisturbed(name, access_mode)
         self.kube = Kube.of({**SPECS[name], "retry": retry}, access_mode=access_mode)
-        self.kube.has_claim = has_neighbour  # what others have done lies on it
+        self.may_delete_claim = may_delete_claim
+        if has_neighbour:  # what others have done lies on it
+            self.kube.claim = a_claim(CLAIM, access_mode=access_mode, created=written(NOW - timedelta(days=1)))
         for key, done in self.undisturbed.done.items() if has_neighbour else ():
             match data.draw(st.sampled_from(["", "done", "done", "to be checked", "runs"]), label=done.id):
                 case "done":
@@ -87,7 +101,7 @@ class ExperimentMachine(Events, Invariants, RuleBasedStateMachine):
         return plan_experiment(snapshot, compiled, DEFAULTS, self.kube.now)
 
     def reconcile(self, trouble: str | None = None, at: int = 0) -> None:
-        """One round; `trouble` strikes the call of that number, if there are so many."""
+        """One round; `trouble` strikes one of its calls, if there are any (`AT`)."""
         seen = self.kube.observed()
         step = self.plan(seen)
         assert step == self.plan(seen), "the same facts give the same plan"
@@ -103,11 +117,12 @@ class ExperimentMachine(Events, Invariants, RuleBasedStateMachine):
             return
         calls: list[Action | None] = [*([None] if step.status != seen.status else []), *step.actions]
         for number, action in enumerate(calls):
-            struck = trouble if number == at else None
+            struck = trouble if number == len(calls) * at // 100 else None
             if struck in ("quota", "invalid") and not self.may_refuse(action):
                 struck = "error"
             if struck is not None:
                 self.counts[TROUBLES[struck]] += 1
+                self.counts["troubles at the fourth call of a round or later"] += number >= LATE
             if struck in (None, "answer lost"):
                 self.call(seen, step, action)
             if isinstance(action, CreateJob) and struck is not None:
@@ -143,7 +158,7 @@ class ExperimentMachine(Events, Invariants, RuleBasedStateMachine):
             reason = Reason.QUOTA_EXCEEDED if why == "quota" else Reason.CONFIG_ERROR
             self.kube.refuse(action, Refusal(reason, f"the Job {name} was refused", final=why == "invalid"))
 
-    @rule(trouble=st.sampled_from([None, *TROUBLES, "killed", "quota"]), at=st.integers(0, 2))
+    @rule(trouble=st.sampled_from([None, *TROUBLES, "killed", "quota"]), at=AT)
     def the_operator_looks(self, trouble: str | None, at: int) -> None:
         self.reconcile(trouble, at)
 
@@ -216,7 +231,7 @@ class ExperimentMachine(Events, Invariants, RuleBasedStateMachine):
     # What the cluster does
 
     @precondition(lambda self: any(self.possible.values()))
-    @rule(data=st.data(), looks=LOOKS, trouble=SOMETIMES, at=st.integers(0, 2))
+    @rule(data=st.data(), looks=LOOKS, trouble=SOMETIMES, at=AT)
     def something_happens(self, data: st.DataObject, looks: str, trouble: str | None, at: int) -> None:
         """Mostly seen at once, sometimes only that Job or its pod, sometimes only with what happens next."""
         events = {event: names for event, names in self.possible.items() if names}
@@ -231,12 +246,12 @@ class ExperimentMachine(Events, Invariants, RuleBasedStateMachine):
             self.reconcile(trouble, at)
 
     @precondition(lambda self: any(self.possible.values()))
-    @rule(data=st.data(), looks=LOOKS, trouble=SOMETIMES, at=st.integers(0, 2))
+    @rule(data=st.data(), looks=LOOKS, trouble=SOMETIMES, at=AT)
     def something_else_happens(self, data: st.DataObject, looks: str, trouble: str | None, at: int) -> None:
         self.something_happens(data, looks, trouble, at)
 
     @precondition(lambda self: any(self.possible[event] for event in USUAL))
-    @rule(data=st.data(), times=st.integers(1, 6), trouble=SOMETIMES, at=st.integers(0, 2))
+    @rule(data=st.data(), times=st.integers(1, 6), trouble=SOMETIMES, at=AT)
     def things_go_their_way(self, data: st.DataObject, times: int, trouble: str | None, at: int) -> None:
         """Pods are made, hooks start and succeed: without that a rule of failures would never see a second job. The
         trouble comes with the last of it."""
@@ -256,6 +271,17 @@ class ExperimentMachine(Events, Invariants, RuleBasedStateMachine):
 
     # The end
 
+    def waits_for_the_lost_claim(self) -> bool:
+        """The results that are committed went with it: it says so, works at nothing, and is not begun anew unasked."""
+        status = self.kube.stored.status
+        told = [c for c in status.conditions if (c.type, c.status, c.reason) == ("Stalled", "True", "ClaimLost")]
+        if not told or self.kube.open_jobs:
+            return False
+        assert status.iteration != 1 or any(job.state in DONE_STATES for job in status.jobs)
+        assert not [action for action in self.plan(self.kube.observed()).actions if isinstance(action, CreateJob)]
+        self.counts["claims lost with the results on them"] += 1
+        return True
+
     def teardown(self) -> None:
         """However it went so far: left in peace, it ends, and what was not given up by then succeeds."""
         if sys.exc_info()[0] is not None:  # a broken rule, or an example that Hypothesis does not go on with
@@ -267,9 +293,15 @@ class ExperimentMachine(Events, Invariants, RuleBasedStateMachine):
         self.reconcile()
         self.nobody_works_for_nothing()
         given_up = {job.id for job in kube.stored.status.jobs if job.state in ("Failed", "Skipped")}
-        for _ in range(1000):
-            if kube.stored.status.completion_time is not None and not kube.live_pods:
+        for _ in range(200):
+            is_over = kube.stored.status.completion_time is not None
+            if is_over and not kube.live_pods and (kube.claim is None or kube.can_begin):
                 break
+            if not is_over and kube.claim is None and self.waits_for_the_lost_claim():
+                if kube.stored.status.iteration != 1:  # only a new experiment begins with the first one
+                    break
+                self.run_again(f"{self.compiled[1].jobs[0].id.split('/')[0]}/1", seen=True)
+                given_up = set()
             kube.go_well()
             self.reconcile()
             for check in (
@@ -280,13 +312,9 @@ class ExperimentMachine(Events, Invariants, RuleBasedStateMachine):
             ):
                 check()
         status = kube.stored.status
-        assert status.completion_time is not None, "it always ends"
-        ended = [job for job in status.jobs if job.state == "Failed" and job.id not in given_up]
-        for job in ended:  # by a failure that was there already and had no budget left, or by waiting too long
-            assert job.failures is not None or job.reason in ("PendingTimeout", "InputLost"), job
-        if not (given_up or ended or self.was_stopped):
-            assert end_of(status) == self.undisturbed.end, "the end is that of an undisturbed run"
-            self.counts["ends that are the undisturbed ones"] += 1
+        if not (status.iteration != 1 and self.waits_for_the_lost_claim()):
+            assert status.completion_time is not None, "it always ends"
+            self.is_the_right_end(given_up)
         final = self.plan(kube.observed())
         assert final.status == status
         assert not final.actions
@@ -295,3 +323,13 @@ class ExperimentMachine(Events, Invariants, RuleBasedStateMachine):
         self.counts["attempts with some pieces done before"] += sum(map(bool, kube.known_done.values()))
         self.counts["cached"] += sum(job.state == "Cached" for job in status.jobs)
         COUNTS.update(self.counts)
+
+    def is_the_right_end(self, given_up: set[str]) -> None:
+        """What was not given up before it was left in peace has succeeded."""
+        status = self.kube.stored.status
+        ended = [job for job in status.jobs if job.state == "Failed" and job.id not in given_up]
+        for job in ended:  # by a failure that was there already and had no budget left, or by waiting too long
+            assert job.failures is not None or job.reason in ("PendingTimeout", "InputLost"), job
+        if not (given_up or ended or self.was_stopped):
+            assert end_of(status) == self.undisturbed.end, "the end is that of an undisturbed run"
+            self.counts["ends that are the undisturbed ones"] += 1

@@ -5,11 +5,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
 from tests.model.kube_model import Kube
-from tests.unit.builders import DEFAULTS, OWN_HOOKS, a_spec, lister, lists, pipelines, probe, process, refine, workers
+from tests.unit.builders import (
+    DEFAULTS,
+    NOW,
+    OWN_HOOKS,
+    a_spec,
+    lister,
+    lists,
+    pipelines,
+    probe,
+    process,
+    refine,
+    workers,
+    written,
+)
 
 from sandbox_api.status import DONE_STATES, ExperimentStatus, JobStatus
 from sandbox_operator.plan.compile import compile_spec
@@ -33,6 +47,11 @@ SPECS: dict[str, dict[str, Any]] = {
             process(metaName="z", dependsOn=["x"], input={"djConfigs.dataset_path": "anonymous.y.dataset"}),
         ],
         evaluations=[probe(metaName="e", input={"djConfigs.dataset_path": "anonymous.x.dataset"})],
+        **COMMON,
+    ),
+    "many side by side": a_spec(
+        executions=[process(metaName=name, dependsOn=[]) for name in "abcde"],
+        evaluations=[probe(metaName="v", input={"djConfigs.dataset_path": "anonymous.e.dataset"})],
         **COMMON,
     ),
     "for each item of a list": pipelines(
@@ -112,7 +131,8 @@ def undisturbed(name: str, access_mode: str) -> Undisturbed:
 
 
 def _elsewhere(job: JobStatus) -> JobStatus:
-    """The same in another experiment's folder."""
+    """The same in another experiment's folder, and some time ago."""
     assert job.result is not None
     path = job.result.path.replace("experiments/demo", "experiments/neighbour")
-    return job.model_copy(update={"result": job.result.model_copy(update={"path": path})})
+    result = job.result.model_copy(update={"path": path})
+    return job.model_copy(update={"result": result, "completion_time": written(NOW - timedelta(hours=1))})

@@ -46,6 +46,42 @@ def test_a_result_that_lay_on_a_claim_which_is_gone_is_no_hit() -> None:
     assert condition(second.status, "Stalled") is None
 
 
+def test_everything_can_be_run_again_after_its_claim_was_deleted() -> None:
+    """What the old results were to be replaced by was never begun: it said ClaimLost for ever."""
+    kube = Kube.of(a_spec())
+    look(kube)
+    while kube.stored.status.completion_time is None:
+        kube.go_well()
+        look(kube)
+    kube.delete_claim()
+    look(kube)  # the pods that have ended hold it until their Jobs are deleted
+    kube.go_well()
+    assert kube.claim is None
+
+    spec = {**kube.stored.spec, "rerun": {"token": "again"}}
+    kube.stored = replace(kube.stored, spec=spec, generation=kube.stored.generation + 1)
+    look(kube)
+    look(kube)
+    assert kube.claim is not None
+    assert kube.open_jobs
+
+
+def test_a_claim_that_went_between_two_iterations_is_not_made_again_empty() -> None:
+    """The jobs of the second one read what the first one has left, which stands in the history alone."""
+    kube = Kube.of(SPECS["iterations"])
+    look(kube)
+    while kube.stored.status.iteration != 2:
+        kube.go_well()
+        look(kube)
+    kube.jobs.clear()  # all of it by hand
+    kube.pods.clear()
+    kube.lose_claim()
+    kube.relist()
+    look(kube)
+    assert condition(kube.stored.status, "Stalled") == "True: ClaimLost"
+    assert kube.claim is None
+
+
 def test_a_clock_that_jumps_back_does_not_end_the_wait_for_a_pod_that_is_made_late() -> None:
     """The Job was deleted a moment ago, and its controller, which is behind, makes its pod all the same."""
     kube = Kube.of(a_spec())

@@ -3,8 +3,9 @@
 
 A small model of a cluster (`kube_model.py`, `events.py`) is driven by Hypothesis (`machine.py`) while the planner looks at
 it: late, twice, or after a crash between any two of its own calls; calls fail before or after they are carried out; nodes
-fall silent; other experiments have done the same; people suspend, resume, stop and run again as they please. What the
-model knows and the planner does not is which attempts live and what each hook returned; `invariants.py` is about that.
+fall silent; somebody deletes the claim; other experiments have done the same; people suspend, resume, stop and run again
+as they please. What the model knows and the planner does not is which attempts live and what each hook returned;
+`invariants.py` is about that.
 
 500 examples in the sample; 20 000, of more steps, with SANDBOX_DEEP=1, resumable (`progress.py`). They are drawn by seed: a
 failure names the seed, and SANDBOX_MODEL_SEED repeats that piece alone.
@@ -27,6 +28,7 @@ EXAMPLES = int(os.environ.get("SANDBOX_MODEL_EXAMPLES", 20_000 if DEEP else 500)
 HAPPENED = (
     *TROUBLES.values(), "attempts given up with their node", "cached", "given up with the budget used up",
     "ends that are the undisturbed ones", "deletes answered with 404",
+    "troubles at the fourth call of a round or later", "claims lost with the results on them",
 )  # fmt: skip
 """What a proof that never saw it would not be worth much without."""
 ONLY = os.environ.get("SANDBOX_MODEL_SEED")

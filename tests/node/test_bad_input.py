@@ -151,7 +151,7 @@ def test_a_deleted_experiment_takes_its_pods_and_leaves_its_claim(operator: Kube
             "no-volume",
             {"workspace": {"claim": {"storageClassName": "nowhere"}}, "probeJobConfigs": probe("inputs/raw/x.jsonl")},
             "VolumeUnbound",
-            "PersistentVolumeClaims",
+            'storageclass.storage.k8s.io "nowhere" not found',
         ),
     ],
 )  # fmt: skip
@@ -160,8 +160,7 @@ def test_why_it_waits_is_in_the_status(
 ) -> None:
     data = files(namespace, x__jsonl="\n".join(ROWS))
     operator.apply(data, experiment(namespace, name, inputs=[{"name": "raw", "configMapName": "data"}], **spec))
-    ready = until("the reason is told", lambda: _ready(operator, namespace, name, reason))
-    assert words in ready["message"]
+    until("the reason is told", lambda: _ready(operator, namespace, name, reason, words))
     line = operator.ok("kubectl", "get", "sbx", name, "-n", namespace).splitlines()[1]
     assert reason in line
 
@@ -200,9 +199,9 @@ def _first_job(node: Kubernetes, namespace: str, name: str) -> dict[str, Any]:
     return jobs[0]
 
 
-def _ready(node: Kubernetes, namespace: str, name: str, reason: str) -> dict[str, Any] | None:
+def _ready(node: Kubernetes, namespace: str, name: str, reason: str, words: str = "") -> dict[str, Any] | None:
     found = condition(node.get("sbx", name, "-n", namespace), "Ready")
-    return found if found.get("reason") == reason else None
+    return found if found.get("reason") == reason and words in found["message"] else None
 
 
 def _read(node: Kubernetes, namespace: str, status: dict[str, Any], path: str) -> str:

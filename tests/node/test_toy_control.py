@@ -8,7 +8,7 @@ import pytest
 from tests.node.kubernetes import condition, deep_only, until
 from tests.node.toys import Toys, hold, reads, toy
 
-NOTHING = {"user": 0, "infra": 0, "preempted": 0}
+NOTHING = {"user": 0, "infra": 0, "preempted": 0, "final": 0}
 
 
 def test_suspension_at_once_ends_the_hook_and_resuming_goes_on_from_its_state(toys: Toys) -> None:
@@ -207,6 +207,6 @@ def test_apply_delete_apply_goes_on_where_it_was(toys: Toys) -> None:
 def test_a_result_that_nobody_wrote_is_lost_and_made_again(toys: Toys) -> None:
     toys.start("vanished", [toy("whisper", lose=True), toy("write", "later")], timeouts={"result": "1s"})
     job = toys.becomes("vanished", "it is tried again", lambda job: job["attempts"] == 2)
-    assert job["failures"] == {"user": 0, "infra": 1, "preempted": 0}
+    assert job["failures"] == {"user": 0, "infra": 1, "preempted": 0, "final": 0}
     first, _ = toys.succeeded("vanished")
     assert (first["attempts"], first["outputs"]["first"]) == (2, "said to nobody")

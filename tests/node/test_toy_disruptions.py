@@ -20,7 +20,7 @@ PROCESSES = [
     "kubelet",
     *(("kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd") if DEEP else ()),
 ]
-NOTHING = {"user": 0, "infra": 0, "preempted": 0}
+NOTHING = {"user": 0, "infra": 0, "preempted": 0, "final": 0}
 
 
 def evict(toys: Toys, pod: str) -> None:
@@ -57,7 +57,7 @@ def test_a_drained_pod_is_tried_again_at_no_cost(toys: Toys) -> None:
     toys.began("drained")
     evict(toys, toys.pod("drained"))
     job = toys.becomes("drained", "the eviction is counted", lambda job: job.get("failures"))
-    assert job["failures"] == {"user": 0, "infra": 0, "preempted": 1}
+    assert job["failures"] == {"user": 0, "infra": 0, "preempted": 1, "final": 0}
     went_on(toys, "drained", 2, {"preempted": 1})
     first = toys.jobs("drained")[0]
     (failed,) = (c for c in first["status"]["conditions"] if c["type"] == "Failed")
@@ -73,7 +73,7 @@ def test_preemptions_have_a_budget_of_their_own(toys: Toys) -> None:
         evict(toys, toys.pod("spot"))
     job, later = toys.ended("spot")["jobs"]
     assert (job["state"], job["reason"], job["attempts"]) == ("Failed", "Preempted", 2)
-    assert job["failures"] == {"user": 0, "infra": 0, "preempted": 2}
+    assert job["failures"] == {"user": 0, "infra": 0, "preempted": 2, "final": 0}
     assert later["state"] == "Skipped"
 
 
@@ -119,7 +119,7 @@ def test_a_higher_priority_takes_the_place_and_the_hook_comes_back(toys: Toys) -
         toys.start("high", [hold(until="done")], pods=urgent)
         toys.began("high")
         job = toys.becomes("low", "it waits for a place again", lambda job: job.get("reason") == "Unschedulable")
-        assert (job["attempts"], job["failures"]) == (2, {"user": 0, "infra": 0, "preempted": 1})
+        assert (job["attempts"], job["failures"]) == (2, {"user": 0, "infra": 0, "preempted": 1, "final": 0})
         toys.let_go("high", "done")
         toys.succeeded("high")
         went_on(toys, "low", 2, {"preempted": 1})
@@ -134,7 +134,7 @@ def test_a_hook_that_outgrows_the_nodes_disk_is_evicted_and_counts_as_infra(toys
     toys.start("spilling", [toy("fill", tmp=True, mebibytes=64, job=small)], retry={"user": 5, "infra": 0})
     (job,) = toys.ended("spilling", 300)["jobs"]
     assert (job["state"], job["reason"], job["attempts"]) == ("Failed", "InfraError", 1)
-    assert job["failures"] == {"user": 0, "infra": 1, "preempted": 0}
+    assert job["failures"] == {"user": 0, "infra": 1, "preempted": 0, "final": 0}
     assert "ephemeral" in job["message"]
 
 
@@ -250,7 +250,7 @@ def test_a_hook_killed_from_outside_the_cluster_is_the_users_failure(toys: Toys)
     toys.began("shot")
     os.kill(_hook_process(toys), signal.SIGKILL)
     job = toys.becomes("shot", "it is counted", lambda job: job.get("failures"))
-    assert job["failures"] == {"user": 1, "infra": 0, "preempted": 0}
+    assert job["failures"] == {"user": 1, "infra": 0, "preempted": 0, "final": 0}
     assert "exit code 137" in job["message"]
     went_on(toys, "shot", 2, {"user": 1})
 

@@ -16,7 +16,7 @@ def test_pieces_run_apart_the_one_that_failed_again_and_are_merged(toys: Toys) -
     assert job["shards"] == {"succeeded": 3, "failed": 0, "total": 3, "done": "0-2"}
     assert (toys.folder("pieces").parents[1] / job["outputs"]["first"]).read_text().split() == WORDS
     specs = [made["spec"] for made in toys.jobs("pieces")]
-    assert sorted(spec["completions"] for spec in specs if "completions" in spec) == [1, 3]
+    assert sorted(spec["completions"] for spec in specs if spec["completionMode"] == "Indexed") == [1, 3]
     assert later["attempts"] == 1
 
 
@@ -27,7 +27,7 @@ def test_a_drained_piece_alone_is_done_again(toys: Toys) -> None:
     toys.becomes("drained-piece", "piece 0 is done", lambda job: (job.get("shards") or {}).get("done") == "0")
     evict(toys, toys.pod("drained-piece"))
     job = toys.becomes("drained-piece", "the eviction is counted", lambda job: job.get("failures"))
-    assert job["failures"] == {"user": 0, "infra": 0, "preempted": 1}
+    assert job["failures"] == {"user": 0, "infra": 0, "preempted": 1, "final": 0}
     job = toys.becomes("drained-piece", "piece 1 is begun again", lambda job: job["attempts"] == 2)
     assert job["shards"]["done"] == "0"
 
@@ -44,4 +44,4 @@ def test_what_fails_one_pod_is_told_of_all_and_all_begin_again(toys: Toys) -> No
     toys.start("one-fails", [toy("meet", job={"nodes": 2}, fails=1)], retry={"user": 1, "infra": 0, "preempted": 0})
     (job,) = toys.succeeded("one-fails")
 
-    assert (job["attempts"], job["failures"]) == (2, {"user": 1, "infra": 0, "preempted": 0})
+    assert (job["attempts"], job["failures"]) == (2, {"user": 1, "infra": 0, "preempted": 0, "final": 0})

@@ -61,7 +61,7 @@ def test_a_full_volume_is_named_and_the_job_goes_on_when_there_is_room(toys: Toy
     jobs = [toy("fill", mebibytes=4), toy("write", "later")]
     toys.start("full", jobs, workspace={"claimName": "small"}, retry={"user": 0, "infra": 1, "backoff": "5s"})
     job = toys.becomes("full", "the failure is counted", lambda job: job.get("failures"))
-    assert job["failures"] == {"user": 0, "infra": 1, "preempted": 0}
+    assert job["failures"] == {"user": 0, "infra": 1, "preempted": 0, "final": 0}
     assert "No space left on device" in job["message"]
     # The failed attempt's own 3 MiB stay until a success: 6 are enough for one attempt after another only without them.
     toys.node.ok(*inside, "sh", "-c", f"rm {small_volume}/somebodys; find {small_volume} -name ballast -delete")

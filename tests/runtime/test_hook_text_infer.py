@@ -188,6 +188,38 @@ def test_a_models_answers_do_not_hang_on_the_batch(tmp_path: Path, gpt: Path) ->
     assert found[1][3] == tokenizer.decode(made[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
+OWN_CODE = """
+from transformers import GPT2Config, GPT2LMHeadModel
+open({marker!r}, "w").close()
+class OwnConfig(GPT2Config):
+    model_type = {kind!r}
+class OwnModel(GPT2LMHeadModel):
+    config_class = OwnConfig
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "trusted", "code"), [("gpt2", False, 0), ("own_kind", False, 2), ("own_kind", True, 0)]
+)
+def test_code_in_a_models_folder_runs_only_when_it_may(
+    tmp_path: Path, gpt: Path, kind: str, trusted: bool, code: int
+) -> None:
+    """Where transformers has the model's class, that is taken instead; where it has none, the model is refused."""
+    pod, marker = HookPod(tmp_path, environ={"OMP_NUM_THREADS": "1"}), tmp_path / "ran"
+    folder = pod.experiment / "gpt"
+    shutil.copytree(gpt, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": kind, "auto_map": {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "own.py").write_text(OWN_CODE.format(marker=str(marker), kind=kind))
+
+    params = {"model_params": {"trust_remote_code": True}} if trusted else {}
+    ended = infer(pod, "huggingface", model="gpt", sampling_params={"max_new_tokens": 2}, **params)
+
+    assert ended.code == code, ended.log
+    assert marker.exists() == trusted
+
+
 def test_samples_are_those_of_the_row_and_the_seed(tmp_path: Path, gpt: Path) -> None:
     settings = {"max_new_tokens": 6, "do_sample": True, "temperature": 5.0}
     found = []

@@ -24,6 +24,7 @@ JOB = "spec.probeJobConfigs[0]"
         ({"probes": [probe(resources={"limits": {"cpu": 1}})]}, Reason.INSUFFICIENT_GPU, "no GPU", f"{JOB}.resources"),
         ({}, Reason.VOLUME_UNBOUND, "unbound", "spec.workspace.claim"),
         ({"workspace": {"claimName": "mine"}}, Reason.VOLUME_UNBOUND, "unbound", "spec.workspace.claimName"),
+        ({}, Reason.VOLUME_UNBOUND, "the claim datasets waits: no class", "spec.inputs[1].claimName"),
         ({}, Reason.VOLUME_MOUNT, 'configmap "texts" not found', "spec.inputs[0].configMapName"),
         ({}, Reason.VOLUME_MOUNT, 'persistentvolumeclaim "datasets" not found', "spec.inputs[1].claimName"),
         ({}, Reason.VOLUME_MOUNT, "timed out", None),

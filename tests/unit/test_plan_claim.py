@@ -108,7 +108,9 @@ def test_a_final_refusal_is_told_and_not_asked_again() -> None:
 
 
 def test_a_claim_that_vanished_with_results_is_not_made_again_empty() -> None:
-    done = JobStatus(id="a", hook="h", meta_name="m", result=ResultRef(path="p", sha256="s", bytes=1))
+    done = JobStatus(
+        id="a", hook="h", meta_name="m", state="Succeeded", result=ResultRef(path="p", sha256="s", bytes=1)
+    )
     begun = replace(an_experiment(), status=ExperimentStatus(start_time="2026-01-31T12:00:00Z", jobs=[done]))
 
     decision = decide_claim(Workspace.model_validate(MADE), begun, Defaults())

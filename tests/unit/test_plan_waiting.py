@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from sandbox_api.status import Reason
-from sandbox_operator.plan.facts import ContainerFact, JobFact, PodFact, WarningFact
+from sandbox_operator.plan.facts import CLAIM, ContainerFact, JobFact, PodFact, WarningFact
 from sandbox_operator.plan.waiting import why_waiting
 
 JOB = JobFact("demo-0123456789-a1", "ju", "eu", "anonymous/1/probe/0", 1, "c")
@@ -28,6 +28,7 @@ def about_pod(reason: str, words: str) -> WarningFact:
 
 QUOTA = 'pods "demo" is forbidden: exceeded quota: gpus, requested: limits.cpu=4, used: 0, limited: 2'
 PULL = 'Failed to pull image "nowhere/x:1": not found'
+NO_CLASS = WarningFact(CLAIM, "lab-data", "ProvisioningFailed", 'storageclass.storage.k8s.io "fast" not found')
 NO_GPU = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu. preemption: 0/3 nodes are available"
 UNBOUND = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found"
 
@@ -49,6 +50,8 @@ UNBOUND = "0/1 nodes are available: pod has unbound immediate PersistentVolumeCl
         (JOB, replace(POD, unschedulable="1 Insufficient gpu.intel.com/i915"), (), Reason.INSUFFICIENT_GPU, "i915"),
         (JOB, replace(POD, unschedulable="1 Insufficient nvidia.com/mig-1g.5gb"), (), Reason.INSUFFICIENT_GPU, "mig"),
         (JOB, replace(POD, unschedulable=UNBOUND), (), Reason.VOLUME_UNBOUND, "unbound immediate"),
+        (JOB, replace(POD, unschedulable=UNBOUND), (NO_CLASS,), Reason.VOLUME_UNBOUND, "the claim lab-data waits: storage"),
+        (JOB, replace(POD, unschedulable="1 Insufficient memory"), (NO_CLASS,), Reason.UNSCHEDULABLE, "memory"),
         (JOB, replace(POD, unschedulable='persistentvolumeclaim "x" not found'), (), Reason.VOLUME_UNBOUND, "not found"),
         (
             JOB, replace(POD, unschedulable="1 node(s) didn't find available persistent volumes to bind"), (),

@@ -29,7 +29,7 @@ def is_alive(pid: int) -> bool:
 
 
 def test_time_runs_out_for_native_code_that_keeps_pythons_lock_too(pod: HookPod) -> None:
-    contract = job_contract(extra={"do": "native", "sleep": 200}, active_seconds_left=1, limits=Limits(gpus=2))
+    contract = job_contract(extra={"do": "native", "sleep": 200}, active_seconds_left=4, limits=Limits(gpus=2))
 
     ended = pod.run(contract, SANDBOX_GRACE_SECONDS="0.5")
 
@@ -37,7 +37,7 @@ def test_time_runs_out_for_native_code_that_keeps_pythons_lock_too(pod: HookPod)
     result, error = ended.result, ended.message.error
     assert error is not None
     assert (error.class_, error.type) == ("Timeout", "Timeout")
-    assert error.message == "the job's time of 1 s (timeouts.active) ran out"
+    assert error.message == "the job's time of 4 s (timeouts.active) ran out"
     assert (result.outcome, result.error) == ("Failed", error)
     assert result.runtime.hook_seconds is not None
     assert result.runtime.gpu_seconds == pytest.approx(2 * result.runtime.hook_seconds)

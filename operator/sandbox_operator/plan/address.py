@@ -23,6 +23,9 @@ def _field_of(waiting: Waiting, job: PlannedJob, spec: ExperimentSpec) -> str | 
         profile = f"spec.pods.{job.config.pod or 'default'}"
         return f"{job.where if job.config.resources else profile}.resources"
     if waiting.reason == Reason.VOLUME_UNBOUND:
+        for number, volume in enumerate(spec.inputs):
+            if volume.claim_name is not None and f"the claim {volume.claim_name} waits:" in waiting.message:
+                return f"spec.inputs[{number}].claimName"
         return f"spec.workspace.{'claim' if spec.workspace.claim else 'claimName'}"
     if waiting.reason == Reason.VOLUME_MOUNT:
         for number, volume in enumerate(spec.inputs):

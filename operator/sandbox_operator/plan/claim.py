@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sandbox_api.experiment import Workspace
-from sandbox_api.status import Reason
+from sandbox_api.status import DONE_STATES, ExperimentStatus, Reason
 
 from ..build.defaults import Defaults
 from ..build.names import claim_name
 from ..build.volume import claim_owners, workspace_claim
 from .actions import Action, CreateClaim, PatchClaim
 from .facts import ClaimFact, Snapshot
+from .waiting import claim_words
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,13 @@ def decide_claim(workspace: Workspace, snapshot: Snapshot, defaults: Defaults) -
                 f"spec.workspace.claimName: there is no claim {name!r} in the namespace {snapshot.namespace};"
                 " create it, or write workspace.claim to have one made",
             )  # fmt: skip
-        return _bound(claim)
-    if claim is None and any(job.result is not None for job in snapshot.status.jobs):
+        return _bound(claim, snapshot)
+    if claim is None and _has_results(snapshot.status):
+        anew = "" if (snapshot.status.iteration or 1) > 1 else "run them all again (spec.rerun.from: the first job), "
         return ClaimDecision(
             name, False, Reason.CLAIM_LOST,
-            f"the claim {name} is gone, and the results of the jobs that are done went with it; restore it, or delete"
-            " the experiment and apply it again",
+            f"the claim {name} is gone, and the results of the jobs that are done went with it; restore it, {anew}or"
+            " delete the experiment and apply it again",
         )  # fmt: skip
     refusal = snapshot.refusals.get(name)
     if claim is None and refusal is not None and refusal.final:
@@ -78,7 +80,7 @@ def decide_claim(workspace: Workspace, snapshot: Snapshot, defaults: Defaults) -
             f"a claim {name!r} that belongs to something else is in the way; remove or rename it, or use it as"
             " workspace.claimName",
         )  # fmt: skip
-    decision = _bound(claim)
+    decision = _bound(claim, snapshot)
     owners = claim_owners(snapshot.name, snapshot.uid, workspace.retention)
     if bool(owners) != (claim.owner_uid is not None):
         patch: Mapping[str, object] = {"metadata": {"uid": claim.uid, "ownerReferences": owners or None}}
@@ -88,7 +90,12 @@ def decide_claim(workspace: Workspace, snapshot: Snapshot, defaults: Defaults) -
     return decision
 
 
-def _bound(claim: ClaimFact) -> ClaimDecision:
+def _has_results(status: ExperimentStatus) -> bool:
+    """Whether there are results that a job may read: not those which a rerun of everything is to replace."""
+    return (status.iteration or 1) > 1 or any(job.state in DONE_STATES for job in status.jobs)
+
+
+def _bound(claim: ClaimFact, snapshot: Snapshot) -> ClaimDecision:
     if claim.phase == "Lost":
         return ClaimDecision(
             claim.name,
@@ -102,6 +109,5 @@ def _bound(claim: ClaimFact) -> ClaimDecision:
         return ClaimDecision(
             claim.name, True, Reason.CLAIM_BOUND, f"the claim {claim.name} is bound", None, claim.access_mode
         )
-    return ClaimDecision(
-        claim.name, True, Reason.CLAIM_PENDING, f"the claim {claim.name} waits for a volume", None, claim.access_mode
-    )
+    words = claim_words(snapshot.warnings, claim.name) or f"the claim {claim.name} waits for a volume"
+    return ClaimDecision(claim.name, True, Reason.CLAIM_PENDING, words, None, claim.access_mode)

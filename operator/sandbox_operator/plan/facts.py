@@ -10,6 +10,8 @@ from typing import Any
 from sandbox_api.ranges import numbers_in
 from sandbox_api.status import ExperimentStatus, JobStatus, Reason
 
+CLAIM = "PersistentVolumeClaim"
+
 
 @dataclass(frozen=True, slots=True)
 class JobFact:
@@ -110,13 +112,17 @@ class ClaimFact:
 
 @dataclass(frozen=True, slots=True)
 class WarningFact:
-    """A Warning Event about a Job or a pod: quota refusals and mount failures stand only there."""
+    """A Warning Event about a Job, a pod or a claim: quota refusals, mount failures and missing storage classes stand
+    only there."""
 
     kind: str
     name: str
     reason: str
     message: str
     time: str = ""
+    namespace: str = ""
+    uid: str = ""
+    """Of the object, whose name another one may have had."""
 
 
 @dataclass(frozen=True, slots=True)

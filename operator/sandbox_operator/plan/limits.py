@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 
 from sandbox_api.base import seconds
 from sandbox_api.experiment import Resources, Timeouts
+from sandbox_api.forms import is_qualified_name
 
 from ..build.quantity import amount
 from .references import did_you_mean
@@ -41,7 +42,9 @@ def timeout_problems(timeouts: Timeouts | None, where: str) -> Iterator[str]:
 
 def _name_problems(where: str, name: str, value: str) -> Iterator[str]:
     """What no node has, and devices that nobody has half of."""
-    if name not in NODES_OWN and not _is_exact(name):
+    if not is_qualified_name(name):
+        yield f"{where}: no resource has such a name; write one like nvidia.com/gpu"
+    elif name not in NODES_OWN and not _is_exact(name):
         hint = did_you_mean(name, NODES_OWN) or f"; a node has {', '.join(NODES_OWN)}, and devices as nvidia.com/gpu"
         yield f"{where}: there is no such resource{hint}"
     elif "/" in name and amount(value) % 1:

@@ -3,11 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
 
 from sandbox_api.experiment import ExperimentSpec, JobConfig
+from sandbox_api.pod_fields import Affinity, PodPatch
 
 from .limits import resource_problems
+from .references import did_you_mean
+from .schema import schema_problems
 
 OUR_ENV = "SANDBOX_"
 _KEPT = {
@@ -25,9 +31,27 @@ def profile_problems(spec: ExperimentSpec) -> Iterator[str]:
         yield from resource_problems(profile.resources, f"{where}.resources")
         for number, variable in enumerate(profile.env or ()):
             yield from _env_problem(variable.name, f"{where}.env[{number}].name")
-        for key in profile.patch or {}:
-            if key in _KEPT:
-                yield f"{where}.patch.{key}: can't be patched: {_KEPT[key]}"
+        if profile.affinity is not None:
+            yield from _problems_in(Affinity, profile.affinity, f"{where}.affinity")
+        if profile.patch is not None:
+            yield from _patch_problems(profile.patch, f"{where}.patch")
+
+
+def _patch_problems(patch: Mapping[str, Any], where: str) -> Iterator[str]:
+    fields = {field.alias or name for name, field in PodPatch.model_fields.items()}
+    for key in patch:
+        if key in _KEPT:
+            yield f"{where}.{key}: can't be patched: {_KEPT[key]}"
+        elif key not in fields and (hint := did_you_mean(key, fields)):  # else a newer Kubernetes may know it
+            yield f"{where}.{key}: a pod has no such field{hint}"
+    yield from _problems_in(PodPatch, patch, where)
+
+
+def _problems_in(model: type[BaseModel], value: Mapping[str, Any], where: str) -> Iterator[str]:
+    try:
+        model.model_validate(value)
+    except ValidationError as error:
+        yield from schema_problems(error, model, where)
 
 
 def secret_problems(job: JobConfig, where: str) -> Iterator[str]:

@@ -38,38 +38,39 @@ _FORMS = ("int", "str")
 """Ends of a path inside a quantity, the only field that may have either form."""
 
 
-def schema_problems(error: ValidationError) -> Iterator[str]:
-    """One sentence for each field that is wrong."""
+def schema_problems(
+    error: ValidationError, root: type[BaseModel] = ExperimentSpec, where: str = "spec"
+) -> Iterator[str]:
+    """One sentence for each field that is wrong; `root` stands at `where`."""
     told: set[str] = set()
-    for entry in mistakes(error):
-        path = _path(entry["loc"])
+    for entry in mistakes(error, root):
+        path = _path(entry["loc"], where)
         if path not in told:  # each form that a field may have complains of its own
             told.add(path)
-            yield f"{path}: {_sentence(entry)}"
+            yield f"{path}: {_sentence(entry, root)}"
 
 
-def mistakes(error: ValidationError) -> list[Any]:
+def mistakes(error: ValidationError, root: type[BaseModel] = ExperimentSpec) -> list[Any]:
     """Pydantic's entries, without the fields that are only missing because they are misspelt."""
     entries = error.errors()
-    meant = {(*loc[:-1], meant_field(loc)) for loc in (e["loc"] for e in entries if e["type"] == UNKNOWN_FIELD)}
+    meant = {(*loc[:-1], meant_field(loc, root)) for loc in (e["loc"] for e in entries if e["type"] == UNKNOWN_FIELD)}
     return [entry for entry in entries if entry["type"] != "missing" or entry["loc"] not in meant]
 
 
-def meant_field(loc: tuple[int | str, ...]) -> str | None:
+def meant_field(loc: tuple[int | str, ...], root: type[BaseModel] = ExperimentSpec) -> str | None:
     """The field of the same object that a misspelt one was probably meant to be."""
-    return next(iter(get_close_matches(str(loc[-1]), _fields_beside(loc), 1)), None)
+    return next(iter(get_close_matches(str(loc[-1]), _fields_beside(loc, root), 1)), None)
 
 
-def _path(loc: tuple[int | str, ...]) -> str:
-    path = "spec"
+def _path(loc: tuple[int | str, ...], path: str) -> str:
     for part in loc[:-1] if loc and loc[-1] in ("[key]", *_FORMS) else loc:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if part else '.""'
     return path
 
 
-def _sentence(entry: Any) -> str:
+def _sentence(entry: Any, root: type[BaseModel]) -> str:
     if entry["type"] == UNKNOWN_FIELD:
-        meant = meant_field(entry["loc"])
+        meant = meant_field(entry["loc"], root)
         hint = f"did you mean {meant!r}?" if meant else "check the spelling with kubectl explain"
         return f"there is no such field; {hint}"
     if entry["loc"] and entry["loc"][-1] in _FORMS:
@@ -80,9 +81,8 @@ def _sentence(entry: Any) -> str:
     return words[0].lower() + words[1:]
 
 
-def _fields_beside(loc: tuple[int | str, ...]) -> list[str]:
+def _fields_beside(loc: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
     """Names of the fields that the object has in which a mistake lies."""
-    model: type[BaseModel] = ExperimentSpec
     for part in loc[:-1]:
         field = next((f for name, f in model.model_fields.items() if part == (f.alias or name)), None)
         model = next(_models_in(field.annotation), model) if field is not None else model  # else an index, or a key

@@ -2,7 +2,7 @@
 """Why an attempt is not running yet, in one word of a closed list and one sentence.
 
 The facts stand in three places: the pod's conditions (no place), its container's waiting state (image), and Warning
-Events of the Job and the pod (quota, mounts), which exist nowhere else.
+Events of the Job, the pod and the claim (quota, mounts, storage classes), which exist nowhere else.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sandbox_api.status import Reason
 
-from .facts import JobFact, PodFact, WarningFact
+from .facts import CLAIM, JobFact, PodFact, WarningFact
 
 _IMAGE_TROUBLE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 _CONFIG_TROUBLE = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
@@ -53,7 +53,7 @@ def why_waiting(job: JobFact | None, pod: PodFact | None, warnings: tuple[Warnin
             f"the container can't be made: {container.waiting_message or container.waiting_reason}",
         )
     if pod.unschedulable is not None:
-        return _no_place(pod.unschedulable)
+        return _no_place(pod.unschedulable, warnings)
     if pod.node is None:
         return Waiting(Reason.SCHEDULING, "waits for the scheduler")
     mount = next(
@@ -78,13 +78,21 @@ def _no_pod(warnings: tuple[WarningFact, ...]) -> Waiting:
     return Waiting(Reason.POD_REFUSED, f"the pod was refused: {refusal.message}")
 
 
-def _no_place(words: str) -> Waiting:
+def _no_place(words: str, warnings: tuple[WarningFact, ...]) -> Waiting:
     lowered = words.lower()
     if _NO_GPU.search(lowered):
         return Waiting(Reason.INSUFFICIENT_GPU, f"no node has the GPUs it asks for: {words}")
     if "persistentvolumeclaim" in lowered or "persistent volumes to bind" in lowered:
-        return Waiting(Reason.VOLUME_UNBOUND, f"its volume is not bound: {words}")
+        why = claim_words(warnings)
+        return Waiting(Reason.VOLUME_UNBOUND, f"its volume is not bound: {why or words}")
     return Waiting(Reason.UNSCHEDULABLE, f"no node fits: {words}")
+
+
+def claim_words(warnings: tuple[WarningFact, ...], name: str | None = None) -> str | None:
+    """Why a claim, that of this `name` or any, gets no volume."""
+    about = (w for w in reversed(warnings) if w.kind == CLAIM and name in (None, w.name))
+    found = next(about, None)
+    return f"the claim {found.name} waits: {found.message}" if found is not None else None
 
 
 def _image_words(message: str, reason: str | None, warnings: tuple[WarningFact, ...]) -> str:

@@ -18,7 +18,7 @@ from sandbox_api.status import ExperimentStatus, Reason
 from ..build.names import LABEL_MANAGED, LABEL_UID, MANAGED_BY, TASKS, claim_name, helper_name, job_name
 from ..kube.client import Client
 from ..kube.informer import Informer, Key
-from ..plan.facts import ClaimFact, JobFact, PodFact, Refusal, Snapshot, WarningFact
+from ..plan.facts import CLAIM, ClaimFact, JobFact, PodFact, Refusal, Snapshot, WarningFact
 from . import projections as project
 from .projections import ExperimentFact, HookFact, Owned
 from .resources import CLAIMS, EVENTS, EXPERIMENTS, HOOKS, JOBS, PODS
@@ -97,7 +97,7 @@ class Scope:
             field_selector="type=Warning",
             project=project.warning_fact,
             on_change=self._warning_changed,
-            group_by=lambda warning: (warning.kind, warning.name),
+            group_by=lambda warning: (warning.namespace, warning.kind, warning.name),
             idle_seconds=EVENTS_IDLE_SECONDS,
         )
 
@@ -117,8 +117,18 @@ class Scope:
         jobs = tuple(job for job in every if job.uid not in strangers)
         pods = tuple(owned.fact for owned in self.pods.group(fact.uid) if owned.fact.job_uid not in strangers)
         names = [("Job", job.name) for job in jobs] + [("Pod", pod.name) for pod in pods]
-        warnings = [warning for name in names for warning in self.warnings.group(name)]
+        warnings = [warning for name in names for warning in self.warnings.group((fact.namespace, *name))]
+        warnings += self._warnings_of_claims(fact)
         return jobs, pods, tuple(sorted(warnings, key=lambda warning: warning.time))
+
+    def _warnings_of_claims(self, fact: ExperimentFact) -> Iterator[WarningFact]:
+        """Why those that have no volume yet get none; what is said of claims that are bound is over."""
+        for key in claim_keys(fact):
+            claim = self.claims.store.get(key)
+            if claim is not None and claim.phase == "Pending":
+                for warning in self.warnings.group((key[0], CLAIM, key[1])):
+                    if warning.uid == claim.uid:
+                        yield warning
 
     def look_at(self, key: Key) -> ExperimentFact | None:
         """An experiment as it is known, whose children wake it from now on: it may have been put in unheard."""
@@ -128,16 +138,21 @@ class Scope:
         return fact
 
     def claims_of(self, fact: ExperimentFact) -> Mapping[str, ClaimFact]:
-        """The claim an experiment asks for, by name, if it is there; the experiment is woken when it changes."""
+        """The claim an experiment works on, by name, if it is there.
+
+        The experiment is woken when it changes, or one that it reads from.
+        """
+        for key in claim_keys(fact):
+            self._users.setdefault(key, set()).add((fact.namespace, fact.name))
         key = claim_key(fact)
-        self._users.setdefault(key, set()).add((fact.namespace, fact.name))
         claim = self.claims.store.get(key)
         return {claim.name: claim} if claim is not None else {}
 
     def _experiment_changed(self, key: Key, old: ExperimentFact | None, new: ExperimentFact | None) -> None:
         if old is not None and (new is None or new.uid != old.uid):
             self._key_of.pop(old.uid, None)
-            self._users.get(claim_key(old), set()).discard(key)
+            for claim in claim_keys(old):
+                self._users.get(claim, set()).discard(key)
         if new is not None:
             self._key_of[new.uid] = key
             waiting = self.steps.update(key, claim_key(new), new.status)
@@ -180,6 +195,10 @@ class Scope:
     def _warning_changed(self, key: Key, _: WarningFact | None, new: WarningFact | None) -> None:
         if new is None:
             return
+        if new.kind == CLAIM:
+            for user in self._users.get((new.namespace, new.name), ()):
+                self.wake(user, SOON)
+            return
         store: Mapping[Key, Owned[Any]] = (self.jobs if new.kind == "Job" else self.pods).store
         if (about := store.get((key[0], new.name))) is not None:
             self._wake_uid(about.experiment, SOON)
@@ -201,6 +220,14 @@ def claim_key(fact: ExperimentFact) -> Key:
     workspace = fact.spec.get("workspace")
     named = workspace.get("claimName") if isinstance(workspace, Mapping) else None
     return fact.namespace, str(named or claim_name(fact.name))
+
+
+def claim_keys(fact: ExperimentFact) -> set[Key]:
+    """That one, and those that it reads from."""
+    inputs = fact.spec.get("inputs")
+    entries = [entry for entry in inputs if isinstance(entry, Mapping)] if isinstance(inputs, list) else []
+    read = {(fact.namespace, str(entry["claimName"])) for entry in entries if entry.get("claimName")}
+    return {claim_key(fact), *read}
 
 
 class Cache:

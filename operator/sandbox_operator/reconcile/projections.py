@@ -26,7 +26,7 @@ from ..build.names import (
     LABEL_EXPERIMENT,
     LABEL_UID,
 )
-from ..plan.facts import ClaimFact, ContainerFact, JobFact, PodFact, Snapshot, WarningFact
+from ..plan.facts import CLAIM, ClaimFact, ContainerFact, JobFact, PodFact, Snapshot, WarningFact
 
 Manifest = dict[str, Any]
 LABEL_POD_JOB = "batch.kubernetes.io/job-name"
@@ -215,15 +215,21 @@ _OURS = re.compile(r"-[0-9a-f]{10}-a[0-9]+(-[a-z0-9]{5})?")
 
 
 def warning_fact(item: Manifest) -> WarningFact | None:
-    """A Warning Event about a Job or a pod whose name is of our making; others are somebody else's."""
+    """A Warning Event about a Job or a pod whose name is of our making, or about any claim that gets no volume.
+
+    Others are somebody else's.
+    """
     about = item.get("involvedObject") or {}
-    if about.get("kind") not in ("Job", "Pod") or not _OURS.search(about.get("name", "")):
+    is_ours = about.get("kind") in ("Job", "Pod") and _OURS.search(about.get("name", "")) is not None
+    if not is_ours and (about.get("kind"), item.get("reason")) != (CLAIM, "ProvisioningFailed"):
         return None
     return WarningFact(
         kind=about["kind"],
         name=about["name"],
         reason=item.get("reason", ""),
         message=item.get("message") or item.get("note") or "",
+        namespace=about.get("namespace", ""),
+        uid=about.get("uid", ""),
         time=item.get("lastTimestamp") or item.get("eventTime") or item["metadata"].get("creationTimestamp") or "",
     )
 

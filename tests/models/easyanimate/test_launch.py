@@ -35,7 +35,9 @@ def test_from_rows_to_videos(base, prepared, cache, tmp_path, monkeypatch) -> No
     assert list(log.of("loss")) == [1, 2, 3, 4, 5, 6]
     assert trained.loss == pytest.approx(sum(log.of("loss").values()) / 6)
     assert trained.heldout_loss == log.of("heldout_loss")[6]
-    assert set(trained.metrics()) == {"loss", "heldout_loss", "lr", "steps", "step_seconds", "heldout_loss_before"}
+    seconds = {"step_seconds", "compute_seconds"}
+    assert set(trained.metrics()) == {"loss", "heldout_loss", "lr", "steps", "heldout_loss_before", *seconds}
+    assert 0 < trained.compute_seconds < trained.step_seconds
     names = [
         "a red square moves-0.mp4", "a red square moves-1.mp4", "a-blue-one-stands~HASH-0.mp4", "a-blue-one-stands~HASH-1.mp4",
     ]  # fmt: skip

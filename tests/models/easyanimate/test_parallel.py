@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from tests.progress import DEEP, HOURS
+from tests.progress import DEEP, HOURS, long
 from trainings import Figures, a_training, never, train_config, weights_of
 
+pytestmark = long  # whichever test is first makes both trainings
 STEPS = 12
 INTERRUPTIONS = 10
 
@@ -43,7 +44,6 @@ def alone(base, prepared, cache, tmp_path_factory):
     return training, log
 
 
-@pytest.mark.timeout(HOURS * 3600 if DEEP else 300)
 @pytest.mark.parametrize("how", ["ddp", "fsdp2"])
 def test_two_processes_come_to_what_one_comes_to(together, alone, how) -> None:
     folder, told = together

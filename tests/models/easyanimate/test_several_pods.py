@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from tests.hook_pod import Ended, HookPod, Running, job_contract, write_jsonl
+from tests.progress import DEEP
 from trainings import PROMPTS, infer_config
 
 from sandbox_api.contract import INDEX_ENV, RENDEZVOUS_ENV, JobContract
@@ -152,19 +153,10 @@ def until_step(running: Running, step: int) -> None:
 
 @pytest.mark.timeout(900)
 def test_two_pods_train_as_one_and_go_on_after_one_of_them_was_told_to_end(pod: HookPod) -> None:
-    whole = [running.end(400) for running in start(pod, index=1)]
-    assert [ended.code for ended in whole] == [0, 0], "\n".join(ended.log for ended in whole)
-    alone = pod.run(training(index=2))
+    """In full, also beside two pods that nobody interrupts, for these come to the very same file."""
+    alone = pod.run(training(index=1))
     assert alone.code == 0, alone.log
-    assert losses(whole[0]) == pytest.approx(losses(alone), abs=1e-5), "the same training, but for rounding"
-    assert losses(whole[1]) == {}, "rank 0 speaks for all"
-    assert (whole[1].message.rank, whole[1].message.outputs) == (1, {})
-    names = [f"checkpoint-{step}.safetensors" for step in (4, 8)]
-    assert sorted(path.name for path in whole[0].output("model").glob("*.safetensors")) == names
-    encoded = [ended.log.count("left out") for ended in whole]
-    assert encoded[0] == encoded[1], "both pods know what all have encoded"
-
-    stopped = start(pod, index=3)
+    stopped = start(pod, index=2)
     until_step(stopped[0], 3)
     stopped[1].process.send_signal(signal.SIGTERM)
     first = [running.end(120) for running in stopped]
@@ -173,14 +165,27 @@ def test_two_pods_train_as_one_and_go_on_after_one_of_them_was_told_to_end(pod: 
     error = first[0].message.error
     assert error is not None
     assert (error.class_, error.type) == ("Infra", "PeerLost")
-    second = [running.end(400) for running in start(pod, index=3, attempt=2)]
+    second = [running.end(400) for running in start(pod, index=2, attempt=2)]
 
     assert [ended.code for ended in second] == [0, 0], second[0].log
-    assert min(losses(second[0])) > 3, "it goes on from where all have stopped"
-    made = [ended.output("model") / names[1] for ended in (whole[0], second[0])]
-    assert made[0].read_bytes() == made[1].read_bytes()
+    assert min(losses(second[0])) == max(losses(first[0])) + 1, "it goes on from where all have stopped"
+    both = losses(first[0]) | losses(second[0])
+    assert both == pytest.approx(losses(alone), abs=1e-5), "the same training, but for rounding"
+    assert losses(second[1]) == {}, "rank 0 speaks for all"
+    assert (second[1].message.rank, second[1].message.outputs) == (1, {})
+    names = [f"checkpoint-{step}.safetensors" for step in (4, 8)]
+    made = second[0].output("model")
+    assert sorted(path.name for path in made.glob("*.safetensors")) == names
+    encoded = [ended.log.count("left out") for ended in second]
+    assert encoded[0] == encoded[1], "both pods know what all have encoded"
+
+    if DEEP:
+        whole = [running.end(400) for running in start(pod, index=3)]
+        assert [ended.code for ended in whole] == [0, 0], "\n".join(ended.log for ended in whole)
+        assert (whole[0].output("model") / names[1]).read_bytes() == (made / names[1]).read_bytes()
 
 
+@pytest.mark.skipif(not DEEP, reason="make test-deep")
 @pytest.mark.timeout(900)
 def test_a_pod_that_vanishes_is_not_the_fault_of_the_one_that_is_left(pod: HookPod) -> None:
     pods = start(pod, extra={"steps": 2000, "checkpoint_every": 5})

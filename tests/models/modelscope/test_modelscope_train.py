@@ -248,6 +248,29 @@ def test_a_folder_whose_weights_do_not_reach_the_model_is_refused(pod: HookPod, 
     assert "the training would begin at random" in ended.message.error.message
 
 
+def test_code_in_a_models_folder_does_not_run(pod: HookPod, bert: Path, tmp_path: Path) -> None:
+    """Neither as Hugging Face's folders carry it, nor as ModelScope's do; the latter need theirs, and are refused."""
+    marker, own = tmp_path / "ran", tmp_path / "own"
+    shutil.copytree(bert, own)
+    config = json.loads((own / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "own.OwnConfig", "AutoModel": "own.OwnModel"}
+    (own / "config.json").write_text(json.dumps(config))
+    touch = f"open({str(marker)!r}, 'w').close()\n"
+    classes = "from transformers import BertConfig, BertModel\nclass OwnConfig(BertConfig): ...\nclass OwnModel(BertModel): ...\n"
+    (own / "own.py").write_text(touch + classes)
+    (own / "ms_wrapper.py").write_text(touch)
+
+    trained = pod.run(contract(settings(own, pod, task="text-classification", train={"max_epochs": 1})))
+    assert trained.code == 0, trained.log
+
+    made = {"framework": "pytorch", "task": "text-classification", "model": {"type": "bert"}, "allow_remote": True}
+    (own / "configuration.json").write_text(json.dumps(made))
+    refused = pod.run(contract(settings(own, pod, train={"max_epochs": 1})))
+    assert refused.code != 0
+    assert "trust_remote_code" in refused.log
+    assert not marker.exists()
+
+
 def test_a_stopped_training_goes_on_to_the_same_weights(pod: HookPod, bert: Path) -> None:
     """With dropout, shuffling, warm-up, summed gradients and an evaluation each epoch, all of which draw or count."""
     extra = settings(

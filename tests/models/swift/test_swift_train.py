@@ -197,6 +197,39 @@ def test_what_is_wrong_is_said_in_a_sentence(pod: WarmPod, extra: dict[str, Any]
     assert said in ended.message.error.message
 
 
+OWN_CODE = """
+from transformers import Qwen2Config, Qwen2ForCausalLM
+open({marker!r}, "w").close()
+class OwnConfig(Qwen2Config):
+    model_type = {kind!r}
+class OwnModel(Qwen2ForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.parametrize("kind", ["qwen2", "own_kind"])
+def test_code_in_a_models_folder_runs_only_when_it_may(pod: WarmPod, tmp_path: Path, kind: str, trusted: bool) -> None:
+    """Where transformers has the model's class, that is taken instead; where it has none, the model is refused."""
+    folder, marker = pod.inputs / "models" / "qwen", tmp_path / "ran"
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": kind, "auto_map": {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "own.py").write_text(OWN_CODE.format(marker=str(marker), kind=kind))
+
+    ended = pod.run(contract(settings(max_steps=1, trust_remote_code=trusted)))
+
+    assert marker.exists() == trusted
+    if trusted or kind == "qwen2":
+        assert ended.code == 0, ended.log
+    else:
+        assert ended.code == 2, ended.log
+        assert ended.message.error is not None
+        assert (
+            "extraConfigs.trust_remote_code: the model is none without the Python code" in ended.message.error.message
+        )
+
+
 def test_the_arguments_are_ms_swifts_own() -> None:
     """Each setting that is handed on is an argument there, and has its default but where the docs say otherwise."""
     import dataclasses

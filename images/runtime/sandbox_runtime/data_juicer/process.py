@@ -66,7 +66,7 @@ def lend(raw: Mapping[str, Any], place: Place, *, np: int, memory_bytes: int | N
         raise ConfigurationError("only ray spans the several pods (nodes) of this job", "executor_type")
     from .ray_run import lend_this_pod
 
-    lend_this_pod(place, np=np, memory_bytes=memory_bytes)
+    lend_this_pod(raw, place, np=np, memory_bytes=memory_bytes)
 
 
 def process(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`executor_type: ray`: a Ray of its own within the pod's limits, or over all pods of the job (`ray_pods.py`), started
-and ended with the run.
+and ended with the run; or the Ray of others where `ray_address` names it (`ray_joined.py`).
 
-It never joins a Ray that others have started. Ray writes a folder of part files and keeps statistics that the default
-executor removes; what comes out of here is one file with the same rows as the default executor's.
+Ray writes a folder of part files and keeps statistics that the default executor removes; what comes out of here is one
+file with the same rows as the default executor's.
 """
 
 import contextlib
@@ -22,9 +22,10 @@ from ..place import ALONE, Place
 from ..signals import Stopped
 from .config import build_config
 from .dataset import PreparedDataset
-from .errors import DatasetError
+from .errors import ConfigurationError, DatasetError
 from .execution import load, operator_errors
 from .process import OnOperator, OperatorRows, Processed
+from .ray_joined import address_of, member_of
 from .ray_pods import joined_by_others, lend_to_ray, take_token
 from .rows import count_rows, open_parquet, read_json
 
@@ -48,9 +49,13 @@ def process_on_ray(
     """Run a recipe with Data-Juicer's Ray executor. See `process.process`, which is the way in."""
     parts = work_dir / "parts"
     suffix = export_path.suffix.lower()
+    address = _address(raw, place)
     if place.nodes > 1:
         take_token()
-    with _local_ray(np, memory_bytes), joined_by_others(place) if place.nodes > 1 else contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_ray(address, np, memory_bytes))
+        if place.nodes > 1:
+            stack.enter_context(joined_by_others(place))
         config = build_config(
             raw,
             job_id=job_id,
@@ -58,7 +63,12 @@ def process_on_ray(
             export_path=parts,
             dataset_path=prepared.path,
             np=np,
-            settings={**prepared.settings, "ray_address": "local", "export_type": suffix[1:], "export_shard_size": 0},
+            settings={
+                **prepared.settings,
+                "ray_address": address or "local",
+                "export_type": suffix[1:],
+                "export_shard_size": 0,
+            },
         )
         from data_juicer.core.executor.ray_executor import RayExecutor
 
@@ -77,46 +87,70 @@ def process_on_ray(
     return Processed(prepared.rows, rows_out, tuple(loader.operators), export_path)
 
 
-def lend_this_pod(place: Place, *, np: int, memory_bytes: int | None) -> None:
+def lend_this_pod(raw: Mapping[str, Any], place: Place, *, np: int, memory_bytes: int | None) -> None:
     """Work for the Ray of rank 0 until it has ended."""
     from data_juicer.utils.constant import RAY_JOB_ENV_VAR
 
+    _address(raw, place)
     os.environ[RAY_JOB_ENV_VAR] = "1"
     lend_to_ray(place, np=np, object_store_bytes=object_store_bytes(memory_bytes))
 
 
+def _address(raw: Mapping[str, Any], place: Place) -> str | None:
+    """Of the Ray to join; None for one of the job's own."""
+    address = address_of(raw)
+    if address and place.nodes > 1:
+        raise ConfigurationError("the Ray of others is joined by one pod; leave nodes out, or this", "ray_address")
+    return address
+
+
 @contextlib.contextmanager
-def _local_ray(np: int, memory_bytes: int | None) -> Iterator[None]:
-    """Raise a Ray of `np` CPUs for the duration; nothing of it is left afterwards, neither process nor
-    folder.
-    """
+def _ray(address: str | None, np: int, memory_bytes: int | None) -> Iterator[None]:
+    """Be connected to a Ray for the duration, in Data-Juicer's Ray mode."""
     import ray
     from data_juicer.utils.constant import RAY_JOB_ENV_VAR
 
-    # Ray's sockets lie in its folder, and their paths must be short
-    folder = Path(tempfile.mkdtemp(prefix="ray-", dir=os.environ.get("RAY_TMPDIR")))
     before = os.environ.get(RAY_JOB_ENV_VAR)
     os.environ[RAY_JOB_ENV_VAR] = "1"
+    store = object_store_bytes(memory_bytes)
     try:
-        with _kept_signals():
-            ray.init(
-                address="local",
-                num_cpus=np,
-                object_store_memory=object_store_bytes(memory_bytes),
-                include_dashboard=False,
-                _temp_dir=str(folder),
-                log_to_driver=True,
-            )
-        context = ray.data.DataContext.get_current()
-        context.execution_options.preserve_order = True  # the same order as the default executor's
-        context.enable_progress_bars = False
-        yield
+        with contextlib.ExitStack() as stack:
+            with _kept_signals():
+                stack.enter_context(
+                    member_of(address, object_store_bytes=store)
+                    if address
+                    else _local_ray(np, object_store_bytes=store)
+                )
+            context = ray.data.DataContext.get_current()
+            context.execution_options.preserve_order = True  # the same order as the default executor's
+            context.enable_progress_bars = False
+            yield
     finally:
-        ray.shutdown()
         if before is None:
             os.environ.pop(RAY_JOB_ENV_VAR, None)
         else:
             os.environ[RAY_JOB_ENV_VAR] = before
+
+
+@contextlib.contextmanager
+def _local_ray(np: int, *, object_store_bytes: int) -> Iterator[None]:
+    """Raise a Ray of `np` CPUs; nothing of it is left afterwards, neither process nor folder."""
+    import ray
+
+    # Ray's sockets lie in its folder, and their paths must be short
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir=os.environ.get("RAY_TMPDIR")))
+    try:
+        ray.init(
+            address="local",
+            num_cpus=np,
+            object_store_memory=object_store_bytes,
+            include_dashboard=False,
+            _temp_dir=str(folder),
+            log_to_driver=True,
+        )
+        yield
+    finally:
+        ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
 
 

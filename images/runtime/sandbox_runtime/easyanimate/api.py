@@ -147,9 +147,10 @@ def train(
     processes: of this pod, as many as each of the others has. place: which of the pods it is; all come to the same, and
     only rank 0 has checkpoints in `out`.
 
-    log_metrics: takes figures (`loss`, `lr`, `grad_norm`, `step_seconds`, `clips_per_second`, `heldout_loss`) and the
-    step while the training goes on. Checkpoints stand in `out` as `checkpoint-<step>.safetensors`. A `Stopped` that is
-    raised while it waits reaches the caller after the workers have saved.
+    log_metrics: takes figures (`loss`, `lr`, `grad_norm`, `step_seconds`, `compute_seconds`, `clips_per_second`,
+    `heldout_loss`) and the step while the training goes on. Checkpoints stand in `out` as
+    `checkpoint-<step>.safetensors`. A `Stopped` that is raised while it waits reaches the caller after the workers have
+    saved.
     """
     began = time.monotonic()
     base = base_model(config.base_model)

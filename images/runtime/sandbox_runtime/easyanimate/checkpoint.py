@@ -34,6 +34,8 @@ class Progress:
     """Held-out losses by the number of steps that were done."""
     seconds: float = 0.0
     """That were spent on these steps."""
+    compute_seconds: float = 0.0
+    """Those of them that the first process's forward and backward passes took."""
 
 
 def save_checkpoint(

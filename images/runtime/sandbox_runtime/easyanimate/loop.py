@@ -128,10 +128,11 @@ class Training:
             self._measure(log)
         with self._batches(self.progress.step) as batches:
             while self.progress.step < self.steps:
+                began = time.monotonic()
                 if self.world.any(should_stop()):
                     self._save()
                     return False
-                self._log_step(log, *self._step(batches))
+                self._log_step(log, *self._step(batches, began))
                 done = self.progress.step
                 if done % self.config.heldout_every == 0 or done == self.steps:
                     self._measure(log)
@@ -140,12 +141,13 @@ class Training:
         self._save_for_use(only_if_missing=True)
         return True
 
-    def _step(self, batches: Iterator[list[Batch]]) -> tuple[float, float, float]:
-        """One optimizer step; its loss, the gradient's norm, and its seconds."""
-        began = time.monotonic()
+    def _step(self, batches: Iterator[list[Batch]], began: float) -> tuple[float, float, float, float]:
+        """One optimizer step; its loss, the gradient's norm, seconds since `began`, those of forward and backward."""
         number = self.progress.step
         total = torch.zeros((), device=self.world.device)
-        for batch in next(batches):
+        mine = next(batches)
+        computing = time.monotonic()
+        for batch in mine:
             with self._kernel():  # around the backward pass too: it computes blocks again
                 with self._autocast():
                     loss = (
@@ -153,6 +155,8 @@ class Training:
                     )
                 loss.backward()
             total += loss.detach()
+        self.world.finish()
+        compute = time.monotonic() - computing
         loss_value = float(self.world.sum(total))
         norm = self.gradients.reduce(self.world, schedule.clip_norm(self.config, number))
         if not (math.isfinite(loss_value) and math.isfinite(norm)):
@@ -167,14 +171,16 @@ class Training:
         seconds = time.monotonic() - began
         self.progress.step += 1
         self.progress.seconds += seconds
+        self.progress.compute_seconds += compute
         self.progress.losses = [*self.progress.losses, loss_value][-RECENT:]
-        return loss_value, norm, seconds
+        return loss_value, norm, seconds, compute
 
-    def _log_step(self, log: Log, loss: float, norm: float, seconds: float) -> None:
+    def _log_step(self, log: Log, loss: float, norm: float, seconds: float, compute: float) -> None:
         if self.world.is_first:
             rate = self.optimizer.param_groups[0]["lr"]
             figures = {"loss": loss, "lr": rate, "grad_norm": norm, "step_seconds": seconds}
-            log(figures | {"clips_per_second": self.batch_size / seconds}, self.progress.step)
+            speed = {"compute_seconds": compute, "clips_per_second": self.batch_size / seconds}
+            log(figures | speed, self.progress.step)
 
     def heldout_loss(self) -> float | None:
         """Mean over the held-out clips at fixed noise and levels: it changes with the weights alone."""
@@ -304,4 +310,5 @@ def told(training: Training, finished: bool) -> dict[str, Any]:
         "heldout_before": heldout.get(0),
         "learning_rate": schedule.learning_rate(training.config, max(0, progress.step - 1), training.steps),
         "step_seconds": progress.seconds / max(1, progress.step),
+        "compute_seconds": progress.compute_seconds / max(1, progress.step),
     }

@@ -53,6 +53,11 @@ class World:
             return claim
         return bool(self.sum(torch.tensor(float(claim), device=self.device)).item())
 
+    def finish(self) -> None:
+        """Until this process's GPU has done what it was asked for; a time that is taken before is that of asking."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
     def wait(self) -> None:
         """Until all processes have come here."""
         self.any(False)

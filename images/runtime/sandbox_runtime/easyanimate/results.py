@@ -66,6 +66,9 @@ class TrainResult:
     """Of the last step."""
     step_seconds: float
     """Mean of all steps."""
+    compute_seconds: float
+    """Mean of all steps: forward and backward pass. The rest of a step is waiting for clips and other processes, and
+    the optimizer."""
     seconds: float
     """Of this call."""
     resumed_from: int
@@ -79,6 +82,7 @@ class TrainResult:
             "lr": self.learning_rate,
             "steps": self.steps,
             "step_seconds": self.step_seconds,
+            "compute_seconds": self.compute_seconds,
             "heldout_loss_before": self.heldout_before,
         }
         return {name: float(value) for name, value in found.items() if value is not None}

@@ -27,15 +27,18 @@ CHAT = (
 )
 
 
-def save_model(folder: Path, seed: int = 0, layers: int = 2) -> Path:
-    """Write the model; equal seeds give equal weights. The folder is what `base_model` names."""
+def save_model(folder: Path, seed: int = 0, layers: int = 2, heads: int = 2, head_size: int = 16) -> Path:
+    """Write the model; equal seeds give equal weights. The folder is what `base_model` names.
+
+    layers, heads, head_size: of the transformer, which alone they make larger.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        pipeline(layers).save_pretrained(folder)
+        pipeline(layers, heads, head_size).save_pretrained(folder)
     return folder
 
 
-def pipeline(layers: int = 2) -> EasyAnimatePipeline:
+def pipeline(layers: int = 2, heads: int = 2, head_size: int = 16) -> EasyAnimatePipeline:
     letters = {letter: place + 1 for place, letter in enumerate(sorted(ByteLevel.alphabet()))}
     tokenizer = Qwen2Tokenizer(vocab={"<|endoftext|>": 0, **letters}, merges=[], model_max_length=256)
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
@@ -70,8 +73,8 @@ def pipeline(layers: int = 2) -> EasyAnimatePipeline:
         spatial_group_norm=False,
     )
     transformer = EasyAnimateTransformer3DModel(
-        num_attention_heads=2,
-        attention_head_dim=16,
+        num_attention_heads=heads,
+        attention_head_dim=head_size,
         in_channels=4,
         out_channels=4,
         patch_size=2,

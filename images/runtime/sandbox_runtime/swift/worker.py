@@ -12,7 +12,6 @@ from typing import Any
 os.environ.pop("TQDM_DISABLE", None)  # ms-swift writes through the bar of an evaluation, which then is none
 
 import swift.dataset.preprocessor.core
-import swift.model.register
 import torch
 from swift.arguments import SftArguments
 from swift.callbacks import TrainerCallback, callbacks_map
@@ -23,6 +22,7 @@ from sandbox_api.swift import SwiftTrainConfig
 from ..errors import ConfigError, UserError
 from ..workers.desk import Desk, work
 from .checkpoints import keep, newest
+from .trust import forbid_code_in_folders
 
 SMALLER = (
     "a smaller per_device_train_batch_size or max_length, gradient_checkpointing: true or tuner_type: lora need less"
@@ -42,7 +42,8 @@ def train(job: dict[str, Any], desk: Desk) -> Any:
     config = SwiftTrainConfig.model_validate(job["config"])
     state, out = Path(job["state"]), Path(job["out"])
     swift.dataset.preprocessor.core.get_cache_dir = lambda: job["scratch"]  # rows, once more: not for later jobs
-    swift.model.register.ModelLoader.default_trust_remote_code = config.trust_remote_code
+    if not config.trust_remote_code:
+        forbid_code_in_folders()
     found = newest(state)
     follow = _follower(desk, state)
     arguments = _arguments(config, job, out, found, desk)
