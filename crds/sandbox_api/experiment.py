@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from .base import AnyObject, Duration, Name, ObjectName, Quantity, SpecModel, TextOrObject
-from .forms import ClassName, DataKey, ImageReference, LabelKey, LabelValue, SubPath
+from .forms import ClassName, DataKey, ImageReference, LabelKey, LabelValue, Size, SubPath
 from .pod_fields import Toleration
 
 MAX_JOBS = 64
@@ -74,7 +74,7 @@ class NewClaim(SpecModel):
     """Storage class; default: the cluster's."""
     access_modes: Annotated[list[AccessMode], Field(min_length=1, max_length=1)] = ["ReadWriteMany"]
     """One mode: ReadWriteMany lets jobs run on several nodes."""
-    size: Quantity = "50Gi"
+    size: Size = "50Gi"
     """Requested size."""
 
 

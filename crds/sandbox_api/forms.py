@@ -14,6 +14,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from .base import Quantity
+
 _HOST = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[a-fA-F0-9:]+\])"
 _PATH_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _REFERENCE = re.compile(
@@ -68,6 +70,13 @@ def _secret_key(text: str) -> str:
     return text
 
 
+def _size(value: int | str) -> int | str:
+    number = str(value).strip().rstrip("numkKMGTPEi")
+    if float(number) <= 0:
+        raise ValueError(f"{value!r} is no size of a volume; write one above zero, like 50Gi")
+    return value
+
+
 def _object_name(text: str) -> str:
     if _SUBDOMAIN.fullmatch(text) is None:
         raise ValueError(
@@ -86,3 +95,5 @@ SubPath = Annotated[str, Field(max_length=1024), AfterValidator(_sub_path)]
 DataKey = Annotated[str, Field(max_length=253), AfterValidator(_secret_key)]
 ClassName = Annotated[str, AfterValidator(_object_name)]
 """The name of a priority or runtime class."""
+Size = Annotated[Quantity, AfterValidator(_size)]
+"""Of a volume."""

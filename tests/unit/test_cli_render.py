@@ -24,6 +24,11 @@ def line_with(text: str, output: str) -> str:
     return " ".join(line.split())
 
 
+def said(status: ExperimentStatus) -> list[str]:
+    """What a pipe gets of one status."""
+    return [line for _, line in lines(status, {})]
+
+
 def a_run() -> Play:
     """The demo, with figures in it."""
     play = Play(four_jobs())
@@ -47,9 +52,9 @@ def test_a_running_experiment_shows_each_job_and_how_long_it_takes() -> None:
     view = shown(progress_view("demo", play.status, later(17)))
 
     assert line_with("demo", view) == "demo Running 1/4"
-    assert line_with("✔", view) == "✔ probe ProbeViaAnalyzerHook 5 s 300 rows analysed"
-    assert line_with("▶", view) == "▶ refine RefineRecipeViaKSigmaHook 12 s"
-    assert line_with("execution", view) == "execution ProcessDataHook"
+    assert line_with("✔", view) == "✔ probe analysis ProbeViaAnalyzerHook 5 s 300 rows analysed"
+    assert line_with("▶", view) == "▶ refine analysis RefineRecipeViaKSigmaHook 12 s"
+    assert line_with("execution", view) == "execution process ProcessDataHook"
 
 
 def test_jobs_of_several_items_are_told_apart() -> None:
@@ -109,7 +114,7 @@ def test_words_that_look_like_markup_are_words(words: str) -> None:
     play.fail(words=words)
 
     assert words in shown(progress_view("demo", play.status, later(2)))
-    assert words in lines(play.status)[0]
+    assert words in said(play.status)[0]
 
 
 def test_a_status_that_nobody_has_written_yet_is_shown() -> None:
@@ -124,23 +129,36 @@ def test_a_pipe_gets_one_line_for_each_job_that_has_begun() -> None:
     play.step()
     play.succeed()
 
-    first, second = lines(play.status)
+    first, second = said(play.status)
     assert first.split() == ["anonymous/1/probe/0", "ProbeViaAnalyzerHook", "Succeeded", "300", "rows", "analysed"]
     assert second.split() == ["anonymous/1/refine/0", "RefineRecipeViaKSigmaHook", "Pending", "Creating"]
+
+
+def test_a_pipe_hears_of_cached_jobs_of_each_run_and_of_ends_that_came_with_the_next_iteration() -> None:
+    jobs = [{"id": "p/1/probe/0", "hook": "H", "metaName": "m", "state": "Cached", "reason": "Cached"}]
+    status = ExperimentStatus.model_validate({"jobs": jobs})
+    assert said(status)[0].split()[:3] == ["p/1/probe/0", "H", "Cached"]
+
+    begun = {"p/1/probe/0": "p/1/probe/0 H Running", "p/1/probe/1": "p/1/probe/1 H Succeeded"}
+    made = {"state": "Succeeded", "result": {"path": "x", "sha256": "0" * 64, "bytes": 1}}
+    history = [{"id": f"p/1/probe/{n}", **made} for n in range(3)]
+    next_one = [{"id": "p/2/probe/0", "hook": "H", "metaName": "m", "state": "Pending"}]
+    status = ExperimentStatus.model_validate({"jobs": next_one, "history": history})
+    assert [(about, line.split()[-1]) for about, line in lines(status, begun)] == [("p/1/probe/0", "Succeeded")]
 
 
 def test_a_pipe_hears_of_skipped_jobs_and_of_what_needs_a_person() -> None:
     play = Play(four_jobs())
     play.step()
     play.fail()
-    assert [line.split()[2] for line in lines(play.status)] == ["Failed", "Skipped", "Skipped", "Skipped"]
+    assert [line.split()[2] for line in said(play.status)] == ["Failed", "Skipped", "Skipped", "Skipped"]
 
     waiting = Play(a_spec(workspace={"claimName": "mine"}))
     waiting.step()
-    assert lines(waiting.status)[0].startswith("ClaimNotFound: ")
+    assert said(waiting.status)[-1].startswith("ClaimNotFound: ")
     waiting.change(claims={"mine": a_claim("mine", experiment=None)})
     waiting.step()
-    assert not any("ClaimNotFound" in line for line in lines(waiting.status))
+    assert not any("ClaimNotFound" in line for line in said(waiting.status))
 
 
 def test_the_report_has_before_and_after_the_bounds_the_artifacts_and_where_to_look() -> None:

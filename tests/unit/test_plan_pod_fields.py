@@ -76,3 +76,9 @@ def test_a_key_that_no_secret_has_is_refused() -> None:
     spec["probeJobConfigs"] = [{**spec["probeJobConfigs"][0], "secrets": [secret]}]
     (problem,) = compile_spec(spec).problems
     assert problem.startswith("spec.probeJobConfigs[0].secrets[0].key: 'the key' is no key of a Secret")
+
+
+@pytest.mark.parametrize("size", ["0", 0, "0Gi", "0.0"])
+def test_a_volume_of_no_size_is_refused(size: int | str) -> None:
+    (problem,) = told(workspace={"claim": {"size": size}})
+    assert problem.startswith(f"spec.workspace.claim.size: {size!r} is no size of a volume; write one above zero")

@@ -30,7 +30,7 @@ from .local_neighbours import leave_link
 from .local_pod import Machine, Programs
 from .local_run import LocalRun
 from .offline import Documents, Experiment
-from .render import findings, trouble
+from .render import conclusion, findings, trouble
 from .watch import follow
 
 DEFAULT_FOLDER = Path("sandbox-local")
@@ -200,10 +200,10 @@ async def _run(plan: _Plan) -> int:
 
 def _exit_code(name: str, status: ExperimentStatus, folder: LocalFolder, *, interrupted: bool) -> int:
     """0 for a success, 130 for an interruption, else 1; and in words why."""
+    words = f"{name}: {conclusion(status)}"
     if status.outcome == "Succeeded" and not trouble(status):
+        say(words, style="green")
         return 0
-    ready = next((c for c in status.conditions if c.type == "Ready"), None)
-    words = f"{name}: {ready.message}" if ready else f"{name}: {status.outcome or 'nothing was started'}"
     if interrupted and status.completion_time is None:
         say(f"{words}\n{name}: interrupted; the same command with --resume goes on in {folder.root}", error=True)
         return INTERRUPTED

@@ -25,7 +25,7 @@ from .offline import read_files
 from .output import Format, print_data, print_manifests
 from .plan_table import plan_table
 from .preview import UNKNOWN_IMAGE, FilePlan, manifests, previewed
-from .render import progress_view, report, trouble
+from .render import conclusion, progress_view, report, trouble
 from .watch import follow, statuses
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -54,8 +54,8 @@ def watch(context: typer.Context, name: Name, namespace: Namespace = None) -> No
     console.print()
     console.print(report(name, where, status), crop=False)
     if status.outcome != "Succeeded" or trouble(status):
-        ready = next((c for c in status.conditions if c.type == "Ready"), None)
-        fail(f"{name}: {ready.message}" if ready else f"{name}: {status.outcome}")
+        fail(f"{name}: {conclusion(status)}")
+    say(f"{name}: {conclusion(status)}", style="green")
 
 
 @app.command()

@@ -44,13 +44,20 @@ def progress_view(name: str, status: ExperimentStatus, now: datetime) -> Rendera
         colour = COLOURS[job.state]
         table.add_row(
             Text(MARKS.get(job.state, " "), colour),
-            job.id.split("/")[2] if is_plain else Text(job.id),  # an item's brackets would be markup
+            # As text, not markup: an item has brackets.
+            Text(f"{job.id.split('/')[2]}  {job.meta_name}" if is_plain else job.id),
             Text(job.hook, colour),
             _took(job, now),
             Text(_words(job)),  # words of others may look like markup
         )
     more = [Text(f"and {sum(left.values())} more: {', '.join(f'{n} {s}' for s, n in left.items())}")] if left else []
     return Group(head, table, *more, *(Text(words, "red") for words in trouble(status)))
+
+
+def conclusion(status: ExperimentStatus) -> str:
+    """How an experiment stands or ended, in its own words."""
+    ready = next((c for c in status.conditions if c.type == "Ready"), None)
+    return ready.message if ready else status.outcome or "nothing was started"
 
 
 def trouble(status: ExperimentStatus) -> list[str]:

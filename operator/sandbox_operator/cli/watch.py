@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,11 +23,11 @@ async def follow(changes: AsyncIterator[ExperimentStatus], console: Console, nam
     """Show an experiment through its statuses until there are no more; the last one."""
     status = ExperimentStatus()
     if not console.is_terminal:
-        said: set[str] = set()
+        said: dict[str, str] = {}
         async for status in changes:
-            for line in lines(status):
-                if line not in said:
-                    said.add(line)
+            for about, line in list(lines(status, said)):
+                if said.get(about) != line:
+                    said[about] = line
                     console.print(line, soft_wrap=True, highlight=False, markup=False)
         return status
     with Live(
@@ -38,9 +38,18 @@ async def follow(changes: AsyncIterator[ExperimentStatus], console: Console, nam
     return status
 
 
-def lines(status: ExperimentStatus) -> list[str]:
-    """What can be said of an experiment, a line each; each is printed once."""
-    return [line_of(job) for job in status.jobs if job.attempts or job.state == "Skipped"] + trouble(status)
+def lines(status: ExperimentStatus, said: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """What can be said of an experiment, a line each, and about what; `said` is what was said of it last."""
+    shown = {job.id for job in status.jobs}
+    for earlier in status.history or ():  # an iteration's last result and the next iteration come in one status
+        begun = said.get(earlier.id)
+        if earlier.id not in shown and begun is not None and earlier.state and earlier.state not in begun:
+            yield earlier.id, f"{earlier.id:<26} {'':<26} {earlier.state}"
+    for job in status.jobs:
+        if job.state != "Pending" or job.attempts or job.reason:
+            yield job.id, line_of(job)
+    for words in trouble(status):
+        yield "", words
 
 
 async def statuses(client: Client, name: str, namespace: str) -> AsyncIterator[ExperimentStatus]:
