@@ -8,7 +8,7 @@ comes with sentences that say what differs here. Nothing of this imports torch: 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -134,6 +134,25 @@ class EasyAnimateTrainConfig(ComponentConfig):
             raise ValueError("buckets: two of them are the same")
         return self
 
+    NEEDED: ClassVar = {("dataset_path",): "name the data set to train on, or fill it with input"}
+
+    def clips_a_step(self, processes: int) -> int:
+        """Clips of one step over all processes. Raises ValueError when they can't be divided evenly."""
+        if self.batch_size is None:
+            return self.batch_size_per_gpu * (self.gradient_accumulation_steps or 1) * processes
+        if self.batch_size % processes:
+            raise ValueError(
+                f"batch_size: {self.batch_size} can't be divided among {processes} processes; give a multiple of it"
+            )
+        return self.batch_size
+
+    def misfits(self, gpus: int, nodes: int) -> Iterator[str]:
+        yield from _too_many(self.processes, gpus)
+        try:
+            self.clips_a_step((self.processes or gpus or 1) * nodes)
+        except ValueError as error:
+            yield str(error)
+
 
 class EasyAnimateInferConfig(ComponentConfig):
     """Videos from prompts by EasyAnimate V5.1, with or without a LoRA."""
@@ -182,6 +201,21 @@ class EasyAnimateInferConfig(ComponentConfig):
         if self.prompts and self.prompt_info_path is not None:
             raise ValueError("prompts and prompt_info_path are both given; give one of them")
         return self
+
+    NEEDED: ClassVar = {
+        (
+            "prompts",
+            "prompt_info_path",
+        ): "write prompts, or name a file of them in prompt_info_path, or fill one with input"
+    }
+
+    def misfits(self, gpus: int, nodes: int) -> Iterator[str]:  # noqa: ARG002  # pods make videos apart
+        yield from _too_many(self.processes, gpus)
+
+
+def _too_many(processes: int | None, gpus: int) -> Iterator[str]:
+    if processes is not None and 0 < gpus < processes:
+        yield f"processes: {processes} are more than the {gpus} GPUs of a pod; leave it out to have one a GPU"
 
 
 V1 = (
@@ -270,7 +304,7 @@ def infer_settings(given: Mapping[str, Any]) -> Settings:
 def _translated(given: Mapping[str, Any], table: Mapping[str, Convert], fixed: Mapping[str, Any]) -> Settings:
     old = given.get("train")
     if not isinstance(old, Mapping):
-        return Settings(dict(given))
+        return without_surroundings(given)
     values: dict[str, Any] = dict(fixed)
     notes = [f"train: {V1}"]
     own = without_surroundings({key: value for key, value in given.items() if key != "train"})

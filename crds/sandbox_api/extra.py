@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -18,6 +18,13 @@ class ExtraConfig(BaseModel):
     """What stands in `extraConfigs`: Data-Juicer's spelling (snake_case), unknown keys refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    NEEDED: ClassVar[Mapping[tuple[str, ...], str]] = {}
+    """Keys of which one must have a value, written or filled by an input, and what to do where none has."""
+
+    def misfits(self, gpus: int, nodes: int) -> Iterator[str]:  # noqa: ARG002  # for models that look
+        """What does not go with the job's GPUs a pod (0: it asks for none) and its pods, a sentence each."""
+        yield from ()
 
 
 @dataclass(frozen=True)

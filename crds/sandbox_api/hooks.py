@@ -16,7 +16,7 @@ from pydantic import Field
 from .contract import REFINED
 from .easyanimate import EasyAnimateInferConfig, EasyAnimateTrainConfig, infer_settings, train_settings
 from .evaluate import AccuracyConfig, MseConfig, QualityConfig
-from .extra import ComponentConfig, ExtraConfig, NoExtra, Settings
+from .extra import ComponentConfig, ExtraConfig, NoExtra, Settings, without_surroundings
 from .fetch import FetchConfig
 from .model_probe import ModelProbeConfig, PipelineProbeConfig, pipeline_settings
 from .modelscope import ModelscopeTrainConfig
@@ -82,8 +82,8 @@ class Component:
     """As a hook's."""
     cacheable: bool = True
     """As a hook's."""
-    settings: Callable[[Mapping[str, Any]], Settings] | None = None
-    """From the layout of Data-Juicer's sandbox to ours, where they differ."""
+    settings: Callable[[Mapping[str, Any]], Settings] = without_surroundings
+    """From the layout of Data-Juicer's sandbox to ours."""
     spans_pods: bool = False
     """As a hook's."""
     divisible: bool = False

@@ -14,6 +14,12 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+
+# In a forked process torch replaces its pool of threads at first use, and two threads that use it first at one time
+# (transformers loads weights in several) meet "Invalid thread pool!": let it be done before there are any.
+os.register_at_fork(after_in_child=lambda: torch.set_num_threads(torch.get_num_threads()))
+
 
 class Forked:
     """As much of `subprocess.Popen` as the launcher asks for."""

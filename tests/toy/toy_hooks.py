@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from sandbox_runtime import errors, report, run
+from sandbox_runtime.components import BaseHook
 from sandbox_runtime.errors import UserError
 from sandbox_runtime.hooks.base import Artifact, HookContext, HookResult
 from sandbox_runtime.pieces import Piece
@@ -371,3 +372,15 @@ def _began(context: HookContext, pid: int = 0) -> None:
     marker = context.workspace.attempt / "began"
     marker.with_suffix(".tmp").write_text(str(pid))
     marker.with_suffix(".tmp").rename(marker)
+
+
+class PortedToyHook(BaseHook):
+    """Written as hooks of Data-Juicer's sandbox are: `hook` returns paths and values."""
+
+    def hook(self, **kwargs: Any) -> Any:
+        words = self.extra_cfg["words"]
+        table = self.context.out / "words.csv"
+        table.write_text("\n".join(words))
+        for number, _ in enumerate(words, 1):
+            self.watcher.watch({"words": number, "told": {"twice": 2.0 * number}})
+        return str(table), words, [self.meta_name], "outputs/words.csv"

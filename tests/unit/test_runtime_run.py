@@ -45,6 +45,19 @@ def test_a_success_is_told_by_result_and_message(pod: HookPod) -> None:
     assert result.runtime.versions["python"].startswith("3.")
 
 
+def test_a_hook_written_as_the_sandboxs_are_has_its_outputs_by_what_it_returns(pod: HookPod) -> None:
+    contract = job_contract("PortedToyHook", extra={"words": ["a", "b"]}, outputs=["table", "words", "name", "path"])
+
+    ended = pod.run(contract)
+
+    assert ended.code == 0, ended.log
+    assert ended.output("table").read_text() == "a\nb"
+    assert ended.result.outputs["words"].value == ["a", "b"]
+    assert ended.result.outputs["name"].value == "toy"
+    assert ended.result.outputs["path"].value == "outputs/words.csv"
+    assert ended.result.metrics == {"toy.words": 2.0, "toy.told.twice": 4.0}
+
+
 def test_what_the_hook_and_its_children_print_is_in_the_pods_log_and_on_the_volume(pod: HookPod) -> None:
     ended = pod.run(job_contract(extra={"do": "write"}))
 

@@ -296,7 +296,7 @@ def _extra(hook: type, job: JobRef, configured: dict[str, Any]) -> Any:
         return configured
     known = HOOKS.get(job.hook)
     component = known.components.get(job.type or "") if known is not None else None
-    if component is not None and component.settings is not None:
+    if component is not None:
         settings = component.settings(configured)
         for note in settings.notes:
             print(f"extraConfigs.{note}", flush=True)

@@ -26,7 +26,7 @@ from .inputs import inputs_of
 from .iterations import Targets, Updates, iteration_problems, targets_of, updates_of
 from .job import MAX_JOBS, Fan, Item, PlannedJob, Reference, references_in
 from .lenient import what_is_right
-from .limits import timeout_problems
+from .limits import gpus_of, timeout_problems
 from .profiles import profile_problems
 from .references import Producer, Written, normal_path
 from .rerun import rerun_problems
@@ -128,7 +128,8 @@ def _with_inputs(spec: ExperimentSpec, jobs: list[PlannedJob], problems: list[st
         problems += found.problems
         known = {target: source for target, source in found.inputs.items() if not isinstance(source, Item)}
         if job.hook.available:
-            problems += check_configs(job.config, job.hook, job.where, set(found.inputs), volumes)
+            gpus = gpus_of(job.resources)
+            problems += check_configs(job.config, job.hook, job.where, set(found.inputs), volumes, gpus)
         source = known.get("djConfigs")
         recipe = recipes.get(source) if isinstance(source, Reference) else None
         earlier.append(_producer(job, recipe))

@@ -23,6 +23,7 @@ from sandbox_api.paths import data_sets_in, paths_in
 
 from .job import Given, PlannedJob
 from .references import did_you_mean, normal_path
+from .schema import fields_beside
 
 ROOTS = ("djConfigs", "extraConfigs")
 _LATER = None
@@ -109,9 +110,9 @@ def value_at(config: JobConfig, configs: Mapping[str, Any], target: str) -> Any:
 
 
 def check_configs(
-    config: JobConfig, hook: Hook, where: str, inputs: Set[str], volumes: tuple[str, ...]
+    config: JobConfig, hook: Hook, where: str, inputs: Set[str], volumes: tuple[str, ...], gpus: int = 0
 ) -> Iterator[str]:
-    """A sentence for each mistake in a job's configurations."""
+    """A sentence for each mistake in a job's configurations. `gpus`: of a pod."""
     configs = effective(config)
     filled = {*inputs, *(config.input or {})}  # a reference that is wrong is one mistake, not two
     yield from _target_problems(config, configs, where)
@@ -124,7 +125,7 @@ def check_configs(
     extra = configs["extraConfigs"]
     yield from (f"{where}{problem}" for problem in extra_problems(hook, extra, filled))
     if "extraConfigs" not in filled and hook.extra is not AnyExtra and (extra is None or isinstance(extra, Mapping)):
-        yield from _extra_problems(hook, extra or {}, filled, where)
+        yield from _extra_problems(hook, extra or {}, filled, where, gpus, config.nodes or 1)
     written = {f"{where}.{target}" for target in hook.writes}
     for target, text in _paths(config, configs):
         if target not in filled:
@@ -180,24 +181,35 @@ def _dj_problems(hook: Hook, dj: Any, where: str, targets: Set[str]) -> Iterator
         yield f"{where}.djConfigs.dataset_path: name the data set to read, or fill it with input"
 
 
-def _extra_problems(hook: Hook, extra: Mapping[str, Any], inputs: Set[str], where: str) -> Iterator[str]:
+def _extra_problems(
+    hook: Hook, extra: Mapping[str, Any], inputs: Set[str], where: str, gpus: int, nodes: int
+) -> Iterator[str]:
     filled, extra = _in_our_layout(hook, extra, inputs)
     known = {field.alias or name for name, field in hook.extra.model_fields.items()}
     there_is = f"; it has: {', '.join(sorted(known)) or 'none'}"
     for name in sorted(filled - known):
         yield f"{where}.extraConfigs.{name}: {hook.name} has no such setting{there_is}"
+    for keys, advice in hook.extra.NEEDED.items():
+        if not any(key in filled or extra.get(key) for key in keys):
+            yield f"{where}.extraConfigs.{keys[0]}: {advice}"
     try:
-        hook.extra.model_validate({key: value for key, value in extra.items() if key not in filled})
+        found = hook.extra.model_validate({key: value for key, value in extra.items() if key not in filled})
+        yield from (f"{where}.extraConfigs.{problem}" for problem in found.misfits(gpus, nodes))
     except ValidationError as error:
         for entry in error.errors():
             if entry["type"] == "missing" and entry["loc"][0] in filled:
                 continue
             path = "".join(f".{part}" for part in entry["loc"])
             if entry["type"] == "extra_forbidden":
-                close = did_you_mean(str(entry["loc"][-1]), known)
-                yield f"{where}.extraConfigs{path}: {hook.name} has no such setting{close or there_is}"
+                yield f"{where}.extraConfigs{path}: {hook.name} has no such setting{_of_those(hook, entry['loc'])}"
             else:
                 yield f"{where}.extraConfigs{path}: {entry['msg'][0].lower()}{entry['msg'][1:]}"
+
+
+def _of_those(hook: Hook, loc: tuple[int | str, ...]) -> str:
+    """The end of a sentence about a key that is none: what it was probably meant to be, or all there are beside it."""
+    beside = sorted(fields_beside(loc, hook.extra))
+    return did_you_mean(str(loc[-1]), beside) or f"; it has: {', '.join(beside) or 'none'}"
 
 
 def _in_our_layout(hook: Hook, extra: Mapping[str, Any], inputs: Set[str]) -> tuple[set[str], Mapping[str, Any]]:

@@ -18,6 +18,7 @@ from .cache import cache_key, has_key
 from .configs import given_configs
 from .facts import Snapshot
 from .job import Gathered, PlannedJob, Reference
+from .limits import gpus_of
 
 BASE_SEED = 42
 HELPER_IMAGE = "data"
@@ -180,9 +181,8 @@ def _limits(resources: Resources | None) -> wire.Limits:
     limits, requests = resources.limits or {}, resources.requests or {}
     cpus = limits.get("cpu", requests.get("cpu"))
     memory = limits.get("memory")
-    gpus = sum(int(amount(value)) for name, value in limits.items() if name.endswith("/gpu"))
     return wire.Limits(
         cpus=amount(cpus) if cpus is not None else None,
         memory_bytes=int(amount(memory)) if memory is not None else None,
-        gpus=gpus,
+        gpus=gpus_of(resources),
     )

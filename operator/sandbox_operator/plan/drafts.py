@@ -217,6 +217,7 @@ def _of_type(hook: Hook, config: JobConfig, where: str, problems: list[str]) -> 
         problems.append(f"{where}.type: {hook.name} of type {config.type} is not in this version yet")
     else:
         hint = did_you_mean(config.type, hook.components)
+        hint += "; one of your own comes with its image as a SandboxHook (docs/how-to/own-hook.md)"
         problems.append(f"{where}.type: there is no component {config.type!r}{hint}")
     return _unknown(config)
 

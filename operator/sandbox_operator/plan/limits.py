@@ -15,6 +15,12 @@ from .references import did_you_mean
 NODES_OWN = ("cpu", "memory", "ephemeral-storage")
 
 
+def gpus_of(resources: Resources | None) -> int:
+    """GPUs of a pod, whosever they are."""
+    limits = (resources.limits if resources is not None else None) or {}
+    return sum(int(amount(value)) for name, value in limits.items() if name.endswith("/gpu"))
+
+
 def resource_problems(resources: Resources | None, where: str, names: Collection[str] | None = None) -> Iterator[str]:
     """A sentence for each amount (of `names`, where given) whose request and limit the API server would refuse."""
     requests = (resources.requests if resources is not None else None) or {}

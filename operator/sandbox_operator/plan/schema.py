@@ -59,7 +59,7 @@ def mistakes(error: ValidationError, root: type[BaseModel] = ExperimentSpec) -> 
 
 def meant_field(loc: tuple[int | str, ...], root: type[BaseModel] = ExperimentSpec) -> str | None:
     """The field of the same object that a misspelt one was probably meant to be."""
-    return next(iter(get_close_matches(str(loc[-1]), _fields_beside(loc, root), 1)), None)
+    return next(iter(get_close_matches(str(loc[-1]), fields_beside(loc, root), 1)), None)
 
 
 def _path(loc: tuple[int | str, ...], path: str) -> str:
@@ -81,7 +81,7 @@ def _sentence(entry: Any, root: type[BaseModel]) -> str:
     return words[0].lower() + words[1:]
 
 
-def _fields_beside(loc: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
+def fields_beside(loc: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
     """Names of the fields that the object has in which a mistake lies."""
     for part in loc[:-1]:
         field = next((f for name, f in model.model_fields.items() if part == (f.alias or name)), None)

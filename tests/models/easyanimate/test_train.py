@@ -14,9 +14,8 @@ from trainings import Figures, a_training, differing, never, stop_before, train_
 
 from sandbox_runtime.easyanimate import draws, lora, schedule
 from sandbox_runtime.easyanimate.checkpoint import KEPT
-from sandbox_runtime.easyanimate.loop import batch_size_of
 from sandbox_runtime.easyanimate.loss import Batch, NoiseLevels, clip_losses
-from sandbox_runtime.errors import ConfigError, UserError
+from sandbox_runtime.errors import UserError
 
 INTERRUPTIONS = 10
 
@@ -189,8 +188,8 @@ def test_a_loss_that_is_not_finite_ends_the_training(base, prepared, cache, tmp_
 
 
 def test_clips_that_can_t_be_divided_are_refused(base) -> None:
-    with pytest.raises(ConfigError, match="batch_size: 4 can't be divided among 3 processes"):
-        batch_size_of(train_config(base), 3)
+    with pytest.raises(ValueError, match="batch_size: 4 can't be divided among 3 processes"):
+        train_config(base).clips_a_step(3)
 
 
 def test_each_epoch_takes_every_clip(prepared) -> None:

@@ -8,5 +8,6 @@ processes print is in the log too, and an error ends the job.
 
 from .base import BaseEvaluator, BaseModelExecutor, Watcher
 from .factories import FACTORIES, Factory, factory
+from .hook import BaseHook
 
-__all__ = ["FACTORIES", "BaseEvaluator", "BaseModelExecutor", "Factory", "Watcher", "factory"]
+__all__ = ["FACTORIES", "BaseEvaluator", "BaseHook", "BaseModelExecutor", "Factory", "Watcher", "factory"]

@@ -40,6 +40,9 @@ class EasyAnimateTrainExecutor(BaseModelExecutor):
             cpus=context.cpus,
             digests=digests,
         )
+        if config.heldout and not prepared.heldout:
+            few = f"a tenth of {len(prepared.samples)} clips, the most that is held out, is less than one"
+            print(f"{few}: there is no held-out loss", flush=True)
         trained = train(
             config,
             prepared,

@@ -157,13 +157,12 @@ def train(
     if not prepared.samples:
         raise InputError("dataset_path: no clip is left to train on")
     world = processes * place.nodes
-    if config.batch_size is not None and config.batch_size % world:
-        raise ConfigError(
-            f"batch_size: {config.batch_size} can't be divided among {world} processes; give a multiple of it"
-        )
+    try:
+        each_step = config.clips_a_step(world)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     base_digest = _digest(base / "transformer", digests)
     decisive = {name: value for name, value in config.model_dump(mode="json").items() if name not in NOT_DECISIVE}
-    each_step = config.batch_size or config.batch_size_per_gpu * (config.gradient_accumulation_steps or 1) * world
     samples = [[asdict(sample) for sample in group] for group in (prepared.samples, prepared.heldout)]
     key = sha256_of([decisive, each_step, config.steps, config.epochs or 1, base_digest, samples])
     kept = state / key[:16]

@@ -2,7 +2,8 @@
 """The second phase of a training: steps from the cache until the last one, or until somebody says stop.
 
 What a step computes is a function of its number: its clips (`schedule`) and its random numbers (`draws`). So a run that
-was interrupted and resumed is, on the same machine, bit for bit the run that was not.
+was interrupted and resumed is, on the CPU of the same machine, bit for bit the run that was not; on a GPU up to the
+order in which its kernels sum.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sandbox_api.easyanimate import EasyAnimateTrainConfig
 
-from ..errors import ConfigError, InfraError, UserError
+from ..errors import InfraError, UserError
 from . import draws, lora, models, schedule
 from .cache import Cache
 from .checkpoint import Progress, load_checkpoint, save_checkpoint
@@ -58,17 +59,6 @@ class Run:
     """Digest of everything that decides the result; a checkpoint of another key is not resumed."""
 
 
-def batch_size_of(config: EasyAnimateTrainConfig, processes: int) -> int:
-    """Clips of one step over all processes. Raises ConfigError when they can't be divided evenly."""
-    if config.batch_size is None:
-        return config.batch_size_per_gpu * (config.gradient_accumulation_steps or 1) * processes
-    if config.batch_size % processes:
-        raise ConfigError(
-            f"batch_size: {config.batch_size} can't be divided among {processes} processes; give a multiple of it"
-        )
-    return config.batch_size
-
-
 def steps_of(config: EasyAnimateTrainConfig, plan: schedule.Schedule) -> int:
     return config.steps if config.steps is not None else (config.epochs or 1) * plan.steps_per_epoch
 
@@ -78,7 +68,7 @@ class Training:
 
     def __init__(self, run: Run, world: World) -> None:
         self.run, self.world, self.config = run, world, run.config
-        size = batch_size_of(run.config, world.size)
+        size = run.config.clips_a_step(world.size)
         self.plan = schedule.Schedule([sample.bucket for sample in run.prepared.samples], size, run.config.seed)
         self.steps = steps_of(run.config, self.plan)
         self.batch_size = size
