@@ -135,6 +135,10 @@ class Hook:
     """Configuration keys that must have a value for that."""
     divisible: bool = False
     """Whether it can be divided into independent pieces (`shards`) and made one again."""
+    draws: bool = False
+    """Whether what comes out depends on a seed: it is repeated (`repeats`)."""
+    repeats_with_inputs: bool = True
+    """Whether it is repeated with what it reads; else it reads the list of what all repeats made."""
     image_reference: str | None = None
     """A SandboxHook's own image, used as it stands instead of the image named `image`."""
     command: tuple[str, ...] = ()
@@ -244,7 +248,7 @@ HOOKS: dict[str, Hook] = _catalogue(
         reads_dj=True,
         reads_data=True,
     ),
-    Hook("GeneralProbeHook", "ranking", ("probe",), ("ranked",), available=False),
+    Hook("GeneralProbeHook", "ranking", ("probe",), ("ranked",), available=False, repeats_with_inputs=False),
     Hook("DataPoolManipulationHook", "pools", ("execution",), ("paths",), available=False),
     Hook("GeneralDataExecutorHook", "convert", ("execution",), ("paths",), available=False),
     Hook(
@@ -264,6 +268,7 @@ HOOKS: dict[str, Hook] = _catalogue(
         ("execution",),
         ("model", "checkpoints"),
         ("path", "list"),
+        draws=True,
         components={
             "easyanimate": Component(
                 EasyAnimateTrainConfig,
@@ -308,6 +313,7 @@ HOOKS: dict[str, Hook] = _catalogue(
         ("execution",),
         ("dir", "dataset"),
         ("path", "path"),
+        draws=True,
         components={
             "api": Component(ApiInferConfig, image="data", figures=("rows", "failed"), cacheable=False),
             "easyanimate": Component(

@@ -87,7 +87,7 @@ def _given_claims(compiled: Compiled) -> dict[str, ClaimFact]:
 def _lists(compiled: Compiled) -> frozenset[tuple[str, str]]:
     """Jobs and those of their results that are the list of a forEach."""
     fans = [fan for job in compiled.jobs for fan in (job.pipeline_fan, job.fan) if fan is not None]
-    return frozenset((fan.items.job_id, fan.items.output) for fan in fans if isinstance(fan.items, Reference))
+    return frozenset((found.job_id, found.output) for fan in fans for found in fan.references)
 
 
 def _succeeded(action: CreateJob, lists: frozenset[tuple[str, str]], now: datetime) -> Iterator[PodFact]:

@@ -29,6 +29,7 @@ from .lenient import what_is_right
 from .limits import gpus_of, timeout_problems
 from .profiles import profile_problems
 from .references import Producer, Written, normal_path
+from .repeats import repeated
 from .rerun import rerun_problems
 from .schema import schema_problems
 from .spread import spread
@@ -104,6 +105,7 @@ def _compiled(spec: ExperimentSpec, added: Mapping[str, Hook | tuple[str, ...]])
         *iteration_problems(spec), *name_clashes(planned), *file_clashes(producers),
         *comparison_problems(spec, planned), *rerun_problems(spec, planned),
     ]  # fmt: skip
+    planned, targets = repeated(spec, planned, targets, updates, problems)
     needs = _needs(planned, targets)
     planned = [replace(job, needs=needs.get(job.id, ()), digest=_digest(job)) for job in planned]
     if not problems:  # lists that stand in the spec can be spread out now
@@ -144,7 +146,7 @@ def _with_inputs(spec: ExperimentSpec, jobs: list[PlannedJob], problems: list[st
 def _after(job: PlannedJob, sources: Any, *fans: Fan | None) -> tuple[str, ...]:
     """What it comes after in order, and what it reads."""
     read = [reference.job_id for source in sources for reference in references_in(source)]
-    lists = [fan.items.job_id for fan in fans if fan is not None and isinstance(fan.items, Reference)]
+    lists = [found.job_id for fan in fans if fan is not None for found in fan.references]
     return tuple(dict.fromkeys((*job.after, *read, *lists)))
 
 
@@ -161,11 +163,12 @@ def _needs(jobs: list[PlannedJob], targets: Targets) -> dict[str, tuple[str, ...
     """By job: the results that decide what happens next."""
     needs: dict[str, dict[str, None]] = {}
     for target in targets:
-        needs.setdefault(target.reference.job_id, {})[target.reference.output] = None
+        for found in target.references:
+            needs.setdefault(found.job_id, {})[found.output] = None
     for job in jobs:
         for fan in (job.pipeline_fan, job.fan):
-            if fan is not None and isinstance(fan.items, Reference):
-                needs.setdefault(fan.items.job_id, {})[fan.items.output] = None
+            for found in fan.references if fan is not None else ():
+                needs.setdefault(found.job_id, {})[found.output] = None
     return {job_id: tuple(names) for job_id, names in needs.items()}
 
 

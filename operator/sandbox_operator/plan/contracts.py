@@ -21,6 +21,7 @@ from .job import Gathered, PlannedJob, Reference
 from .limits import gpus_of
 
 BASE_SEED = 42
+"""Of a job's random draws; each repeat has the next one."""
 HELPER_IMAGE = "data"
 """Has the runtime in it, for pods that look at the volume where the hook's own image has not (`contract: raw`)."""
 HELPER_SECONDS = 600
@@ -65,6 +66,7 @@ def job_contract(asked: Asked, job: PlannedJob, attempt: int) -> wire.JobContrac
             index=job.index,
             pipeline_item=job.pipeline_item,
             item=job.item,
+            repeat=job.repeat,
             hook=job.hook.name,
             type=job.config.type,
             meta_name=job.meta_name,
@@ -80,7 +82,7 @@ def job_contract(asked: Asked, job: PlannedJob, attempt: int) -> wire.JobContrac
         needs=list(job.needs),
         publish_under=_publish_under(spec, job),
         limits=_limits(job.resources),
-        seed=BASE_SEED,
+        seed=_seed(job),
         keep_attempts=spec.keep_attempts,
         active_seconds_left=active_seconds_left(job, entry),
     )
@@ -94,7 +96,7 @@ def active_seconds_left(job: PlannedJob, entry: JobStatus) -> int:
 def key_of(asked: Asked, job: PlannedJob) -> str:
     """The cache key of a job whose inputs are committed."""
     return cache_key(
-        job, given_configs(job), asked.images[job.hook.image], asked.defaults.image_pull_policy, BASE_SEED,
+        job, given_configs(job), asked.images[job.hook.image], asked.defaults.image_pull_policy, _seed(job),
         asked.spec.inputs, asked.committed,
     )  # fmt: skip
 
@@ -168,6 +170,10 @@ def _input(reference: Reference, committed: Mapping[str, JobStatus]) -> wire.Inp
         sha256=result.sha256,
         element=reference.element,
     )
+
+
+def _seed(job: PlannedJob) -> int:
+    return BASE_SEED + (job.repeat or 0)
 
 
 def _publish_under(spec: ExperimentSpec, job: PlannedJob) -> str:

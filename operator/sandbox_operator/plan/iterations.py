@@ -28,7 +28,8 @@ _TARGET = re.compile(r"(?P<figure>\S+)\s*(?P<op>==|>=|<=|>|<)\s*(?P<number>\S+)"
 @dataclass(frozen=True)
 class Target:
     text: str
-    reference: Reference
+    references: tuple[Reference, ...]
+    """The figure; of a job that is repeated one of each repeat, whose mean counts."""
     op: str
     number: float
 
@@ -38,8 +39,10 @@ class Target:
         return value is not None and COMPARISONS[self.op](value, self.number)
 
     def value(self, jobs: Mapping[str, JobStatus], iteration: int) -> float | None:
-        entry = jobs.get(in_iteration(self.reference.job_id, iteration))
-        return figure_of(entry, self.reference.output) if entry is not None else None
+        entries = [(jobs.get(in_iteration(one.job_id, iteration)), one.output) for one in self.references]
+        values = [figure_of(entry, output) if entry is not None else None for entry, output in entries]
+        found = [value for value in values if value is not None]
+        return sum(found) / len(found) if found and len(found) == len(values) else None
 
 
 Targets = tuple[Target, ...]
@@ -71,7 +74,7 @@ def targets_of(spec: ExperimentSpec, producers: Sequence[Producer], problems: li
         if reference is not None:
             problem = number_problem(match["figure"], reference, where, producers)
             problems += [problem] if problem else []
-            found.append(Target(text, reference, match["op"], value))
+            found.append(Target(text, (reference,), match["op"], value))
     return tuple(found)
 
 
@@ -187,9 +190,10 @@ def _moved(source: Source, iteration: int) -> Source:
 
 
 def _moved_fan(fan: Fan, iteration: int) -> Fan:
-    if not isinstance(fan.items, Reference):
+    if isinstance(fan.items, tuple):
         return fan
-    return replace(fan, items=replace(fan.items, job_id=in_iteration(fan.items.job_id, iteration)))
+    moved = _moved(fan.items, iteration)
+    return replace(fan, items=moved) if isinstance(moved, Reference | Gathered) else fan
 
 
 def _reads(job: PlannedJob, target: str) -> bool:

@@ -36,7 +36,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Gathered:
-    """The same output of all items of a forEach, in their order."""
+    """The same output of all items of a forEach or of all repeats, in their order."""
 
     references: tuple[Reference, ...]
 
@@ -67,9 +67,14 @@ class Fan:
     name: str
     """What the item is called in the configurations."""
     where: str
-    items: Reference | tuple[Any, ...]
-    """The output that is the list, or the list itself."""
+    items: Reference | Gathered | tuple[Any, ...]
+    """The output that is the list, what makes one in all repeats, or the list itself."""
     max_parallel: int | None = None
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """The results that the list is made of."""
+        return () if isinstance(self.items, tuple) else references_in(self.items)
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,7 @@ class PlannedJob:
     fan: Fan | None = None
     pipeline_item: int | None = None
     item: int | None = None
+    repeat: int | None = None
     shares: tuple[Share, ...] = ()
     publish_under: str = ""
     problem: str | None = None
@@ -154,7 +160,18 @@ class PlannedJob:
     def list_makers(self) -> frozenset[str]:
         """Ids of the jobs that make the lists it waits for to be spread out."""
         fans = (fan for fan in (self.pipeline_fan, self.fan) if fan is not None)
-        return frozenset(fan.items.job_id for fan in fans if isinstance(fan.items, Reference))
+        return frozenset(found.job_id for fan in fans for found in fan.references)
+
+
+def of_item(job_id: str, number: int) -> str:
+    """The id of a job for one item of its own forEach."""
+    whole, mark, repeat = job_id.partition("~")
+    return f"{whole.removesuffix(ANY_ITEM)}[{number}]{mark}{repeat}"
+
+
+def is_of_each_item(job_id: str) -> bool:
+    """Whether the id stands for all items of the job's own forEach."""
+    return job_id.partition("~")[0].endswith(ANY_ITEM)
 
 
 def references_in(source: Source) -> tuple[Reference, ...]:

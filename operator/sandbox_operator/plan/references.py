@@ -17,7 +17,7 @@ from typing import Any
 from sandbox_api.contract import INPUTS, REFINED
 from sandbox_api.hooks import HOOKS, Hook, Kind
 
-from .job import ANY_ITEM, Reference
+from .job import ANY_ITEM, Reference, is_of_each_item
 
 _WRITTEN = {target for hook in HOOKS.values() for target in hook.writes}
 
@@ -154,7 +154,7 @@ def _told(word: str, named: Sequence[Producer], *, numbers: bool) -> str:
 def list_problem(text: str, reference: Reference, where: str, reader: str, earlier: Iterable[Producer]) -> str | None:
     """A sentence where a forEach (in the pipeline `reader`) goes through what is known to be no list."""
     producer = next(p for p in earlier if p.job_id == reference.job_id)
-    own_item = producer.pipeline == reader and not reference.job_id.endswith(ANY_ITEM)
+    own_item = producer.pipeline == reader and not is_of_each_item(reference.job_id)
     if ANY_ITEM in reference.job_id and not own_item:
         return None  # one result of each item, which is a list
     kind = producer.kind_of(reference.output)

@@ -14,7 +14,22 @@ from typing import Any
 from sandbox_api.digest import sha256_of
 from sandbox_api.status import JobStatus
 
-from .job import ANY_ITEM, MAX_ITEMS, MAX_JOBS, Fan, Gathered, Given, Item, PlannedJob, Reference, Share, Source
+from .job import (
+    ANY_ITEM,
+    MAX_ITEMS,
+    MAX_JOBS,
+    Fan,
+    Gathered,
+    Given,
+    Item,
+    PlannedJob,
+    Reference,
+    Share,
+    Source,
+    is_of_each_item,
+    of_item,
+    references_in,
+)
 
 
 @dataclass(frozen=True)
@@ -90,14 +105,14 @@ def _of_item(
         values = _values(job.fan, job, instances, committed)
     except _Unknown as words:
         fan = job.fan
-        if isinstance(fan.items, Reference) and isinstance(made_by := _located(fan.items, job, instances), Reference):
-            fan = replace(fan, items=made_by)
+        if not isinstance(fan.items, tuple):
+            fan = replace(fan, items=_located(fan.items, job, instances))
         return [_resolved(replace(job, fan=fan, problem=str(words) or None), instances)]
     return [
         _resolved(
             replace(
                 _bound(job, job.fan, number, value),
-                id=f"{job.id.removesuffix(ANY_ITEM)}[{number}]",
+                id=of_item(job.id, number),
                 item=number,
                 fan=None,
                 shares=(*job.shares, *_share(job.fan, job.id, number)),
@@ -113,7 +128,7 @@ def _values(
     fan: Fan, job: PlannedJob, instances: Mapping[str, list[_Instance]], committed: Mapping[str, JobStatus]
 ) -> list[Source]:
     """Where each item comes from. Raises _Unknown."""
-    if not isinstance(fan.items, Reference):
+    if isinstance(fan.items, tuple):
         return [Given(value) for value in fan.items]
     source = _located(fan.items, job, instances)
     if isinstance(source, Gathered):
@@ -171,7 +186,7 @@ def _share(fan: Fan, group: str, number: int) -> tuple[Share, ...]:
 def _resolved(job: PlannedJob, instances: Mapping[str, list[_Instance]]) -> PlannedJob:
     after = [found.id for other in job.after for found in _copies(other, job, instances)]
     inputs = {
-        target: _located(source, job, instances) if isinstance(source, Reference) else source
+        target: _located(source, job, instances) if isinstance(source, Reference | Gathered) else source
         for target, source in job.inputs.items()
     }
     return replace(job, after=tuple(dict.fromkeys(after)), inputs=inputs)
@@ -193,12 +208,15 @@ def _is_of_its_item(job_id: str, reader: PlannedJob) -> bool:
 
 
 def _located(
-    reference: Reference, reader: PlannedJob, instances: Mapping[str, list[_Instance]]
+    reference: Reference | Gathered, reader: PlannedJob, instances: Mapping[str, list[_Instance]]
 ) -> Reference | Gathered:
-    """The result that a reference means: one, or one of each item."""
+    """The result that a reference means: one, or one of each item (and repeat)."""
+    if isinstance(reference, Gathered):
+        every = [_located(one, reader, instances) for one in reference.references]
+        return Gathered(tuple(one for source in every for one in references_in(source)))
     found = _copies(reference.job_id, reader, instances)
     if reference.job_id in instances and (
-        reference.job_id.endswith(ANY_ITEM)
+        is_of_each_item(reference.job_id)
         or (ANY_ITEM in reference.job_id and not _is_of_its_item(reference.job_id, reader))
     ):
         return Gathered(tuple(replace(reference, job_id=one.id) for one in found))

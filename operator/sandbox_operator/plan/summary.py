@@ -156,7 +156,7 @@ def _success(this: Round, compiled: Compiled, jobs: list[JobStatus], iteration: 
         met = targets_met(this.spec, compiled.targets, this.jobs, iteration)
         parts.append(f"{'targets met' if met else 'targets not met'} after {_count(iteration, 'iteration')}")
         if (target := untold(this.spec, compiled.targets, this.jobs, iteration)) is not None:
-            parts.append(f"{target.reference.job_id} gave no number for the target {target.text!r}")
+            parts.append(f"{target.references[0].job_id} gave no number for the target {target.text!r}")
     elif iteration > 1:
         parts.append(_count(iteration, "iteration"))
     return "; ".join(parts)
