@@ -96,8 +96,8 @@ def begun_again(entry: JobStatus, now: datetime, reason: Reason, message: str, *
 
 
 def _not_before(entry: JobStatus, now: datetime) -> datetime:
-    """At once; but an attempt that was ended by decision may have a Job that was deleted before it got its pod, and only
-    a moment ago: nobody keeps how many tries that took."""
+    """At once; but an attempt that was ended by decision may have a Job that was deleted before it got its pod, and
+    only a moment ago: nobody keeps how many tries that took."""
     if entry.retry_at is not None:
         return max(now, min(moment(entry.retry_at), now + GRACE))
     by_decision = entry.state == "Skipped" or entry.reason == Reason.PENDING_TIMEOUT
