@@ -114,3 +114,26 @@ def test_a_rerun_waits_for_the_pod_of_a_job_whose_deletion_took_several_tries() 
     look(kube)
     kube.make_pod(name)
     assert kube.live == [kube.stored.status.jobs[0].id]
+
+
+def test_a_pod_that_looks_at_the_cache_does_not_wait_for_ever_for_a_claim_that_is_gone() -> None:
+    name = "one after another"
+    kube = Kube.of(SPECS[name])
+    for key, done in undisturbed(name, "ReadWriteMany").done.items():
+        assert done.result is not None
+        checked = done.model_copy(update={"result": done.result.model_copy(update={"externals": 1})})
+        if not done.id.endswith("probe/0"):
+            kube.cached[key] = CacheEntry("neighbour", checked)
+    look(kube)
+    kube.go_well()
+    look(kube)
+    assert [job.reason for job in kube.stored.status.jobs if job.helper_job] == ["CheckingCache"]
+    kube.lose_claim()
+    kube.relist()
+    look(kube)
+    assert condition(kube.stored.status, "Stalled") == "True: ClaimLost"
+    kube.pass_time(3700)
+    kube.relist()
+    look(kube)
+    look(kube)
+    assert kube.open_jobs == []
