@@ -14,6 +14,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+PROBE_ALGORITHMS = ("uniform", "frequency_specified_field_selector", "topk_specified_field_selector")
+"""Ways to choose the rows that a model is asked about, which Data-Juicer itself takes as any text."""
+
 
 @cache
 def catalogue() -> dict[str, Any]:
@@ -33,6 +36,10 @@ def configuration_problems(config: Mapping[str, Any]) -> Iterator[str]:
             for name in value:
                 if name not in keys[head]:
                     yield f".{key}.{name}: Data-Juicer has no such setting{_nearest(str(name), keys[head])}"
+    algorithm = config.get("data_probe_algo")
+    if algorithm is not None and algorithm not in PROBE_ALGORITHMS:
+        known = _nearest(str(algorithm), PROBE_ALGORITHMS) or f"; write one of {', '.join(PROBE_ALGORITHMS)}"
+        yield f".data_probe_algo: there is no way to choose rows named {algorithm!r}{known}"
     process = config.get("process")
     if process is None:
         return

@@ -8,6 +8,7 @@ comes with sentences that say what differs here. Nothing of this imports torch: 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -298,7 +299,11 @@ def train_settings(given: Mapping[str, Any]) -> Settings:
 
 def infer_settings(given: Mapping[str, Any]) -> Settings:
     """`extraConfigs` of an inference in this version's layout; the sandbox has it below `train.` too."""
-    return _translated(given, _INFER, {})
+    settings = _translated(given, _INFER, {})
+    if "lora_scale" in settings.values and settings.values.get("lora_path") is None:
+        note = "lora_scale: has no effect without lora_path; the videos are those of the base model"
+        return replace(settings, notes=(*settings.notes, note))
+    return settings
 
 
 def _translated(given: Mapping[str, Any], table: Mapping[str, Convert], fixed: Mapping[str, Any]) -> Settings:
@@ -319,7 +324,7 @@ def _translated(given: Mapping[str, Any], table: Mapping[str, Convert], fixed: M
         values |= new
         if note:
             notes.append(f"train.{key} {note}" if note.startswith("is not used") else f"train.{key}: {note}")
-    return Settings(values | own.values, tuple(notes))
+    return Settings(values | own.values, tuple(notes), tuple(f"train.{key}" for key in table))
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -325,6 +325,4 @@ def _told(problem: Any, hook: str) -> str:
     said = problem["msg"]
     if problem["type"] == SAID:  # a whole sentence, which does not show a value that may be secret
         return f"{field}: {said}"
-    if problem["type"] == "missing":
-        return f"{field}: is missing; {hook} needs it"
     return f"{field}: {said[0].lower()}{said[1:]}; it is {problem['input']!r}"

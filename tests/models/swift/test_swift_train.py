@@ -16,7 +16,9 @@ from safetensors.torch import load_file
 from tests.hook_pod import Ended, HookPod, job_contract, write_jsonl
 from tests.models.warm_pod import WarmPod
 
+from sandbox_api.swift import CATALOGUE
 from sandbox_runtime.check import check
+from sandbox_runtime.swift.catalogue import describe
 from sandbox_runtime.swift.tiny import save_qwen2
 
 
@@ -258,3 +260,8 @@ def test_the_arguments_are_ms_swifts_own() -> None:
 
 def test_the_image_checks_itself() -> None:
     assert "trained a tiny Qwen2" in check()
+
+
+def test_the_planner_knows_the_names_of_this_ms_swift() -> None:
+    """Stale? `make generate` writes them."""
+    assert describe() == CATALOGUE
