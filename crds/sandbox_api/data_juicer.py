@@ -40,6 +40,9 @@ def configuration_problems(config: Mapping[str, Any]) -> Iterator[str]:
     if algorithm is not None and algorithm not in PROBE_ALGORITHMS:
         known = _nearest(str(algorithm), PROBE_ALGORITHMS) or f"; write one of {', '.join(PROBE_ALGORITHMS)}"
         yield f".data_probe_algo: there is no way to choose rows named {algorithm!r}{known}"
+    ratio = config.get("data_probe_ratio")
+    if ratio is not None and not (isinstance(ratio, int | float) and not isinstance(ratio, bool) and ratio > 0):
+        yield f".data_probe_ratio: {ratio!r} is no share of the rows; write a number above 0, 1 for all of them"
     process = config.get("process")
     if process is None:
         return

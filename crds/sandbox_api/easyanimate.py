@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from .extra import ComponentConfig, ExtraConfig, Settings, without_surroundings
+from .extra import ComponentConfig, ExtraConfig, Settings, too_many, without_surroundings
 
 Precision = Literal["bf16", "fp32"]
 
@@ -148,7 +148,7 @@ class EasyAnimateTrainConfig(ComponentConfig):
         return self.batch_size
 
     def misfits(self, gpus: int, nodes: int) -> Iterator[str]:
-        yield from _too_many(self.processes, gpus)
+        yield from too_many(self.processes, gpus)
         try:
             self.clips_a_step((self.processes or gpus or 1) * nodes)
         except ValueError as error:
@@ -211,12 +211,7 @@ class EasyAnimateInferConfig(ComponentConfig):
     }
 
     def misfits(self, gpus: int, nodes: int) -> Iterator[str]:  # noqa: ARG002  # pods make videos apart
-        yield from _too_many(self.processes, gpus)
-
-
-def _too_many(processes: int | None, gpus: int) -> Iterator[str]:
-    if processes is not None and 0 < gpus < processes:
-        yield f"processes: {processes} are more than the {gpus} GPUs of a pod; leave it out to have one a GPU"
+        yield from too_many(self.processes, gpus)
 
 
 V1 = (

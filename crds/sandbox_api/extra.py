@@ -30,6 +30,12 @@ def one_of(known: Collection[str], whose: str) -> Callable[[str], str]:
     return check
 
 
+def too_many(processes: int | None, gpus: int) -> Iterator[str]:
+    """A sentence where there are more processes than GPUs in a pod that has any."""
+    if processes is not None and 0 < gpus < processes:
+        yield f"processes: {processes} are more than the {gpus} GPUs of a pod; leave it out to have one a GPU"
+
+
 class ExtraConfig(BaseModel):
     """What stands in `extraConfigs`: Data-Juicer's spelling (snake_case), unknown keys refused."""
 

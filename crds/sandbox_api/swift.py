@@ -8,14 +8,14 @@ Nothing of this imports torch: the planner reads it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from .extra import SAID, ComponentConfig, Settings, one_of, without_surroundings
+from .extra import SAID, ComponentConfig, Settings, one_of, too_many, without_surroundings
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -148,6 +148,9 @@ class SwiftTrainConfig(ComponentConfig):
         if self.val_dataset is not None and self.split_dataset_ratio:
             raise PydanticCustomError(SAID, "val_dataset and split_dataset_ratio are both given; give one of them")
         return self
+
+    def misfits(self, gpus: int, nodes: int) -> Iterator[str]:  # noqa: ARG002  # it works in one pod
+        yield from too_many(self.processes, gpus)
 
     def arguments(self) -> dict[str, Any]:
         """What ms-swift is given; what is None is left to it."""

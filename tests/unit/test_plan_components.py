@@ -252,3 +252,29 @@ def test_what_a_file_of_settings_holds_is_said_to_be_seen_by_the_pod_only() -> N
         f"{E}.extraConfigs: what stands in 'inputs/raw/train.yaml' {seen}",
         f"spec.executionJobConfigs[1].djConfigs: what stands in 'inputs/raw/clean.yaml' {seen}",
     )
+
+
+def test_more_processes_than_gpus_are_told_of_ms_swift_too() -> None:
+    extra = {"model": "inputs/raw/m", "dataset": "inputs/raw/a.jsonl", "processes": 9}
+    said = "processes: 9 are more than the 8 GPUs of a pod; leave it out to have one a GPU"
+    assert of_models("TrainModelHook", "swift", extra, 8) == [said]
+    assert of_models("TrainModelHook", "swift", extra) == [], "on CPUs there may be any number"
+
+
+def test_a_number_that_frames_do_not_fit_is_told_plainly() -> None:
+    (told,) = of_models("InferModelHook", "easyanimate", {**MAKE_CLIPS, "frames": 48})
+    assert told.startswith("frames: must be 1 more than a multiple of 4")
+
+
+@pytest.mark.parametrize(("ratio", "is_right"), [(0.1, True), (1, True), (0, False), ("half", False), (True, False)])
+def test_a_share_of_the_rows_is_a_number_above_zero(ratio: Any, is_right: bool) -> None:
+    asked = {
+        "hook": "ProbeViaModelInferHook",
+        "type": "transformers",
+        "djConfigs": {"dataset_path": "inputs/raw/a.jsonl", "data_probe_ratio": ratio},
+        "extraConfigs": {"models": ["inputs/raw/m"]},
+    }
+    said = (
+        f"{E}.djConfigs.data_probe_ratio: {ratio!r} is no share of the rows; write a number above 0, 1 for all of them"
+    )
+    assert compile_spec(a_spec(executions=[asked])).problems == (() if is_right else (said,))

@@ -330,7 +330,7 @@ def _told(problem: Any, hook: str) -> str:
         return f"{field}: {hook} has no such setting"
     if problem["type"] == "missing":
         return f"{field}: is missing; {hook} needs it"
-    said = problem["msg"]
+    said = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == SAID:  # a whole sentence, which does not show a value that may be secret
         return f"{field}: {said}"
     return f"{field}: {said[0].lower()}{said[1:]}; it is {problem['input']!r}"

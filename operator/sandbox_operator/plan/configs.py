@@ -206,7 +206,8 @@ def _extra_problems(
                 hint = _of_those(hook, settings, entry["loc"])
                 yield f"{where}.extraConfigs{path}: {hook.name} has no such setting{hint}"
             else:
-                yield f"{where}.extraConfigs{path}: {entry['msg'][0].lower()}{entry['msg'][1:]}"
+                said = entry["msg"].removeprefix("Value error, ")
+                yield f"{where}.extraConfigs{path}: {said[0].lower()}{said[1:]}"
 
 
 def _of_those(hook: Hook, settings: Settings, loc: tuple[int | str, ...]) -> str:
