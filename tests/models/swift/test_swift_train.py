@@ -185,8 +185,8 @@ def test_a_stopped_training_goes_on_to_the_same_weights(pod: WarmPod, tuner: str
     [
         ({"dataset": "inputs/data/none.jsonl"}, 2, "extraConfigs.dataset: there is no file or folder"),
         ({"model": "inputs/data"}, 2, "extraConfigs.model: inputs/data has no config.json; it is no model"),
-        ({"model_type": "qwen22"}, 2, "extraConfigs: ms-swift refuses the settings"),
-        ({"template": "qwen22"}, 2, "extraConfigs: ms-swift refuses the settings"),
+        ({"model_type": "qwen22"}, 2, "extraConfigs.model_type: there is no model type of ms-swift named 'qwen22'"),
+        ({"template": "qwen22"}, 2, "extraConfigs.template: there is no template of ms-swift named 'qwen22'"),
         ({"lora_rang": 4}, 2, "extraConfigs.lora_rang: TrainModelHook has no such setting"),
         ({"num_train_epochs": 1}, 2, "max_steps and num_train_epochs are both given"),
         ({"dataset": "inputs/data/broken.jsonl"}, 1, "teacher"),
