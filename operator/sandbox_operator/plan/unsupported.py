@@ -14,7 +14,6 @@ from sandbox_api.experiment import ExperimentSpec, Keep
 
 SPEC_FIELDS = {
     "rank": "leave it out",
-    "repeats": "leave it at 1",
     "keep": "leave it out",
     "trial": "sweeps are not there yet",
     "queue_name": "leave it out",

@@ -51,7 +51,7 @@ class ModelHook:
         """The component that `type` names, for this job, and its settings."""
         from ..components import factory
 
-        config = component_settings(context, self.factory)
+        config = in_repeat(component_settings(context, self.factory), context.contract.job.repeat or 0)
         config["work_dir"] = str(context.out / "model")
         component = factory(self.factory)(config, watcher=watcher)
         component.context = context
@@ -70,3 +70,15 @@ class InferModelHook(ModelHook):
 
     factory = "model_infer"
     outputs = 2
+
+
+SEEDS = ("seed", "data_seed")
+"""Settings of components from which their random draws come."""
+
+
+def in_repeat(settings: Config, repeat: int) -> Config:
+    """The settings of one of an experiment's `repeats`: each has seeds of its own, the first those that are written."""
+    for name in SEEDS:
+        if isinstance(seed := settings.get(name), int):
+            settings[name] = seed + repeat
+    return settings
