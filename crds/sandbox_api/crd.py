@@ -258,10 +258,24 @@ def _schema_of(model: type[SpecModel] | type[ContractModel]) -> Schema:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Plain YAML without anchors: a reader should not have to follow them."""
+    """YAML without anchors, which a reader would have to follow; a field without fields of its own in one line or two."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         return True
+
+    def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:
+        node = super().represent_mapping(tag, mapping, flow_style)
+        node.flow_style = all(_is_flat(value) for _, value in node.value)
+        return node
+
+    def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> yaml.SequenceNode:
+        node = super().represent_sequence(tag, sequence, flow_style)
+        node.flow_style = all(isinstance(value, yaml.ScalarNode) for value in node.value)
+        return node
+
+
+def _is_flat(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) or (isinstance(node, yaml.CollectionNode) and bool(node.flow_style))
 
 
 def crd_yaml(crd: Schema) -> str:
