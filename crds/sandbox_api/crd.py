@@ -258,7 +258,7 @@ def _schema_of(model: type[SpecModel] | type[ContractModel]) -> Schema:
 
 
 class _Dumper(yaml.SafeDumper):
-    """YAML without anchors, which a reader would have to follow; a field without fields of its own in one line or two."""
+    """YAML without anchors, which a reader would have to follow; a field that holds no others stands in one line."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         return True

@@ -22,6 +22,7 @@ MAX_JOB_METRICS = 32
 MAX_METRICS = 2000
 """Of all jobs together."""
 MAX_COMPARISON = 50
+MAX_RANKING = 50
 
 
 class Reason(StrEnum):
@@ -270,13 +271,40 @@ class ComparisonRow(ContractModel):
     metric: str
     """What is compared."""
     before: float | None = None
-    """Figure before."""
+    """Figure before; with repeats their mean."""
     after: float | None = None
-    """Figure after."""
+    """Figure after; with repeats their mean."""
+    change: float | None = None
+    """After minus before."""
+    relative: float | None = None
+    """Change as a share of before; absent where that is near 0."""
+    interval: list[float] | None = None
+    """With repeats: 95 % interval of the change; with 0 in it there may be none."""
+    repeats: int | None = None
+    """Repeats that the figures are means of."""
     before_job: str | None = None
     """Job of the before."""
     after_job: str | None = None
     """Job of the after."""
+
+
+class RankRow(ContractModel):
+    item: str
+    """Item of the forEach."""
+    mean: float | None = None
+    """Its figure; with repeats their mean."""
+    std: float | None = None
+    """Standard deviation over repeats."""
+    repeats: int | None = None
+    """Repeats that the figure is the mean of."""
+    change: float | None = None
+    """Difference to the baseline."""
+    relative: float | None = None
+    """That as a share of the baseline's figure; absent where that is near 0."""
+    interval: list[float] | None = None
+    """With repeats: 95 % interval of the difference; with 0 in it there may be none."""
+    tied: bool | None = None
+    """Whether repeats can't tell it from the first one, or the first from the second; absent without repeats."""
 
 
 class ExperimentStatus(ContractModel):
@@ -319,5 +347,7 @@ class ExperimentStatus(ContractModel):
     """Results of earlier generations."""
     trial: TrialStatus | None = None
     """What a sweep has decided about this trial."""
+    ranking: list[RankRow] | None = None
+    """Items of the forEach that spec.rank names, the best first; at most 50."""
     comparison: list[ComparisonRow] = []
     """Figures before and after, at most 50 rows."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from tests.unit.builders import a_spec, four_jobs, probe, process
+from tests.unit.test_plan_repeats import trained
 
 from sandbox_api.status import JobStatus
 from sandbox_operator.plan.comparison import compare, pairs
@@ -16,7 +17,8 @@ def pairs_of(spec: dict[str, Any]) -> list[tuple[str, str]]:
     assert compiled.spec is not None
     assert compiled.problems == ()
     return [
-        (before.id.split("1/")[1], after.id.split("1/")[1]) for before, after in pairs(compiled.spec, compiled.jobs)
+        (before.id.split("1/")[1], after.id.split("1/")[1])
+        for (before,), (after,) in pairs(compiled.spec, compiled.jobs)
     ]
 
 
@@ -84,3 +86,29 @@ def test_the_table_has_at_most_fifty_rows() -> None:
 
     table = rows({f"analysis.{name}": v for name, v in many.items()}, {f"after.{name}": v for name, v in many.items()})
     assert len(table) == 50
+
+
+def test_repeats_are_compared_by_their_means_and_the_change_has_an_interval() -> None:
+    judged = {
+        "hook": "EvaluateDataHook", "metaName": "before", "type": "accuracy",
+        "extraConfigs": {"predicted_dataset_path": "inputs/raw/a.jsonl", "predicted_label_key": "x", "ground_truth_label_key": "y"},
+    }  # fmt: skip
+    compiled = compile_spec(
+        trained(repeats=3, probeJobConfigs=[judged], comparison=[{"before": "before", "after": "judge"}])
+    )
+    assert compiled.spec is not None
+    assert compiled.problems == ()
+    figures = {"before": [0.5], "judge": [0.6, 0.7, 0.65]}
+    committed = {
+        job.id: JobStatus(
+            id=job.id, hook=job.hook.name, meta_name=job.meta_name, state="Succeeded",
+            metrics={f"{job.meta_name}.accuracy": figures[job.meta_name][job.repeat or 0]} if job.meta_name in figures else {},
+        )
+        for job in compiled.jobs
+    }  # fmt: skip
+
+    (row,) = compare(compiled.spec, compiled.jobs, committed)
+
+    assert (row.before, row.after, row.change, row.relative) == pytest.approx((0.5, 0.65, 0.15, 0.3))
+    assert (row.before_job, row.after_job, row.repeats) == ("before", "judge", 3)
+    assert row.interval == pytest.approx([0.15 - 4.303 * 0.05 / 3**0.5, 0.15 + 4.303 * 0.05 / 3**0.5])

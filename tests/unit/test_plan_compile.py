@@ -677,7 +677,7 @@ def test_a_mistake_is_told_once_with_its_field(case: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("rank", {"metric": "m"}), ("repeats", 2), ("keep", {"checkpoints": 1}),
+        ("keep", {"checkpoints": 1}),
         ("trial", {"sweep": "s", "number": 0, "parameters": {}}), ("queueName", "q"),
     ],
 )  # fmt: skip
@@ -696,12 +696,12 @@ def test_all_mistakes_are_told_at_once() -> None:
         probes=[probe(metaName="a", djConfigs={**DJ, "nope": 1}), probe(pod="big")],
         refines=[refine(metaName="b", extraConfigs={"k": -1})],
         executions=[process(djConfigs=DJ, input={"djConfigs.dataset_path": "anonymous.c.d"}, shards=2)],
-        repeats=3,
+        queueName="q",
     )
 
     fields = {problem.split(": ")[0] for problem in compile_spec(spec).problems}
     assert fields == {
-        "spec.repeats",
+        "spec.queueName",
         f"{P}.djConfigs.nope",
         "spec.probeJobConfigs[1].pod",
         f"{R}.extraConfigs.k",

@@ -23,7 +23,6 @@ from ..plan.clock import stamp
 from ..plan.compile import Compiled
 from ..plan.experiment import plan_experiment
 from ..plan.facts import ClaimFact, ContainerFact, PodFact, Snapshot
-from ..plan.job import Reference
 from .projected import claim_fact, contract_of, job_fact
 
 UID = "00000000-0000-0000-0000-000000000000"

@@ -24,10 +24,11 @@ from .drafts import drafts, jobs_as_written
 from .exclusive import exclusive_problems
 from .inputs import inputs_of
 from .iterations import Targets, Updates, iteration_problems, targets_of, updates_of
-from .job import MAX_JOBS, Fan, Item, PlannedJob, Reference, references_in
+from .job import MAX_JOBS, Fan, Item, PlannedJob, Reference, planned_id, references_in
 from .lenient import what_is_right
 from .limits import gpus_of, timeout_problems
 from .profiles import profile_problems
+from .ranking import baseline_problems, rank_of
 from .references import Producer, Written, normal_path
 from .repeats import repeated
 from .rerun import rerun_problems
@@ -54,6 +55,8 @@ class Compiled:
     warnings: tuple[str, ...] = ()
     targets: Targets = ()
     updates: Updates = field(default_factory=dict)
+    ranked: Reference | None = None
+    """The figure that items of a forEach are ranked by."""
 
 
 def compile_spec(raw: Mapping[str, Any], added: Mapping[str, Hook | tuple[str, ...]] = NO_HOOKS) -> Compiled:
@@ -105,12 +108,16 @@ def _compiled(spec: ExperimentSpec, added: Mapping[str, Hook | tuple[str, ...]])
         *iteration_problems(spec), *name_clashes(planned), *file_clashes(producers),
         *comparison_problems(spec, planned), *rerun_problems(spec, planned),
     ]  # fmt: skip
-    planned, targets = repeated(spec, planned, targets, updates, problems)
-    needs = _needs(planned, targets)
+    ranked = rank_of(spec, producers, problems)
+    planned, targets = repeated(spec, planned, targets, updates, ranked, problems)
+    needs = _needs(planned, targets, ranked)
     planned = [replace(job, needs=needs.get(job.id, ()), digest=_digest(job)) for job in planned]
     if not problems:  # lists that stand in the spec can be spread out now
-        problems += dict.fromkeys(job.problem for job in spread(planned, {}) if job.problem)
-    return Compiled(spec, tuple(planned), tuple(problems), tuple(_warnings(spec, planned)), targets, updates)
+        jobs_now = spread(planned, {})
+        problems += dict.fromkeys(job.problem for job in jobs_now if job.problem)
+        problems += baseline_problems(spec, ranked, jobs_now)
+    warnings = tuple(_warnings(spec, planned))
+    return Compiled(spec, tuple(planned), tuple(problems), warnings, targets, updates, ranked)
 
 
 def _with_inputs(spec: ExperimentSpec, jobs: list[PlannedJob], problems: list[str]) -> list[PlannedJob]:
@@ -159,9 +166,11 @@ def _no_jobs(spec: ExperimentSpec) -> str:
     )
 
 
-def _needs(jobs: list[PlannedJob], targets: Targets) -> dict[str, tuple[str, ...]]:
-    """By job: the results that decide what happens next."""
+def _needs(jobs: list[PlannedJob], targets: Targets, ranked: Reference | None) -> dict[str, tuple[str, ...]]:
+    """By job: the results that decide what happens next, or what is the best."""
     needs: dict[str, dict[str, None]] = {}
+    if ranked is not None:
+        needs |= {job.id: {ranked.output: None} for job in jobs if planned_id(job.id) == planned_id(ranked.job_id)}
     for target in targets:
         for found in target.references:
             needs.setdefault(found.job_id, {})[found.output] = None

@@ -7,6 +7,7 @@ known yet, and such a job never runs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -126,6 +127,8 @@ class PlannedJob:
     item: int | None = None
     repeat: int | None = None
     shares: tuple[Share, ...] = ()
+    label: str = ""
+    """The item's name, of pipeline and job, for people."""
     publish_under: str = ""
     problem: str | None = None
     """Why a forEach can't be spread out, known only while it runs."""
@@ -161,6 +164,15 @@ class PlannedJob:
         """Ids of the jobs that make the lists it waits for to be spread out."""
         fans = (fan for fan in (self.pipeline_fan, self.fan) if fan is not None)
         return frozenset(found.job_id for fan in fans for found in fan.references)
+
+
+_ITEM = re.compile(r"\[\d+\]")
+
+
+def planned_id(job_id: str) -> str:
+    """The id under which a job was planned: of the first iteration, for any item and repeat."""
+    pipeline, _, *rest = _ITEM.sub(ANY_ITEM, job_id.partition("~")[0]).split("/")
+    return "/".join([pipeline, "1", *rest])
 
 
 def of_item(job_id: str, number: int) -> str:

@@ -17,14 +17,19 @@ from .job import MAX_JOBS, Fan, Gathered, PlannedJob, Reference, Source
 
 
 def repeated(
-    spec: ExperimentSpec, jobs: Sequence[PlannedJob], targets: Targets, updates: Updates, problems: list[str]
+    spec: ExperimentSpec,
+    jobs: Sequence[PlannedJob],
+    targets: Targets,
+    updates: Updates,
+    ranked: Reference | None,
+    problems: list[str],
 ) -> tuple[list[PlannedJob], Targets]:
     """The jobs in written order, a repeated one as often as it is repeated, and targets over all repeats of a figure.
 
     A reference from one repeat leads to the same repeat, from a job that is not repeated to the list of all of them.
     Repeats do not wait for one another. What can't be repeated goes to `problems`.
     """
-    times = _times(spec, jobs)
+    times = _times(spec, jobs, ranked)
     if not times:
         return [*jobs], targets
     copies = [copy for job in jobs for copy in _copies(job, times)]
@@ -43,11 +48,12 @@ def repeated(
     )
 
 
-def _times(spec: ExperimentSpec, jobs: Sequence[PlannedJob]) -> dict[str, int]:
-    """How often each repeated job runs, by its id."""
+def _times(spec: ExperimentSpec, jobs: Sequence[PlannedJob], ranked: Reference | None) -> dict[str, int]:
+    """How often each repeated job runs, by its id. In the pipeline whose items are ranked `rank.repeats` counts."""
     times: dict[str, int] = {}
     for job in jobs:
-        asked = spec.repeats
+        is_ranked = ranked is not None and job.id.partition("/")[0] == ranked.job_id.partition("/")[0]
+        asked = (spec.rank.repeats if spec.rank and is_ranked else None) or spec.repeats
         if asked > 1 and (job.hook.draws or (job.hook.repeats_with_inputs and job.producers & times.keys())):
             times[job.id] = asked
     return times
@@ -63,9 +69,7 @@ def _copies(job: PlannedJob, times: dict[str, int]) -> Iterator[PlannedJob]:
         return
     for number in range(times[job.id]):
         under = f"{job.publish_under}/repeat_{number}".strip("/")
-        yield _pointing(
-            replace(job, id=repeat_of(job.id, number), repeat=number, publish_under=under), times, number
-        )
+        yield _pointing(replace(job, id=repeat_of(job.id, number), repeat=number, publish_under=under), times, number)
 
 
 def _pointing(job: PlannedJob, times: dict[str, int], number: int | None) -> PlannedJob:
@@ -84,7 +88,7 @@ def _source(source: Source, times: dict[str, int], number: int | None) -> Source
     if not isinstance(source, Reference) or source.job_id not in times:
         return source
     found = tuple(replace(source, job_id=job_id) for job_id in _of(source.job_id, times, number))
-    return found[0] if number is not None else Gathered(found)
+    return found[0] if len(found) == 1 else Gathered(found)
 
 
 def _fan(fan: Fan, times: dict[str, int], number: int | None) -> Fan:
@@ -95,10 +99,10 @@ def _fan(fan: Fan, times: dict[str, int], number: int | None) -> Fan:
 
 
 def _of(job_id: str, times: dict[str, int], number: int | None) -> list[str]:
-    """The repeats of a job that a reader means. All jobs of an experiment are repeated equally often."""
+    """The repeats of a job that a reader means: its own, or all where it has none or other pipelines other numbers."""
     if job_id not in times:
         return [job_id]
-    numbers = range(times[job_id]) if number is None else [number]
+    numbers = range(times[job_id]) if number is None or number >= times[job_id] else [number]
     return [repeat_of(job_id, one) for one in numbers]
 
 

@@ -128,6 +128,6 @@ def _is_named(job: PlannedJob, name: str) -> bool:
 
 
 def _is_part(part: str, wanted: str) -> bool:
-    if part.endswith(ANY_ITEM):  # no item is known yet
-        return part.removesuffix(ANY_ITEM) == wanted.partition("[")[0]
-    return wanted in (part, part.partition("[")[0])
+    if ANY_ITEM in part:  # no item is known yet
+        return part.partition("[")[0] == wanted.partition("[")[0]
+    return wanted in (part, part.partition("~")[0], part.partition("[")[0])

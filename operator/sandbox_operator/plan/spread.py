@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import Any
 
 from sandbox_api.digest import sha256_of
@@ -86,6 +87,7 @@ def _items(
             id=job.id.replace(prefix, f"{job.pipeline}[{number}]/", 1),
             pipeline_item=number,
             pipeline_fan=None,
+            label=_label(value, number, committed),
             shares=(*job.shares, *_share(fan, f"{job.pipeline}/{job.iteration}", number)),
             publish_under=f"{job.publish_under}/item_{number}".strip("/"),
         )
@@ -115,6 +117,7 @@ def _of_item(
                 id=of_item(job.id, number),
                 item=number,
                 fan=None,
+                label=f"{job.label} / {_label(value, number, committed)}".removeprefix(" / "),
                 shares=(*job.shares, *_share(job.fan, job.id, number)),
                 publish_under=f"{job.publish_under}/item_{number}".strip("/"),
             ),
@@ -177,6 +180,20 @@ def _element(value: Source, keys: tuple[str, ...]) -> Source | _Lacking:
         else:
             return _Lacking(".".join(keys))
     return Given(found)
+
+
+def _label(source: Source, number: int, committed: Mapping[str, JobStatus]) -> str:
+    """What an item is called: itself, its `name`, the file's name without folder and suffix, else its number."""
+    value = source.value if isinstance(source, Given) else None
+    if isinstance(source, Reference):
+        entry = committed.get(source.job_id)
+        value = (entry.outputs or {}).get(source.output) if entry is not None else None
+        value = value[source.element] if isinstance(value, list) and source.element is not None else value
+    if isinstance(value, Mapping):
+        value = value.get("name")
+    if isinstance(value, str):
+        return PurePosixPath(value).name.partition(".")[0] if "/" in value else value
+    return f"item {number}" if value is None else str(value)
 
 
 def _share(fan: Fan, group: str, number: int) -> tuple[Share, ...]:

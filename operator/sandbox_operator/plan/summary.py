@@ -25,6 +25,7 @@ from .compile import Compiled
 from .conditions import Headline, conditions_of
 from .iterations import targets_met, untold, wants_another
 from .placement import told
+from .ranking import ranking
 from .rerun import is_live
 from .round import Round
 
@@ -72,6 +73,7 @@ def conclude(this: Round, compiled: Compiled, claim: ClaimDecision, iteration: i
         rerun_token=this.spec.rerun.token if this.spec.rerun else old.rerun_token,
         jobs=list(this.jobs.values()),
         history=this.history or None,
+        ranking=ranking(this.spec.rank, compiled.ranked, planned, this.jobs) or None,
         comparison=compare(this.spec, tuple(planned), this.jobs),
     )
     events = [*_warning_events(this, compiled), *this.events]

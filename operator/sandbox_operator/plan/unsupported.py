@@ -13,7 +13,6 @@ from pydantic import BaseModel
 from sandbox_api.experiment import ExperimentSpec, Keep
 
 SPEC_FIELDS = {
-    "rank": "leave it out",
     "keep": "leave it out",
     "trial": "sweeps are not there yet",
     "queue_name": "leave it out",

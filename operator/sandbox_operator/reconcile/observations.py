@@ -7,7 +7,6 @@ found here counts everything once, through restarts and changes of leader too.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,11 +19,10 @@ from sandbox_api.status import DONE_STATES, FINISHED_STATES, ExperimentStatus, F
 from ..build.quantity import amount
 from ..plan.clock import moment, since
 from ..plan.facts import PodFact, Snapshot
-from ..plan.job import ANY_ITEM
+from ..plan.job import planned_id
 
 AttemptOutcome = Literal["succeeded", "user", "infra", "preempted", "final", "other"]
 """How an attempt ended: with a result, with a failure by its budget, or else (waited too long, suspended, stopped)."""
-_ITEM = re.compile(r"\[\d+\]")
 OTHER_STAGE = "other"
 """In place of a stage's own name: users may call theirs anything, and figures have no labels without bound."""
 
@@ -100,12 +98,6 @@ def stage_of(job_id: str) -> str:
     """The stage in a job's id, or `other` for one of the user's own."""
     parts = job_id.split("/")
     return parts[2] if len(parts) > 2 and parts[2] in STAGES else OTHER_STAGE
-
-
-def planned_id(job_id: str) -> str:
-    """The id under which a job was planned: of the first iteration, for any item and repeat."""
-    pipeline, _, *rest = _ITEM.sub(ANY_ITEM, job_id.partition("~")[0]).split("/")
-    return "/".join([pipeline, "1", *rest])
 
 
 Pairs = Iterable[tuple[JobStatus, JobStatus]]

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Items of a forEach ranked by a figure, as far as repeats can tell."""
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from tests.unit.test_plan_repeats import trained
+
+from sandbox_api.status import JobStatus, RankRow
+from sandbox_operator.plan import noise
+from sandbox_operator.plan.compile import Compiled, compile_spec
+from sandbox_operator.plan.ranking import ranking
+from sandbox_operator.plan.spread import spread
+
+POOLS = ["pools/low.jsonl", "pools/high.jsonl", "pools/random.jsonl"]
+
+
+def pools(**more: Any) -> dict[str, Any]:
+    """Train on each pool, infer, judge; two repeats."""
+    spec = trained(**{"rank": {"metric": "judge.accuracy", "baseline": "random"}, **more})
+    execution, evaluation = spec.pop("executionJobConfigs"), spec.pop("evaluationJobConfigs")
+    execution[1]["input"] = {"extraConfigs.train_dataset": "item.pool"}
+    execution[2]["input"] = {"extraConfigs.model": "each.train.model"}
+    evaluation[0]["input"] = {"extraConfigs.predicted_dataset_path": "each.infer.dataset"}
+    each = {
+        "name": "each", "forEach": {"item": "pool", "in": POOLS},
+        "executionJobConfigs": execution[1:], "evaluationJobConfigs": evaluation[:1],
+    }  # fmt: skip
+    return {**spec, "pipelines": [{"name": "first", "executionJobConfigs": execution[:1]}, each]}
+
+
+def ranked(figures: Mapping[str, Sequence[float | None]], **more: Any) -> list[RankRow]:
+    """By item, the accuracy of each repeat; None: not there yet."""
+    compiled = compile_spec(pools(repeats=max(map(len, figures.values())), **more))
+    assert compiled.problems == ()
+    assert compiled.spec is not None
+    jobs = spread(compiled.jobs, {})
+    committed = {
+        job.id: JobStatus(
+            id=job.id, hook=job.hook.name, meta_name=job.meta_name,
+            state="Pending" if (value := figures[job.label][job.repeat or 0]) is None else "Succeeded",
+            metrics={} if value is None else {"judge.accuracy": value},
+        )
+        for job in jobs if job.meta_name == "judge"
+    }  # fmt: skip
+    return ranking(compiled.spec.rank, compiled.ranked, jobs, committed)
+
+
+def test_the_best_is_first_and_told_against_the_baseline() -> None:
+    rows = ranked({"low": [0.50, 0.52], "high": [0.80, 0.82], "random": [0.60, 0.62]})
+
+    assert [row.item for row in rows] == ["high", "random", "low"]
+    assert [row.tied for row in rows] == [False, False, False]
+    assert rows[0].mean == pytest.approx(0.81)
+    assert rows[0].std == pytest.approx(0.02 / 2**0.5)
+    assert (rows[0].change, rows[0].relative) == pytest.approx((0.2, 0.2 / 0.61))
+    assert rows[0].interval == pytest.approx([0.2, 0.2])
+    assert (rows[1].change, rows[1].interval) == (None, None)
+
+
+def test_what_repeats_cant_tell_apart_is_tied() -> None:
+    rows = ranked({"low": [0.50, 0.61, 0.55], "high": [0.56, 0.52, 0.60], "random": [0.10, 0.12, 0.11]})
+
+    assert [(row.item, row.tied) for row in rows] == [("high", True), ("low", True), ("random", False)]
+
+
+def test_a_low_loss_can_be_the_goal_and_one_run_tells_no_noise() -> None:
+    rows = ranked(
+        {"low": [0.5], "high": [0.8], "random": [0.6]}, rank={"metric": "each.judge.accuracy", "goal": "minimize"}
+    )
+
+    assert [row.item for row in rows] == ["low", "random", "high"]
+    assert [(row.tied, row.std, row.repeats) for row in rows] == [(None, None, 1)] * 3
+
+
+def test_an_item_is_ranked_when_all_its_repeats_are_there() -> None:
+    assert [row.item for row in ranked({"low": [0.5, 0.5], "high": [0.8, None], "random": [None, 0.6]})] == ["low"]
+
+
+def problems(**rank: Any) -> tuple[str, ...]:
+    compiled: Compiled = compile_spec(pools(rank={"metric": "judge.accuracy", **rank}))
+    return compiled.problems
+
+
+def test_what_cant_be_ranked_is_told() -> None:
+    assert problems(baseline="randon") == ("spec.rank.baseline: no item is named 'randon'; did you mean 'random'?",)
+    assert problems(metric="each.judge.acuracy") == (
+        "spec.rank.metric: no job named 'judge' has a figure 'acuracy'; did you mean 'each.judge.accuracy'?",
+    )
+    assert problems(metric="base.bytes") == (
+        "spec.rank.metric: 'first.base.bytes' is the figure of a single job; name one of a job inside a forEach",
+    )
+
+
+def test_the_ranks_own_repeats_count_in_its_pipeline() -> None:
+    compiled = compile_spec(pools(repeats=1, rank={"metric": "judge.accuracy", "repeats": 3}))
+
+    assert compiled.problems == ()
+    assert sum(job.meta_name == "judge" for job in compiled.jobs) == 3
+
+
+def test_equal_pools_are_seldom_told_apart() -> None:
+    """95 % intervals of differences of five repeats hold no difference in about 95 of 100 draws of equal ones."""
+    chance = random.Random(3)
+    draws = [[[chance.gauss(1, 0.1) for _ in range(5)] for _ in range(2)] for _ in range(1000)]
+    missed = sum(noise.change(first, second).is_noise is False for first, second in draws)
+    assert 30 <= missed <= 70
