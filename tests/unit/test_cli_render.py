@@ -10,6 +10,7 @@ from tests.unit.builders import Play, a_claim, a_spec, four_jobs, later, probe, 
 from sandbox_api.status import ExperimentStatus
 from sandbox_operator.cli.render import progress_view, report
 from sandbox_operator.cli.watch import lines
+from sandbox_operator.plan.noise import change
 
 
 def shown(what: RenderableType) -> str:
@@ -192,7 +193,7 @@ def test_two_comparisons_are_two_tables() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "cells"),
     [
-        (0.0, 5.0, ["0", "5", ""]),
+        (0.0, 5.0, ["0", "5", "+5"]),
         (1234567.0, 1234567.0, ["1 234 567", "1 234 567", "+0.0%"]),
         (0.123456, 0.2, ["0.1235", "0.2", "+62.0%"]),
         (12345.678, 12345.9, ["12 346", "12 346", "+0.0%"]),
@@ -201,8 +202,28 @@ def test_two_comparisons_are_two_tables() -> None:
     ],
 )
 def test_numbers_are_written_for_people(before: float, after: float, cells: list[str]) -> None:
-    row: dict[str, Any] = {"metric": "m", "before": before, "after": after, "beforeJob": "a", "afterJob": "b"}
+    found = change([before], [after])
+    row: dict[str, Any] = {
+        "metric": "m", "before": before, "after": after, "change": found.difference, "relative": found.relative,
+        "beforeJob": "a", "afterJob": "b",
+    }  # fmt: skip
     output = shown(report("demo", "lab", ExperimentStatus.model_validate({"comparison": [row]})))
     (line,) = [line for line in output.splitlines() if line.startswith("│ m")]
 
     assert [cell.strip() for cell in line.split("│")[2:-1]] == cells
+
+
+def test_a_ranking_says_what_repeats_can_tell() -> None:
+    rows = [
+        {"item": "high", "mean": 0.81, "std": 0.014, "repeats": 3, "change": 0.2, "relative": 0.328, "interval": [0.1, 0.3], "tied": True},
+        {"item": "low", "mean": 0.80, "std": 0.02, "repeats": 3, "change": 0.19, "relative": 0.311, "interval": [-0.1, 0.48], "tied": True},
+        {"item": "random", "mean": 0.61, "std": 0.01, "repeats": 3, "tied": False},
+    ]  # fmt: skip
+    output = shown(report("demo", "lab", ExperimentStatus.model_validate({"ranking": rows})))
+
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in output.splitlines() if "│" in line]
+    assert cells == [
+        ["1", "high", "0.81 ± 0.014", "3", "+32.8% ± 16.4%", "tied with the second"],
+        ["2", "low", "0.8 ± 0.02", "3", "+31.1% ± 47.5% (noise)", "tied with the first"],
+        ["3", "random", "0.61 ± 0.01", "3", "", ""],
+    ]

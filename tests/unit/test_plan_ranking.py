@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Items of a forEach ranked by a figure, as far as repeats can tell."""
 
-import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +8,6 @@ import pytest
 from tests.unit.test_plan_repeats import trained
 
 from sandbox_api.status import JobStatus, RankRow
-from sandbox_operator.plan import noise
 from sandbox_operator.plan.compile import Compiled, compile_spec
 from sandbox_operator.plan.ranking import ranking
 from sandbox_operator.plan.spread import spread
@@ -99,11 +97,3 @@ def test_the_ranks_own_repeats_count_in_its_pipeline() -> None:
 
     assert compiled.problems == ()
     assert sum(job.meta_name == "judge" for job in compiled.jobs) == 3
-
-
-def test_equal_pools_are_seldom_told_apart() -> None:
-    """95 % intervals of differences of five repeats hold no difference in about 95 of 100 draws of equal ones."""
-    chance = random.Random(3)
-    draws = [[[chance.gauss(1, 0.1) for _ in range(5)] for _ in range(2)] for _ in range(1000)]
-    missed = sum(noise.change(first, second).is_noise is False for first, second in draws)
-    assert 30 <= missed <= 70

@@ -8,13 +8,15 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from sandbox_api.base import ContractModel
 from sandbox_api.status import ExperimentStatus
 
 from ..kube.client import Client
+from ..plan.comparison import between
 from . import control
 from .command import Name, Namespace, cluster_options, console, fail, say, with_cluster
 from .convert import convert_command
@@ -25,7 +27,7 @@ from .offline import read_files
 from .output import Format, print_data, print_manifests
 from .plan_table import plan_table
 from .preview import UNKNOWN_IMAGE, FilePlan, manifests, previewed
-from .render import conclusion, progress_view, report, trouble
+from .render import compared, conclusion, progress_view, report, trouble
 from .watch import follow, statuses
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -70,6 +72,38 @@ def show(context: typer.Context, name: Name, namespace: Namespace = None) -> Non
     console.print(progress_view(name, status, datetime.now(UTC)))
     console.print()
     console.print(report(name, where, status), crop=False)
+
+
+@app.command()
+def compare(
+    context: typer.Context,
+    name: Name,
+    other: Annotated[str | None, typer.Argument(metavar="[OTHER]", help="A second experiment.")] = None,
+    namespace: Namespace = None,
+    output: Annotated[Format, typer.Option("--output", "-o", help="How it is printed.")] = "table",
+) -> None:
+    """Print what an experiment has changed from probe to evaluation, and its ranking; or what differs in a second one.
+
+    With repeats each change has its 95 % interval; one that may be no change at all is called noise.
+    """
+
+    async def run(client: Client, where: str) -> list[ExperimentStatus]:
+        items = [await client.get(EXPERIMENTS, one, where) for one in (name, other) if one]
+        return [ExperimentStatus.model_validate(item.get("status") or {}) for item in items]
+
+    statuses, _ = with_cluster(context, namespace, run)
+    rows = between(*statuses) if len(statuses) == 2 else statuses[0].comparison
+    ranking = statuses[0].ranking or [] if len(statuses) == 1 else []
+    if not rows and not ranking:
+        fail(f"{' and '.join(filter(None, (name, other)))}: no figure has two sides yet")
+    if output == "table":
+        console.print(compared(rows, ranking), crop=False)
+    else:
+        print_data({"comparison": _plain(rows), "ranking": _plain(ranking)}, output)
+
+
+def _plain(rows: Iterable[ContractModel]) -> list[dict[str, Any]]:
+    return [row.model_dump(mode="json", by_alias=True, exclude_none=True) for row in rows]
 
 
 @app.command()

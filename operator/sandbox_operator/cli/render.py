@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import groupby
 
@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sandbox_api.status import ComparisonRow, ExperimentStatus, JobStatus, Reason
+from sandbox_api.status import ComparisonRow, ExperimentStatus, JobStatus, RankRow, Reason
 
 from ..plan.clock import moment
 
@@ -101,14 +101,40 @@ def report(name: str, namespace: str, status: ExperimentStatus) -> RenderableTyp
 def findings(status: ExperimentStatus, where: str, hints: Iterable[str]) -> RenderableType:
     """Before and after, refined bounds, and the artifacts, which lie `where`; then the hints, a line each."""
     parts: list[RenderableType] = []
-    if status.comparison:
-        for (before, after), rows in groupby(status.comparison, key=lambda row: (row.before_job, row.after_job)):
-            parts += [Text(f"Before ({before}) and after ({after})", "bold"), comparison_table(rows), Text()]
+    if status.comparison or status.ranking:
+        parts.append(compared(status.comparison, status.ranking or ()))
     if bounds := _bounds(status):
         parts += [Text("Refined bounds", "bold"), bounds, Text()]
     if any(job.outputs for job in status.jobs):
         parts += [_whole_line(f"Artifacts {where}", "bold"), _artifacts(status), Text()]
     return Group(*parts, *(_whole_line(hint, "dim") for hint in hints))
+
+
+def compared(rows: Iterable[ComparisonRow], ranking: Sequence[RankRow]) -> RenderableType:
+    """A table for each pair of jobs, and one of the ranking."""
+    parts: list[RenderableType] = []
+    for (before, after), found in groupby(rows, key=lambda row: (row.before_job, row.after_job)):
+        title = f"Before ({before}) and after ({after})" if before != after else f"{before} in both"
+        parts += [Text(title, "bold"), comparison_table(found), Text()]
+    if ranking:
+        parts += [Text("Ranking", "bold"), ranking_table(ranking), Text()]
+    return Group(*parts)
+
+
+def ranking_table(rows: Sequence[RankRow]) -> Table:
+    """Items of a forEach, the best first."""
+    table = Table()
+    table.add_column("")
+    table.add_column("item")
+    for column in ("figure", "repeats", "against the baseline"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for place, row in enumerate(rows, 1):
+        spread = f" ± {_number(row.std)}" if row.std is not None else ""
+        told = {True: "tied with the second" if place == 1 else "tied with the first"}.get(bool(row.tied), "")
+        change = _change(row, row.mean)
+        table.add_row(str(place), Text(row.item), f"{_number(row.mean)}{spread}", str(row.repeats), change, told)
+    return table
 
 
 def comparison_table(rows: Iterable[ComparisonRow]) -> Table:
@@ -121,7 +147,7 @@ def comparison_table(rows: Iterable[ComparisonRow]) -> Table:
     for row in rows:
         if statistic != (statistic := row.metric.rpartition(".")[0]):
             table.add_section()
-        table.add_row(Text(row.metric), _number(row.before), _number(row.after), _change(row.before, row.after))
+        table.add_row(Text(row.metric), _number(row.before), _number(row.after), _change(row, row.after))
     return table
 
 
@@ -178,7 +204,15 @@ def _number(value: float | None) -> str:
     return f"{value:,.0f}".replace(",", " ") if value == int(value) or abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _change(before: float | None, after: float | None) -> str:
-    if before is None or after is None or before == 0:
+def _change(row: ComparisonRow | RankRow, figure: float | None) -> str:
+    """As a share of where it began, if that says something; with repeats how sure that is."""
+    if row.change is None or figure is None:
         return ""
-    return f"{(after - before) / abs(before):+.1%}"
+    base = 1.0 if row.relative is None else abs(figure - row.change)
+    form = "+.4g" if row.relative is None else "+.1%"
+    words = format(row.change / base, form)
+    if row.interval is None:
+        return words
+    low, high = row.interval
+    words += f" ± {format((high - low) / 2 / base, form[1:])}"
+    return f"{words} (noise)" if low <= 0 <= high else words

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
 from sandbox_api.experiment import ExperimentSpec
-from sandbox_api.status import DONE_STATES, MAX_COMPARISON, ComparisonRow, JobStatus
+from sandbox_api.status import DONE_STATES, MAX_COMPARISON, ComparisonRow, ExperimentStatus, JobStatus
 
 from . import noise
 from .job import PlannedJob
@@ -45,30 +45,48 @@ def compare(
     """Rows for each figure that both jobs of a pair have: totals first, then one statistic after another."""
     rows: list[ComparisonRow] = []
     for before, after in pairs(spec, jobs):
-        first, second = (_of_repeats(side, committed) for side in (before, after))
-        names = sorted((name for name in first if name in second), key=_reading_order)
-        rows += [_row(name, first[name], second[name], before[0], after[0]) for name in names]
+        rows += _rows([committed[job.id] for job in before], [committed[job.id] for job in after])
     return rows[:MAX_COMPARISON]
 
 
-def _of_repeats(side: Side, committed: Mapping[str, JobStatus]) -> dict[str, list[float]]:
+def between(first: ExperimentStatus, second: ExperimentStatus) -> list[ComparisonRow]:
+    """Rows for each figure that jobs of one name (and item) have in two experiments, in the order of the first one."""
+    others = _by_name(second)
+    return [row for key, jobs in _by_name(first).items() for row in _rows(jobs, others.get(key, []))]
+
+
+def _by_name(status: ExperimentStatus) -> dict[tuple[str, ...], list[JobStatus]]:
+    """Jobs by what is the same for all repeats and in another experiment: pipeline, items and name."""
+    found: dict[tuple[str, ...], list[JobStatus]] = {}
+    for job in status.jobs:
+        pipeline, _, rest = job.id.partition("~")[0].split("/", 2)
+        found.setdefault((pipeline, rest.partition("[")[2], job.meta_name), []).append(job)
+    return found
+
+
+def _rows(first: Sequence[JobStatus], second: Sequence[JobStatus]) -> Iterator[ComparisonRow]:
+    """Of one job against another, each in all its repeats."""
+    before, after = _of_repeats(first), _of_repeats(second)
+    for metric in sorted(before.keys() & after.keys(), key=_reading_order):
+        change = noise.change(before[metric], after[metric])
+        yield ComparisonRow(
+            metric=metric,
+            before=fmean(before[metric]),
+            after=fmean(after[metric]),
+            change=change.difference,
+            relative=change.relative,
+            interval=list(change.interval) if change.interval else None,
+            repeats=max(len(first), len(second)) if change.interval else None,
+            before_job=first[0].meta_name,
+            after_job=second[0].meta_name,
+        )
+
+
+def _of_repeats(jobs: Sequence[JobStatus]) -> dict[str, list[float]]:
     """The figures that all repeats have."""
-    found = [figures(committed[job.id]) for job in side]
-    return {name: [one[name] for one in found] for name in found[0] if all(name in one for one in found)}
-
-
-def _row(metric: str, first: list[float], second: list[float], before: PlannedJob, after: PlannedJob) -> ComparisonRow:
-    change = noise.change(first, second)
-    return ComparisonRow(
-        metric=metric,
-        before=fmean(first),
-        after=fmean(second),
-        change=change.difference,
-        relative=change.relative,
-        interval=list(change.interval) if change.interval else None,
-        repeats=max(len(first), len(second)) if change.interval else None,
-        before_job=before.meta_name,
-        after_job=after.meta_name,
+    found = [figures(job) for job in jobs]
+    return (
+        {name: [one[name] for one in found] for name in found[0] if all(name in one for one in found)} if found else {}
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean, stdev, variance
 
 STUDENT = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
@@ -40,27 +40,31 @@ def spread(values: Sequence[float]) -> float | None:
 
 
 def change(before: Sequence[float], after: Sequence[float]) -> Change:
-    """From one figure to another, each of one or of equally many repeats. A single one stands for all repeats."""
-    number = max(len(before), len(after))
-    pairs = zip(_as_many(before, number), _as_many(after, number), strict=True)
-    differences = [second - first for first, second in pairs]
-    difference, base = fmean(differences), fmean(before)
-    return Change(
-        difference,
-        difference / abs(base) if abs(base) * FAR > abs(difference) else None,
-        interval(differences),
-    )
+    """From one figure to another, each of one or of several repeats. A single one stands for all repeats; repeats of
+    equal number share their seeds and are compared one by one."""
+    base = fmean(before)
+    difference = fmean(after) - base
+    far = abs(base) * FAR > abs(difference)
+    return Change(difference, difference / abs(base) if far else None, _interval(before, after))
 
 
-def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """The 95 % interval of the mean; None of a single value."""
-    if len(values) < 2:
+def _interval(before: Sequence[float], after: Sequence[float]) -> tuple[float, float] | None:
+    first, second = len(before), len(after)
+    if first == 1 == second:
         return None
-    freedom = len(values) - 1
-    quantile = STUDENT[freedom - 1] if freedom <= len(STUDENT) else 1.96 + 2.5 / freedom
-    half = quantile * stdev(values) / len(values) ** 0.5
-    return fmean(values) - half, fmean(values) + half
+    middle = fmean(after) - fmean(before)
+    if first == second:
+        freedom = float(first - 1)
+        error = stdev([two - one for one, two in zip(before, after, strict=True)]) / first**0.5
+    else:  # Welch's, of which one side may have no spread
+        shares = [(variance(values) / len(values), len(values) - 1) for values in (before, after) if len(values) > 1]
+        error = sum(share for share, _ in shares) ** 0.5
+        freedom = error**4 / sum(share**2 / free for share, free in shares) if error else 1.0
+    half = _quantile(freedom) * error
+    return middle - half, middle + half
 
 
-def _as_many(values: Sequence[float], number: int) -> Sequence[float]:
-    return values if len(values) == number else [fmean(values)] * number
+def _quantile(freedom: float) -> float:
+    """Rounded down to whole degrees of freedom: wider rather than narrower."""
+    whole = int(freedom + 1e-6)
+    return STUDENT[whole - 1] if whole <= len(STUDENT) else 1.96 + 2.5 / whole
