@@ -129,6 +129,8 @@ class JobContract(ContractModel):
     inputs: dict[str, InputRef | list[InputRef]] = {}
     """By target: `djConfigs`, `djConfigs.<key>...`, `extraConfigs.<key>...`, or `probe` for a refine job.
     A list is gathered from the items of a forEach, in their order."""
+    compared: InputRef | None = None
+    """The result that this one is compared with: the later job of a pair writes the table of both. Names no output."""
     outputs: list[str] = []
     """Names for the hook's results, by position."""
     needs: list[str] = []

@@ -7,10 +7,10 @@ import pytest
 from rich.console import Console, RenderableType
 from tests.unit.builders import Play, a_claim, a_spec, four_jobs, later, probe, running
 
+from sandbox_api.noise import change
 from sandbox_api.status import ExperimentStatus
 from sandbox_operator.cli.render import progress_view, report
 from sandbox_operator.cli.watch import lines
-from sandbox_operator.plan.noise import change
 
 
 def shown(what: RenderableType) -> str:

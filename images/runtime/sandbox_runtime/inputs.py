@@ -77,11 +77,11 @@ class _Results:
     def of(self, reference: InputRef) -> Result:
         key = (reference.result_path, reference.sha256)
         if key not in self._found:
-            self._found[key] = _committed_result(reference, self._workspace)
+            self._found[key] = committed_result(reference, self._workspace)
         return self._found[key]
 
 
-def _committed_result(reference: InputRef, workspace: Workspace) -> Result:
+def committed_result(reference: InputRef, workspace: Workspace) -> Result:
     try:
         return workspace.committed(reference.result_path, reference.sha256).result
     except NotStored as error:

@@ -24,13 +24,14 @@ from sandbox_api.hooks import HOOKS
 from sandbox_api.result import EXIT_CODES, EXIT_SUCCESS, Result, RuntimeInfo, plain_text
 
 from .cgroup import Memory
+from .comparison import write_comparison
 from .configs import resolve_configs
 from .data_juicer.environment import variables
-from .errors import ConfigError, error_of
+from .errors import ConfigError, InputError, error_of
 from .externals import Externals
 from .hooks import load_hook
 from .hooks.base import HookContext, HookResult
-from .inputs import ResolvedInput, resolve_inputs
+from .inputs import ResolvedInput, committed_result, resolve_inputs
 from .logs import Events, last_peak
 from .measures import now, peak_memory, seconds_since_start, versions
 from .metrics import MetricsLog, finite_metrics
@@ -172,6 +173,7 @@ class Attempt:
         if self.place.speaks_for_all:
             publish(collected.outputs, self.workspace)
         figures = finite_metrics(done.metrics, "metrics")
+        tables = [*done.tables, *self._comparison(figures)]
         return self._result(
             outcome="Succeeded",
             message=plain_text(done.message, 300),
@@ -179,8 +181,20 @@ class Attempt:
             content=collected.content,
             externals=externals,
             metrics={f"{self._prefix()}.{name}" if name else self._prefix(): value for name, value in figures.items()},
-            tables=[self.workspace.relative(path) for path in done.tables],
+            tables=[self.workspace.relative(path) for path in tables],
         )
+
+    def _comparison(self, figures: Mapping[str, float]) -> list[Path]:
+        """The table of this result beside the one that it is compared with; without that one it ends all the same."""
+        if self.contract.compared is None or not self.place.speaks_for_all:
+            return []
+        try:
+            before = committed_result(self.contract.compared, self.workspace)
+        except InputError as error:
+            print(f"nothing is compared: {error}", file=sys.stderr, flush=True)
+            return []
+        table = write_comparison(before, figures, self.workspace.out)
+        return [table] if table else []
 
     def _recovered(self, earlier: Stored) -> Result:
         """An earlier pod had done it all; only its word was lost, or the experiment that it belonged to."""

@@ -42,8 +42,10 @@ def cache_key(
     seed: int,
     inputs: Sequence[InputVolume],
     committed: Mapping[str, JobStatus],
+    before: JobStatus | None = None,
 ) -> str:
-    """Digest of everything that a result depends on, as far as it can be known before it runs."""
+    """Digest of everything that a result depends on, as far as it can be known before it runs. `before` is the job
+    that it is compared with, in a table of its own."""
     contents = {
         target: [_content(committed[r.job_id], r.output, r.element) for r in references_in(source)]
         for target, source in sorted(job.inputs.items())
@@ -53,7 +55,8 @@ def cache_key(
     return sha256_of(
         [CACHE_VERSION, job.hook.name, job.config.type, list(job.hook.command), image, mutable, seed, job.meta_name,
          list(job.outputs), configs.model_dump(mode="json"), contents, volumes,
-         *(["nodes", job.config.nodes] if job.config.nodes > 1 else ())]
+         *(["nodes", job.config.nodes] if job.config.nodes > 1 else ()),
+         *(["compared", before.meta_name, before.metrics] if before is not None else ())]
     )  # fmt: skip
 
 

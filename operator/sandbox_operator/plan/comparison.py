@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
+from sandbox_api import noise
 from sandbox_api.experiment import ExperimentSpec
 from sandbox_api.status import DONE_STATES, MAX_COMPARISON, ComparisonRow, ExperimentStatus, JobStatus
 
-from . import noise
 from .job import PlannedJob
 
 FIGURES = ("count", "mean", "std", "min", "25%", "50%", "75%", "max")
@@ -37,6 +37,15 @@ def pairs(spec: ExperimentSpec, jobs: tuple[PlannedJob, ...]) -> list[tuple[Side
             key = job.pipeline, job.pipeline_item, job.hook.name, job.config.type
             found[key] = (*found[key], job) if job.repeat else (job,)
     return [(side, after[key]) for key, side in before.items() if key in after]
+
+
+def before_of(spec: ExperimentSpec, jobs: tuple[PlannedJob, ...]) -> dict[str, str]:
+    """By the id of each later job of a pair: the earlier one, in the same repeat if that is repeated as well."""
+    return {
+        job.id: before[number if len(before) == len(after) else 0].id
+        for before, after in pairs(spec, jobs)
+        for number, job in enumerate(after)
+    }
 
 
 def compare(

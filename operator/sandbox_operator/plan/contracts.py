@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from sandbox_api import contract as wire
@@ -42,6 +42,8 @@ class Asked:
     """Of the contract that the images read."""
     committed: Mapping[str, JobStatus]
     """Jobs whose results inputs name, by id."""
+    before: Mapping[str, str] = field(default_factory=dict)
+    """By the id of a job: the one whose figures its own are compared with."""
 
 
 def job_contract(asked: Asked, job: PlannedJob, attempt: int) -> wire.JobContract:
@@ -78,6 +80,7 @@ def job_contract(asked: Asked, job: PlannedJob, attempt: int) -> wire.JobContrac
         cache_key=key_of(asked, job) if has_key(spec, job) else "",
         configs=configs,
         inputs=_inputs(job, asked.committed),
+        compared=_compared(asked, job),
         outputs=list(job.outputs),
         needs=list(job.needs),
         publish_under=_publish_under(spec, job),
@@ -97,7 +100,7 @@ def key_of(asked: Asked, job: PlannedJob) -> str:
     """The cache key of a job whose inputs are committed."""
     return cache_key(
         job, given_configs(job), asked.images[job.hook.image], asked.defaults.image_pull_policy, _seed(job),
-        asked.spec.inputs, asked.committed,
+        asked.spec.inputs, asked.committed, _before(asked, job),
     )  # fmt: skip
 
 
@@ -158,6 +161,17 @@ def _inputs(job: PlannedJob, committed: Mapping[str, JobStatus]) -> dict[str, wi
         elif isinstance(source, Reference):
             inputs[target] = _input(source, committed)
     return inputs
+
+
+def _before(asked: Asked, job: PlannedJob) -> JobStatus | None:
+    """The job whose figures this one's are compared with, when it has any."""
+    entry = asked.committed.get(asked.before.get(job.id, ""))
+    return entry if entry is not None and entry.result is not None else None
+
+
+def _compared(asked: Asked, job: PlannedJob) -> wire.InputRef | None:
+    entry = _before(asked, job)
+    return _input(Reference(entry.id, ""), asked.committed) if entry is not None else None
 
 
 def _input(reference: Reference, committed: Mapping[str, JobStatus]) -> wire.InputRef:

@@ -20,6 +20,7 @@ from .actions import Action, CreateJob, Event, Plan
 from .advance import advance
 from .afterwards import after_the_end, holders, invalid, orphans
 from .claim import ClaimDecision, decide_claim
+from .comparison import before_of
 from .compile import Compiled
 from .contracts import HELPER_IMAGE
 from .doubt import after_grace, before_their_pods
@@ -130,6 +131,7 @@ def _take_jobs(this: Round, compiled: Compiled, iteration: int) -> None:
     this.active = None
     this.earlier = _committed_before(this.history, compiled.jobs, iteration)
     this.planned = {job.id: job for job in spread(jobs, this.jobs)}
+    this.before = before_of(this.spec, tuple(this.planned.values()))
     entries = {job.id: _entry(this, job) for job in this.planned.values()}
     left = [entry for entry in this.jobs.values() if entry.id not in entries and entry.attempts]
     for entry in left:  # their attempt numbers must never start again

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
+from sandbox_api import noise
 from sandbox_api.experiment import ExperimentSpec, Rank
 from sandbox_api.status import MAX_RANKING, JobStatus, RankRow
 
-from . import noise
 from .iterations import figure_of
 from .job import ANY_ITEM, PlannedJob, Reference, planned_id
 from .references import Producer, did_you_mean, number_problem, resolve_by_name

@@ -39,6 +39,8 @@ class Round:
     jobs: dict[str, JobStatus]
     earlier: Mapping[str, JobStatus] = field(default_factory=dict)
     """Committed jobs of the iteration before this one."""
+    before: Mapping[str, str] = field(default_factory=dict)
+    """By the id of a job: the one whose figures its own are compared with."""
     history: list[EarlierResult] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
@@ -57,7 +59,10 @@ class Round:
     def asked(self) -> Asked:
         """What contracts are made of."""
         committed = {**self.earlier, **self.jobs}
-        return Asked(self.snapshot, self.spec, self.defaults, self.claim, self.images, self.contract_version, committed)
+        return Asked(
+            self.snapshot, self.spec, self.defaults, self.claim, self.images, self.contract_version, committed,
+            self.before,
+        )  # fmt: skip
 
     @property
     def node_may_be_lost(self) -> bool:

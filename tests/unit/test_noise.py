@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from sandbox_operator.plan import noise
+from sandbox_api import noise
 
 
 def test_repeats_of_equal_number_are_compared_one_by_one() -> None:
