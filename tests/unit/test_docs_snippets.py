@@ -57,12 +57,9 @@ def spec_of(snippet: Any, text: str) -> dict[str, Any]:
     ]
     volumes = [{"name": name, "claimName": name} for name in sorted({*re.findall(r"inputs/([\w-]+)/", text), "raw"})]
     first = [job for jobs_before in missing for job in jobs_before]
-    return {
-        "workspace": {"claimName": "w"},
-        "inputs": volumes,
-        **jobs,
-        "executionJobConfigs": [*first, *jobs.get("executionJobConfigs", [])],
-    }
+    if first:
+        jobs["executionJobConfigs"] = [*first, *jobs.get("executionJobConfigs", [])]
+    return {"workspace": {"claimName": "w"}, "inputs": volumes, **jobs}
 
 
 def _has(jobs: dict[str, Any], reference: str) -> bool:
