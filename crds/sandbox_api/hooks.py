@@ -21,6 +21,19 @@ from .fetch import FetchConfig
 from .model_probe import ModelProbeConfig, PipelineProbeConfig, pipeline_settings
 from .modelscope import ModelscopeTrainConfig
 from .modelscope import train_settings as modelscope_settings
+from .pools import (
+    CartesianJoinConfig,
+    CocoMetaConfig,
+    CocoToDjConfig,
+    CombinationConfig,
+    ConstructionConfig,
+    DownsamplingConfig,
+    DuplicationConfig,
+    MergingConfig,
+    RankingConfig,
+    ToEasyAnimateConfig,
+    downsampling_settings,
+)
 from .source import is_pinned
 from .swift import SwiftTrainConfig
 from .swift import train_settings as swift_settings
@@ -88,6 +101,10 @@ class Component:
     """As a hook's."""
     divisible: bool = False
     """As a hook's."""
+    outputs: tuple[str, ...] = ()
+    """In place of the hook's."""
+    kinds: tuple[Kind, ...] = ()
+    """Of these outputs."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +173,8 @@ class Hook:
             settings=found.settings,
             spans_pods=found.spans_pods,
             divisible=found.divisible,
+            outputs=found.outputs or self.outputs,
+            kinds=found.kinds if found.outputs else self.kinds,
             components={},
         )
 
@@ -172,6 +191,9 @@ def _both(*figures: str) -> tuple[str, ...]:
     """Figures of a refine job, which may have its probe's metaName: then they are told from the probe's."""
     return (*figures, *(f"{REFINED}.{figure}" for figure in figures))
 
+
+POOLS = ("pools", "rows", "rows.*")
+"""Figures of hooks that write data sets: how many, the rows of all, and of each by its name."""
 
 HOOKS: dict[str, Hook] = _catalogue(
     Hook(
@@ -244,9 +266,52 @@ HOOKS: dict[str, Hook] = _catalogue(
         reads_dj=True,
         reads_data=True,
     ),
-    Hook("GeneralProbeHook", "ranking", ("probe",), ("ranked",), available=False),
-    Hook("DataPoolManipulationHook", "pools", ("execution",), ("paths",), available=False),
-    Hook("GeneralDataExecutorHook", "convert", ("execution",), ("paths",), available=False),
+    Hook(
+        "GeneralProbeHook",
+        "ranking",
+        ("probe",),
+        ("ranked",),
+        ("list",),
+        components={
+            "data_pool_ranking": Component(RankingConfig, image="data", figures=("pools", "unranked", "rank.*"))
+        },
+    ),
+    Hook(
+        "DataPoolManipulationHook",
+        "pools",
+        ("execution",),
+        ("paths",),
+        ("list",),
+        components={
+            "data_pool_construction": Component(ConstructionConfig, image="data", figures=POOLS),
+            "data_pool_combination": Component(CombinationConfig, image="data", figures=(*POOLS, "empty")),
+            "data_pool_duplication": Component(DuplicationConfig, image="data", figures=POOLS),
+            "data_pool_downsampling": Component(
+                DownsamplingConfig,
+                image="data",
+                figures=(*POOLS, "short"),
+                settings=downsampling_settings,
+                outputs=("paths",),  # a path where `dataset_path` is one, so its kind is not known before
+            ),
+            "data_pool_merging": Component(
+                MergingConfig, image="data", figures=POOLS, outputs=("dataset",), kinds=("path",)
+            ),
+            "data_pool_cartesian_join": Component(CartesianJoinConfig, image="data", figures=POOLS),
+        },
+    ),
+    Hook(
+        "GeneralDataExecutorHook",
+        "convert",
+        ("execution",),
+        ("paths",),
+        components={
+            "dj_to_easyanimate_video_dataset_conversion": Component(
+                ToEasyAnimateConfig, image="data", figures=(*POOLS, "without_video")
+            ),
+            "coco_caption_to_dj_conversion": Component(CocoToDjConfig, image="data", figures=POOLS),
+            "coco_caption_meta_generation": Component(CocoMetaConfig, image="data", figures=POOLS),
+        },
+    ),
     Hook(
         "FetchHook",
         "fetch",
