@@ -411,3 +411,9 @@ HOOKS: dict[str, Hook] = _catalogue(
     ),
     Hook("EvaluateModelHook", "evaluate_model", ("evaluation",), ("best", "ranking"), available=False),
 )
+
+
+def known_hook(name: str, type_: str | None) -> Hook | None:
+    """A hook of the catalogue, as the component makes it that it has of this type."""
+    hook = HOOKS.get(name)
+    return hook.of_type(type_) if hook and type_ is not None and type_ in hook.components else hook

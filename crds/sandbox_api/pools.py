@@ -66,8 +66,8 @@ class ConstructionConfig(PoolsConfig):
     stats: Annotated[list[Path], Field(max_length=256)] = []
     """Only by these statistics; default: all that are numbers, or lists of numbers, whose mean counts."""
     random_pool: bool = False
-    """Make a pool of rows drawn at random as well, with the pools' mean size, `<name>_random.jsonl`: what the others are
-    compared with."""
+    """Make a pool of rows drawn at random as well, with the pools' mean size (`<name>_random.jsonl`): what the others
+    are compared with."""
     shuffle_seed: Seed = 42
     """Decides which rows those are."""
 
@@ -134,8 +134,9 @@ class RankingConfig(ComponentConfig):
 
 
 class ToEasyAnimateConfig(PoolsConfig):
-    """Video data sets of Data-Juicer as EasyAnimate reads them: a row gets `file_path`, its first video, and its `text` has
-    no `<__dj__video>` any more. Results: `<name>_ea_fmt.json`, a JSON array. Rows without a video are left out, and counted."""
+    """Video data sets of Data-Juicer as EasyAnimate reads them: a row gets `file_path`, its first video, and its `text`
+    has no `<__dj__video>` any more. Results: `<name>_ea_fmt.json`, a JSON array. Rows without a video are left out, and
+    counted."""
 
 
 class CocoToDjConfig(PoolsConfig):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sandbox_api.contract import JobContract
 from sandbox_api.digest import canonical_json, sha256_of
-from sandbox_api.hooks import HOOKS
+from sandbox_api.hooks import known_hook
 from sandbox_api.result import Element, Output
 
 from .digests import digest_of
@@ -43,9 +43,7 @@ def output_names(contract: JobContract, count: int) -> list[str]:
     own = contract.outputs
     if len(own) > count:
         raise ConfigError(f"output: {len(own)} names are given, but {contract.job.hook} returns {count}")
-    known = HOOKS.get(contract.job.hook)
-    if known and contract.job.type in known.components:
-        known = known.of_type(contract.job.type)
+    known = known_hook(contract.job.hook, contract.job.type)
     default = [*(known.outputs if known else ()), *(str(position) for position in range(count))]
     names = [*own, *default[len(own) : count]]
     if len(set(names)) < len(names):

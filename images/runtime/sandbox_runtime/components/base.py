@@ -164,8 +164,8 @@ class BaseEvaluator:
 
 
 class BaseDataPoolManipulator:
-    """Works on data sets that `dataset_path` names, and returns the path of what it has made in `for_job().out`, a list of
-    such paths, or a whole `HookResult`. Rankings and conversions are written from it as well."""
+    """Works on data sets that `dataset_path` names, and returns the path of what it has made in `for_job().out`, a list
+    of such paths, or a whole `HookResult`. Rankings and conversions are written from it as well."""
 
     def __init__(self, data_pool_cfg: Mapping[str, Any]) -> None:
         self.data_pool_cfg: dict[str, Any] = dict(data_pool_cfg)

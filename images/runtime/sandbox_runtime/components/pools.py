@@ -8,11 +8,13 @@ differs: nothing is held in memory, nothing is left out in silence, and a row is
 from __future__ import annotations
 
 import hashlib
-import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise, takewhile
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -85,18 +87,17 @@ class Manipulator(BaseDataPoolManipulator):
     def done(self, config: Any, written: Written) -> HookResult:
         raise NotImplementedError
 
-    def named(self, paths: str | Sequence[str]) -> list[str]:
-        """Names of data sets for those of results: as they were published, else as their files are called."""
-        return stems([published_name(self.for_job(), path) for path in as_list(paths)])  # type: ignore[arg-type]
+    def named(self, paths: str | list[str]) -> list[str]:
+        """What results are named after: data sets as they were published, else as their files are called."""
+        return stems([published_name(self.for_job(), path) for path in as_list(paths)])
 
     def pool(self, path: str, key: str = "dataset_path", look: Look | None = None) -> Pool:
-        folder = self.for_job().scratch / f"pool-{sum(1 for _ in self.for_job().scratch.iterdir())}"
-        return read_pool(path, folder, key, look)
+        return read_pool(path, Path(mkdtemp(dir=self.for_job().scratch)), key, look)
 
 
 class DataPoolConstruction(Manipulator):
-    """type: data_pool_construction. Paths: of each data set, of each statistic, the pools from the lowest to the highest;
-    the random pool of a data set last.
+    """type: data_pool_construction. Paths: of each data set, of each statistic, the pools from the lowest to the
+    highest; the random pool of a data set last.
 
     Metrics: `pools`, `rows` (of all pools), `rows.<name>` of each.
     """
@@ -109,12 +110,13 @@ class DataPoolConstruction(Manipulator):
             ends = borders(len(pool), config.split_ratios, config.split_num)
             _refuse_empty(ends, pool)
             if config.ignore_stats:
-                for i, (begin, end) in enumerate(zip(ends, ends[1:], strict=False)):
+                for i, (begin, end) in enumerate(pairwise(ends)):
                     written.add(f"{stem}_ignore_stats_{i}.jsonl", pool.lines(np.arange(begin, end)))
             else:
                 left_out |= dict.fromkeys(statistics.others)
-                for name, order in statistics.orders().items():
-                    for i, (begin, end) in enumerate(zip(ends, ends[1:], strict=False)):
+                for statistic, order in statistics.orders().items():
+                    name = re.sub(r"[^\w.-]", "_", statistic).lstrip(".")
+                    for i, (begin, end) in enumerate(pairwise(ends)):
                         written.add(f"{name}/{stem}_{name}_{i}.jsonl", pool.lines(order[begin:end]))
             if config.random_pool:
                 size = max(1, len(pool) // (len(ends) - 1))
@@ -127,8 +129,8 @@ class DataPoolConstruction(Manipulator):
 
 
 class DataPoolCombination(Manipulator):
-    """type: data_pool_combination. Paths: the pools alone, then the intersections of two, three, ..., each with the rows
-    in the order of its best pool; empty ones are left out.
+    """type: data_pool_combination. Paths: the pools alone, then the intersections of two, three, ..., each with the
+    rows in the order of its best pool; empty ones are left out.
 
     Metrics: `pools`, `rows`, `rows.<name>` of each, `empty` (intersections without a row).
     """
@@ -148,7 +150,9 @@ class DataPoolCombination(Manipulator):
             empty += not len(rows)
         message = f"{counted(len(pools), 'pool')} combined to {len(written.artifacts)}"
         return written.result(
-            written.artifacts, f"{message}; {counted(empty, 'combination')} without a row" if empty else message, empty=empty
+            written.artifacts,
+            f"{message}; {counted(empty, 'combination')} without a row" if empty else message,
+            empty=empty,
         )
 
 
@@ -222,8 +226,8 @@ class DataPoolMerging(Manipulator):
 
 
 class DataPoolCartesianJoin(Manipulator):
-    """type: data_pool_cartesian_join. Paths: each pool of the first list joined with each of the second one. The id of a
-    joined row is made of both ids.
+    """type: data_pool_cartesian_join. Paths: each pool of the first list joined with each of the second one. The id of
+    a joined row is made of both ids.
 
     Metrics: `pools`, `rows`, `rows.<name>` of each.
     """
@@ -259,7 +263,9 @@ def _joined_id(row: Row, added: Row) -> str:
 
 
 def common_prefix(names: Sequence[str]) -> str:
-    return os.path.commonprefix(list(names))
+    """The letters with which all of them begin."""
+    same = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    return "".join(letters[0] for letters in same)
 
 
 def published_name(context: HookContext, path: str) -> str:
@@ -272,7 +278,7 @@ def published_name(context: HookContext, path: str) -> str:
 
 
 def _refuse_empty(ends: Sequence[int], pool: Pool) -> None:
-    for i, (begin, end) in enumerate(zip(ends, ends[1:], strict=False)):
+    for i, (begin, end) in enumerate(pairwise(ends)):
         if begin == end:
             raise ConfigError(
                 f"extraConfigs.split_ratios: {pool.told} holds {counted(len(pool), 'row')}, too few for"

@@ -63,14 +63,15 @@ def figures_of(metrics: Any, keys: list[str], place: int) -> Figures:
             raise ConfigError(f"{told}: is {metrics!r}, which has no figure {keys[0]!r}; leave ranking_keys out")
         return _all_known((_number(metrics, told),))
     if not keys:
-        raise ConfigError(f"extraConfigs.ranking_keys: name what to rank by; metrics have: {', '.join(map(str, metrics))}")
+        raise ConfigError(
+            f"extraConfigs.ranking_keys: name what to rank by; metrics have: {', '.join(map(str, metrics))}"
+        )
     values = []
     for key in keys:
         value = value_at(dict(metrics), key, MISSING)
         if value is MISSING:
-            raise ConfigError(
-                f"extraConfigs.ranking_keys: {told} has no figure {key!r}; it has: {', '.join(map(str, metrics)) or 'none'}"
-            )
+            known = ", ".join(map(str, metrics)) or "none"
+            raise ConfigError(f"extraConfigs.ranking_keys: {told} has no figure {key!r}; it has: {known}")
         values.append(_number(value, f"{told}.{key}"))
     return _all_known(tuple(values))
 

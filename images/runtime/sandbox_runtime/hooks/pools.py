@@ -11,8 +11,8 @@ from .models import component_settings
 
 
 class PoolHook:
-    """Runs one component of a factory. It may return a `HookResult`, or what one of Data-Juicer's sandbox returns: a path,
-    or a list of paths."""
+    """Runs one component of a factory. It may return a `HookResult`, or what one of Data-Juicer's sandbox returns: a
+    path, or a list of paths."""
 
     factory = ""
 

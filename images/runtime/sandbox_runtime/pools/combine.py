@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which rows are in which of several pools. Rows are known by their ids, and kept on disk: memory holds 2 bytes a row."""
+"""Which rows are in which of several pools. Their ids are kept on disk; memory holds 2 bytes a row."""
 
 from __future__ import annotations
 
@@ -47,6 +47,6 @@ def _masks(pool: Pool, place: int, known: sqlite3.Connection) -> Masks:
 
 
 def combined(count: int) -> list[tuple[int, ...]]:
-    """All sets of pools, in the order of Data-Juicer's sandbox: by size, then by the last pool, the one before it, ..."""
+    """All sets of pools as Data-Juicer's sandbox orders them: by size, then by the last pool, the one before, ..."""
     sets = [places for size in range(1, count + 1) for places in combinations(range(count), size)]
     return sorted(sets, key=lambda places: (len(places), places[::-1]))

@@ -72,12 +72,11 @@ class Pool:
 
 
 def read_pool(named: str, folder: Path, key: str = "dataset_path", look: Look | None = None) -> Pool:
-    """Copy a data set into `folder`, which is made. `key`: of the setting that names it, for messages.
+    """Copy a data set into `folder`, which is empty. `key`: of the setting that names it, for messages.
 
     Relative names of media files become absolute: they are relative to the data set, which the rows leave. Raises
     DatasetError where a row can't be read, and where there are none.
     """
-    folder.mkdir(parents=True)
     path, places, media = folder / "rows.jsonl", array("q", [0]), Media({"dataset_path": named})
     ids = RowIds(folder)
     try:

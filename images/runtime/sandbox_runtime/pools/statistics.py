@@ -20,6 +20,8 @@ from ..data_juicer.rows import Row
 from .pool import Order
 
 STATS = "__dj__stats__"
+DATA = "dataset_path"
+"""The setting that problems are about."""
 
 
 class Statistics:
@@ -39,23 +41,22 @@ class Statistics:
         if not isinstance(stats, dict) or not stats:
             raise DatasetError(
                 f"{where}: has no statistics ({STATS}); take the `dataset` of a ProbeViaAnalyzerHook with"
-                " export_original_dataset: true, or set ignore_stats"
+                " export_original_dataset: true, or set ignore_stats",
+                DATA,
             )
         if self._columns is None:
             self._begin(stats, where)
         for name in stats:
             if name not in self._columns and name not in self.others and self._counts(name):
-                raise DatasetError(f"{where}: has a statistic {name!r}, which rows before it have not")
+                raise DatasetError(f"{where}: has a statistic {name!r}, which rows before it have not", DATA)
         for name in [*self._columns]:
             self._add(name, stats, where)
 
     def orders(self) -> dict[str, Order]:
         """The rows in rising order of each statistic; equal ones in the data set's order. Raises DatasetError."""
         if not self._columns:
-            raise DatasetError(f"none of the statistics is a number: {', '.join(self.others)}")
-        return {
-            name: np.argsort(np.frombuffer(column), kind="stable") for name, column in self._columns.items()
-        }
+            raise DatasetError(f"none of the statistics is a number: {', '.join(self.others)}", DATA)
+        return {name: np.argsort(np.frombuffer(column), kind="stable") for name, column in self._columns.items()}
 
     def _begin(self, stats: Row, where: str) -> None:
         self._columns = {name: array("d") for name in stats if self._counts(name)}
@@ -69,10 +70,10 @@ class Statistics:
     def _add(self, name: str, stats: Row, where: str) -> None:
         assert self._columns is not None, "made by the first row"
         if (value := stats.get(name)) is None:
-            raise DatasetError(f"{where}: has no statistic {name!r}, which rows before it have")
+            raise DatasetError(f"{where}: has no statistic {name!r}, which rows before it have", DATA)
         if not _is_numeric(value):
             if name in self._filled:
-                raise DatasetError(f"{where}: the statistic {name!r} is no number here, as it is in rows before")
+                raise DatasetError(f"{where}: the statistic {name!r} is no number here, as it is in rows before", DATA)
             if name in self._wanted:
                 raise DatasetError(f"{where}: the statistic {name!r} is no number; no pools can be cut by it", "stats")
             del self._columns[name]
@@ -82,7 +83,7 @@ class Statistics:
             self._filled.add(name)
         figure = float(np.mean(value)) if value != [] else 0.0
         if not math.isfinite(figure):
-            raise DatasetError(f"{where}: the statistic {name!r} is {figure}, which has no place in an order")
+            raise DatasetError(f"{where}: the statistic {name!r} is {figure}, which has no place in an order", DATA)
         self._columns[name].append(figure)
 
 
