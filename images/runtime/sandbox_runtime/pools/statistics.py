@@ -31,7 +31,8 @@ class Statistics:
         self.others: list[str] = []
         """Names of those that are no numbers."""
         self._wanted = wanted
-        self._columns: dict[str, array[float]] | None = None
+        self._columns: dict[str, array[float]] = {}
+        self._has_begun = False
         self._filled: set[str] = set()
         """Those that were more than empty lists so far."""
 
@@ -44,7 +45,7 @@ class Statistics:
                 " export_original_dataset: true, or set ignore_stats",
                 DATA,
             )
-        if self._columns is None:
+        if not self._has_begun:
             self._begin(stats, where)
         for name in stats:
             if name not in self._columns and name not in self.others and self._counts(name):
@@ -59,6 +60,7 @@ class Statistics:
         return {name: np.argsort(np.frombuffer(column), kind="stable") for name, column in self._columns.items()}
 
     def _begin(self, stats: Row, where: str) -> None:
+        self._has_begun = True
         self._columns = {name: array("d") for name in stats if self._counts(name)}
         for name in self._wanted:
             if name not in stats:
@@ -68,7 +70,6 @@ class Statistics:
         return not self._wanted or name in self._wanted
 
     def _add(self, name: str, stats: Row, where: str) -> None:
-        assert self._columns is not None, "made by the first row"
         if (value := stats.get(name)) is None:
             raise DatasetError(f"{where}: has no statistic {name!r}, which rows before it have", DATA)
         if not _is_numeric(value):
