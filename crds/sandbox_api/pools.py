@@ -13,6 +13,8 @@ from pydantic_core import PydanticCustomError
 
 from .extra import SAID, ComponentConfig, Settings, without_surroundings
 
+FIGURES = ("pools", "rows", "rows.*")
+"""Of hooks that write data sets: how many, the rows of all, and of each by its name."""
 MAX_POOLS = 1024
 MAX_COMBINED = 10
 """Pools whose intersections are made: 2^N - 1 of them."""
