@@ -184,7 +184,7 @@ HOOKS: dict[str, Hook] = _catalogue(
         writes={"djConfigs.export_path": "dataset"},
         reads_dj=True,
         reads_data=True,
-        figures=("rows_in", "rows_out", "ops.*.rows_in", "ops.*.rows_out"),
+        figures=("rows_in", "rows_out", "ops.*.rows_in", "ops.*.rows_out", "ops.*.short"),
         spans_pods=True,
         spans_with={"djConfigs.executor_type": "ray"},
     ),

@@ -389,3 +389,47 @@ def test_a_line_that_is_no_json_is_named(pod: HookPod) -> None:
     ended = run(pod, "data_pool_merging", {"dataset_path": "inputs/data.jsonl"})
     assert ended.code == 2, ended.log
     assert said(ended).startswith("extraConfigs.dataset_path: inputs/data.jsonl, line 2: not JSON")
+
+
+def test_data_juicers_selectors_say_when_there_are_too_few_rows(pod: HookPod) -> None:
+    write_jsonl(pod.inputs / "few.jsonl", [{"text": f"row {number}"} for number in range(6)])
+    recipe = [{"text_length_filter": {"min_len": 1}}, {"random_selector": {"select_num": 16}}]
+    settings = {"dataset_path": "inputs/few.jsonl", "process": recipe}
+    ended = pod.run(job_contract("ProcessDataHook", stage="execution", meta_name="process", dj=settings))
+    assert ended.code == 0, ended.log
+    assert len(lines(ended.output("dataset"))) == 16, "Data-Juicer repeats rows"
+    assert ended.message.metrics["process.ops.1_random_selector.short"] == 10
+    assert ended.result.message.endswith(
+        "process[1].random_selector.select_num: 16 rows were asked for, of 6 rows that there were; 10 rows were taken again"
+    )
+    recipe[1] = {"random_selector": {"select_num": 4}}
+    ended = pod.run(job_contract("ProcessDataHook", stage="execution", meta_name="process", dj=settings))
+    assert ended.code == 0, ended.log
+    assert "process.ops.1_random_selector.short" not in ended.message.metrics
+
+
+def test_pools_of_a_real_analysis_are_the_thirds_of_the_rows(pod: HookPod) -> None:
+    random = Random(11)
+    rows = [{"text": "word " * random.randint(1, 400) + str(number)} for number in range(90)]
+    write_jsonl(pod.inputs / "texts.jsonl", rows)
+    settings = {
+        "dataset_path": "inputs/texts.jsonl",
+        "export_path": "outputs/texts.jsonl",
+        "export_original_dataset": True,
+        "percentiles": [0.333, 0.667],
+        "process": [{"text_length_filter": {}}],
+    }
+    probe = pod.run(job_contract("ProbeViaAnalyzerHook", meta_name="look", dj=settings))
+    assert probe.code == 0, probe.log
+    inputs = {"extraConfigs.dataset_path": probe.reference("dataset")}
+    ended = done(pod, "data_pool_construction", {"split_ratios": [0.333, 0.667]}, inputs=inputs)
+    ordered = sorted((row["text"] for row in rows), key=len)
+    pools = made(ended)
+    assert [*pools] == [f"text_len/texts_text_len_{i}.jsonl" for i in range(3)]
+    assert [[row["text"] for row in pool] for pool in pools.values()] == [ordered[:30], ordered[30:60], ordered[60:]]
+    known = {row[ROW_ID] for row in lines(probe.output("stats"))}
+    assert {row[ROW_ID] for pool in pools.values() for row in pool} == known, "ids are the analysis's"
+    borders = [probe.result.metrics[f"look.text_len.{name}%"] for name in ("33.3", "66.7")]
+    lengths = [[len(row["text"]) for row in pool] for pool in pools.values()]
+    assert max(lengths[0]) <= borders[0] <= min(lengths[1])
+    assert max(lengths[1]) <= borders[1] <= min(lengths[2])
