@@ -347,44 +347,9 @@ def test_captions_become_rows_of_data_juicer_and_a_meta_file(pod: HookPod) -> No
     assert value == {"root": "data/coco/", "data_augment": False, "repeat_time": 1, "length": 2}
 
 
-GOOD = {"number": 1, STATS: {"score": 1.0}}
-
-
-@pytest.mark.parametrize(
-    ("kind", "rows", "extra", "words"),
-    [
-        ("data_pool_construction", [], {}, "extraConfigs.dataset_path: inputs/data.jsonl holds no rows"),
-        ("data_pool_construction", [GOOD, {"number": 2}], {}, "extraConfigs.dataset_path: inputs/data.jsonl, line 2: has no statistics (__dj__stats__); take the `dataset` of a ProbeViaAnalyzerHook"),
-        ("data_pool_construction", [GOOD, {STATS: {"other": 1}}], {}, "extraConfigs.dataset_path: inputs/data.jsonl, line 2: has a statistic 'other', which rows before it have not"),
-        ("data_pool_construction", [GOOD, {STATS: {"score": None}}], {}, "extraConfigs.dataset_path: inputs/data.jsonl, line 2: has no statistic 'score', which rows before it have"),
-        ("data_pool_construction", [GOOD, {STATS: {"score": "high"}}], {}, "extraConfigs.dataset_path: inputs/data.jsonl, line 2: the statistic 'score' is no number here"),
-        ("data_pool_construction", [{STATS: {"lang": "en"}}] * 3, {}, "extraConfigs.dataset_path: none of the statistics is a number: lang"),
-        ("data_pool_construction", [GOOD, GOOD], {}, "extraConfigs.split_ratios: inputs/data.jsonl holds 2 rows, too few for 3 pools: number 1 would be empty"),
-        ("data_pool_construction", [GOOD], {"split_ratios": ["2/3", "1/3"]}, "extraConfigs.split_ratios: the shares must rise"),
-        ("data_pool_merging", [GOOD], {"dataset_path": ["inputs/data.jsonl", "outputs/none.jsonl"]}, "extraConfigs.dataset_path: there is no file or folder outputs/none.jsonl"),
-        ("data_pool_duplication", [GOOD], {"duplicating_times": [0]}, "extraConfigs.duplicating_times.0: "),
-        ("data_pool_combination", [GOOD], {"dataset_path": ["inputs/data.jsonl"] * 11}, "extraConfigs.dataset_path"),
-        ("data_pool_ranking", [GOOD], {"dataset_path": ["inputs/data.jsonl"], "metrics": [1, 2]}, "extraConfigs.metrics: 2 figures can't rank 1 data set"),
-        ("data_pool_ranking", [GOOD], {"dataset_path": ["inputs/data.jsonl"], "metrics": [{"a": 1}]}, "extraConfigs.ranking_keys: name what to rank by; metrics have: a"),
-        ("data_pool_ranking", [GOOD], {"dataset_path": ["inputs/data.jsonl"], "metrics": [{"a": 1}], "ranking_keys": ["b"]}, "extraConfigs.ranking_keys: extraConfigs.metrics[0] has no figure 'b'; it has: a"),
-        ("data_pool_ranking", [GOOD], {"dataset_path": ["inputs/data.jsonl"], "metrics": [{"a": "x"}], "ranking_keys": ["a"]}, "extraConfigs.metrics[0].a: 'x' is no number"),
-        ("dj_to_easyanimate_video_dataset_conversion", [{"videos": ["a"], "text": ""}, {"text": ""}], {}, "extraConfigs.dataset_path: inputs/data.jsonl, line 2: has no list of `videos`; its fields are text"),
-        ("dj_to_easyanimate_video_dataset_conversion", [{"videos": [], "text": ""}], {}, "extraConfigs.dataset_path: none of 1 row of inputs/data.jsonl names a video"),
-        ("coco_caption_to_dj_conversion", [{"image": "a", "conversations": [{}]}], {}, "extraConfigs.dataset_path: inputs/data.jsonl, line 1: has no caption"),
-        ("coco_caption_meta_generation", [], {}, "extraConfigs.dataset_path: inputs/data.jsonl holds no rows"),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_is_named(
-    pod: HookPod, kind: str, rows: list[dict[str, Any]], extra: dict[str, Any], words: str
-) -> None:
-    write_jsonl(pod.inputs / "data.jsonl", rows)
-    ended = run(pod, kind, {"dataset_path": "inputs/data.jsonl", **extra})
-    assert ended.code == 2, ended.log
-    assert said(ended).startswith(words)
-
-
 def test_a_line_that_is_no_json_is_named(pod: HookPod) -> None:
-    path = write_jsonl(pod.inputs / "data.jsonl", [GOOD])
+    """Every mistake stands in test_pools.py."""
+    path = write_jsonl(pod.inputs / "data.jsonl", [{"number": 1}])
     path.write_text(path.read_text() + '{"number": \n')
     ended = run(pod, "data_pool_merging", {"dataset_path": "inputs/data.jsonl"})
     assert ended.code == 2, ended.log
