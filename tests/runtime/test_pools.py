@@ -77,7 +77,7 @@ GOOD = {"number": 1, STATS: {"score": 1.0}}
         ("data_pool_ranking", [GOOD], {"dataset_path": ["inputs/data.jsonl"], "metrics": [{"a": 1}], "ranking_keys": ["b"]}, "extraConfigs.ranking_keys: extraConfigs.metrics[0] has no figure 'b'; it has: a"),
         ("data_pool_ranking", [GOOD], {"dataset_path": ["inputs/data.jsonl"], "metrics": [{"a": "x"}], "ranking_keys": ["a"]}, "extraConfigs.metrics[0].a: 'x' is no number"),
         ("dj_to_easyanimate_video_dataset_conversion", [{"videos": ["a"], "text": ""}, {"text": ""}], {}, "extraConfigs.dataset_path: inputs/data.jsonl, line 2: has no list of `videos`; its fields are text"),
-        ("dj_to_easyanimate_video_dataset_conversion", [{"videos": [], "text": ""}], {}, "extraConfigs.dataset_path: none of 1 row of inputs/data.jsonl names a video"),
+        ("dj_to_easyanimate_video_dataset_conversion", [{"videos": [], "text": ""}], {}, "extraConfigs.dataset_path: no row of inputs/data.jsonl names a video"),
         ("coco_caption_to_dj_conversion", [{"image": "a", "conversations": [{}]}], {}, "extraConfigs.dataset_path: inputs/data.jsonl, line 1: has no caption"),
         ("coco_caption_meta_generation", [], {}, "extraConfigs.dataset_path: inputs/data.jsonl holds no rows"),
         ("data_pool_construction", [{STATS: {"a": []}}, {STATS: {"a": [1]}}, {STATS: {"a": ["x"]}}], {}, "extraConfigs.dataset_path: inputs/data.jsonl, line 3: the statistic 'a' is no number here, as it is in rows before"),

@@ -6,7 +6,6 @@ Formats and names are those of Data-Juicer's sandbox; rows are read and written 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -22,8 +21,8 @@ from ..data_juicer.rows import Row
 from ..files import write_json
 from ..hooks.base import HookResult
 from ..hooks.recipe import counted
-from ..pools.pool import Pool, line_of, read_placed, write_lines
-from .pools import Manipulator, Written, forget
+from ..pools.pool import checked_rows, line_of, read_placed, text_of, write_lines
+from .pools import Manipulator, Written
 
 VIDEO, IMAGE = "<__dj__video>", "<__dj__image>"
 """Data-Juicer's marks for where a medium stands in a text."""
@@ -60,18 +59,18 @@ class DJToEasyAnimateVideoConversion(Conversion):
         return replace(done, metrics={**done.metrics, "without_video": self._without}, message=done.message + said)
 
     def _convert(self, path: str, target: Path) -> int:
-        pool = self.pool(path, look=_check_video)
-        rows = write_array(target, self._rows(pool))
-        self._without += len(pool) - rows
-        forget(pool)
+        rows = write_array(target, self._rows(path))
         if not rows:
-            raise DatasetError(f"none of {counted(len(pool), 'row')} of {path} names a video", "dataset_path")
+            raise DatasetError(f"no row of {path} names a video", "dataset_path")
         return rows
 
-    def _rows(self, pool: Pool) -> Iterator[Row]:
-        for row in pool.rows():
+    def _rows(self, path: str) -> Iterator[tuple[Row, str]]:
+        for row, where in checked_rows(path, self.for_job().scratch, look=_check_video):
             if row["videos"]:
-                yield {**row, "text": row["text"].replace(VIDEO, "").strip(), "file_path": row["videos"][0]}
+                text = row["text"].replace(VIDEO, "").strip()
+                yield {**row, "text": text, "file_path": row["videos"][0]}, where
+            else:
+                self._without += 1
 
 
 class COCOCaptionToDJConversion(Conversion):
@@ -85,13 +84,13 @@ class COCOCaptionToDJConversion(Conversion):
         return self.converted(config, written, "_dj_fmt.jsonl", self._convert)
 
     def _convert(self, path: str, target: Path) -> int:
-        pool, media = self.pool(path, look=_check_caption), Media({"dataset_path": path})
-        rows = (
-            media.absolute({**row, "images": [row["image"]], "text": f"{IMAGE} {_caption(row)}"}) for row in pool.rows()
-        )
-        written = write_lines(target, (line_of(row, path, "dataset_path") for row in rows))
-        forget(pool)
-        return written
+        return write_lines(target, self._lines(path))
+
+    def _lines(self, path: str) -> Iterator[bytes]:
+        media = Media({"dataset_path": path})
+        for row, where in checked_rows(path, self.for_job().scratch, look=_check_caption):
+            made = media.absolute({**row, "images": [row["image"]], "text": f"{IMAGE} {_caption(row)}"})
+            yield line_of(made, where, "dataset_path")
 
 
 class COCOCaptionMetaGeneration(Conversion):
@@ -118,13 +117,13 @@ class COCOCaptionMetaGeneration(Conversion):
         return self.converted(config, written, "_meta.json", convert)
 
 
-def write_array(path: Path, rows: Iterable[Row]) -> int:
-    """Write one JSON array, as `json.dump` writes a list; returns how many rows it has."""
+def write_array(path: Path, rows: Iterable[tuple[Row, str]]) -> int:
+    """Write rows, each with where it stands, as one JSON array, as `json.dump` writes a list; returns how many."""
     written = 0
     with path.open("x", encoding="ascii") as out:
         out.write("[")
-        for row in rows:
-            out.write((", " if written else "") + json.dumps(row))
+        for row, where in rows:
+            out.write((", " if written else "") + text_of(row, where, "dataset_path", ascii_only=True))
             written += 1
         out.write("]")
     return written

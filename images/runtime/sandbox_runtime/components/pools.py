@@ -37,7 +37,7 @@ from ..errors import ConfigError
 from ..hooks.base import Artifact, HookContext, HookResult
 from ..hooks.recipe import addressed_errors, counted
 from ..pools.combine import combined, memberships
-from ..pools.pool import Look, Pool, drawn, line_of, read_pool, stems, write_lines
+from ..pools.pool import Look, Pool, checked_rows, drawn, line_of, read_pool, stems, write_lines
 from ..pools.statistics import Statistics, borders
 from .base import BaseDataPoolManipulator
 
@@ -220,9 +220,8 @@ class DataPoolMerging(Manipulator):
 
     def _lines(self, paths: Iterable[str]) -> Iterator[bytes]:
         for path in paths:
-            pool = self.pool(path)
-            yield from pool.lines()
-            forget(pool)
+            for row, where in checked_rows(path, self.for_job().scratch):
+                yield line_of(row, where, "dataset_path")
 
 
 class DataPoolCartesianJoin(Manipulator):

@@ -51,8 +51,8 @@ class DataPoolRanking(BaseDataPoolManipulator):
         path = workspace.inside(named, "extraConfigs.dataset_path")
         if not path.exists():
             raise ConfigError(f"extraConfigs.dataset_path: there is no file or folder {named}")
-        found = path.resolve()
-        return found if found.is_relative_to(workspace.root.resolve()) else named
+        found, root = path.resolve(), workspace.root.resolve()
+        return workspace.root / found.relative_to(root) if found.is_relative_to(root) else named
 
 
 def figures_of(metrics: Any, keys: list[str], place: int) -> Figures:

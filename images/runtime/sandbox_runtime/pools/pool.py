@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -74,24 +75,32 @@ class Pool:
 def read_pool(named: str, folder: Path, key: str = "dataset_path", look: Look | None = None) -> Pool:
     """Copy a data set into `folder`, which is empty. `key`: of the setting that names it, for messages.
 
+    Raises DatasetError as `checked_rows` does.
+    """
+    path, places = folder / "rows.jsonl", array("q", [0])
+    with path.open("wb") as out:
+        for row, where in checked_rows(named, folder, key, look):
+            places.append(places[-1] + out.write(line_of(row, where, key)))
+    return Pool(named, path, np.frombuffer(places, dtype=np.int64))
+
+
+def checked_rows(
+    named: str, folder: Path, key: str = "dataset_path", look: Look | None = None
+) -> Iterator[tuple[Row, str]]:
+    """Yield each row of a data set with its id, and where it stands. `folder` holds what is on the way.
+
     Relative names of media files become absolute: they are relative to the data set, which the rows leave. Raises
     DatasetError where a row can't be read, and where there are none.
     """
-    path, places, media = folder / "rows.jsonl", array("q", [0]), Media({"dataset_path": named})
-    ids = RowIds(folder)
-    try:
-        with path.open("wb") as out:
-            for row, where in read_placed(named, key):
-                if look is not None:
-                    look(row, where)
-                row_id = ids.of(row)
-                line = line_of({**media.absolute(row), ROW_ID: row_id}, where, key)
-                places.append(places[-1] + out.write(line))
-    finally:
-        ids.close()
-    if len(places) == 1:
-        raise DatasetError(f"{named} holds no rows", key)
-    return Pool(named, path, np.frombuffer(places, dtype=np.int64))
+    media = Media({"dataset_path": named})
+    with closing(RowIds(folder)) as ids:
+        for row, where in read_placed(named, key):
+            if look is not None:
+                look(row, where)
+            row_id = ids.of(row)
+            yield {**media.absolute(row), ROW_ID: row_id}, where
+        if not ids.rows:
+            raise DatasetError(f"{named} holds no rows", key)
 
 
 def read_placed(named: str, key: str) -> Iterator[tuple[Row, str]]:
@@ -116,9 +125,15 @@ def _lines(file: Path) -> Iterator[tuple[int, Row]]:
 def line_of(row: Row, where: str, key: str) -> bytes:
     """A row as a line. Raises DatasetError where JSON can't hold it."""
     try:
-        return (json.dumps(row, ensure_ascii=False, default=json_value, allow_nan=False) + "\n").encode()
+        return (text_of(row, where, key, ascii_only=False) + "\n").encode()
     except UnicodeEncodeError as error:
         raise DatasetError(f"{where}: holds half of a character pair (an unpaired surrogate)", key) from error
+
+
+def text_of(row: Row, where: str, key: str, *, ascii_only: bool) -> str:
+    """A row as JSON, as Python writes it. Raises DatasetError where JSON can't hold it."""
+    try:
+        return json.dumps(row, ensure_ascii=ascii_only, default=json_value, allow_nan=False)
     except ValueError as error:
         raise DatasetError(f"{where}: holds NaN or an infinite number, which JSON has not", key) from error
 
