@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from tests.hook_pod import job_contract, write_jsonl
 
-from sandbox_api.hooks import HOOKS, known_hook
+from sandbox_api.hooks import HOOKS
+from sandbox_runtime.components import FACTORIES, BaseDataPoolManipulator, Factory
 from sandbox_runtime.data_juicer import rows as rows_module
 from sandbox_runtime.data_juicer.errors import DatasetError
 from sandbox_runtime.data_juicer.rows import read_json
@@ -37,16 +38,41 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "inputs").mkdir()
 
-    def run(kind: str, extra: dict[str, Any]) -> HookResult:
-        (name,) = (hook.name for hook in HOOKS.values() if kind in hook.components)
-        contract, hook = job_contract(name, type=kind, extra=extra), known_hook(name, kind)
-        assert hook is not None
+    def run(kind: str, extra: dict[str, Any], name: str | None = None) -> HookResult:
+        """name: of the hook, for a type that the catalogue has not."""
+        name = name or next(hook.name for hook in HOOKS.values() if kind in hook.components)
+        contract, component = job_contract(name, type=kind, extra=extra), HOOKS[name].components.get(kind)
+        checked = component.extra.model_validate(extra) if component else extra
         workspace = Workspace(tmp_path / "workspace", tmp_path / "inputs", contract, f"pod-{random.random()}")
         workspace.enter()
         log = MetricsLog(workspace.metrics, "pools")
-        return load_hook(name)().run(HookContext(contract, {}, hook.extra.model_validate(extra), {}, workspace, log))
+        return load_hook(name)().run(HookContext(contract, {}, checked, {}, workspace, log))
 
     return run
+
+
+class Halves(BaseDataPoolManipulator):
+    """As the sandbox has them: settings by key and by attribute, files below `export_path`, their paths returned."""
+
+    def run(self) -> list[str]:
+        rows = Path(self.data_pool_cfg["dataset_path"]).read_text().splitlines()
+        folder, middle = Path(self.data_pool_cfg.export_path), len(rows) // 2
+        folder.mkdir()
+        for name, part in (("first", rows[:middle]), ("second", rows[middle:])):
+            (folder / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in part))
+        return [str(folder / "first.jsonl"), str(folder / "second.jsonl"), "no file"]
+
+
+def test_a_manipulator_of_the_sandbox_runs(work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built_in = {**FACTORIES["data_pool_manipulator"].built_in, "halves": f"{__name__}:Halves"}
+    monkeypatch.setitem(FACTORIES, "data_pool_manipulator", Factory("data_pool_manipulator", built_in))
+    write_jsonl(tmp_path / "inputs" / "data.jsonl", [{"number": number} for number in range(5)])
+    extra = {"dataset_path": "inputs/data.jsonl", "export_path": "outputs/halves"}
+    (paths,) = work("halves", extra, "DataPoolManipulationHook").outputs
+    first, second, other = paths
+    assert [row["number"] for row in lines(first.path)] == [0, 1]
+    assert second.publish.parts[-3:] == ("outputs", "halves", "second.jsonl")
+    assert other == "no file"
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

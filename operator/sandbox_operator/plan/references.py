@@ -204,7 +204,17 @@ def path_references(
             if after is not None:
                 words = f"{value!r} is written by a job that runs later ({after.where}); put that job first"
                 problems.append(f"{where}.{target}: {words}")
+            elif _names_a_result(value, earlier):
+                words = f"{value!r} is taken as a path here; for the job's result write input: {{{target}: {value}}}"
+                problems.append(f"{where}.{target}: {words}")
     return found, problems
+
+
+def _names_a_result(text: str, earlier: tuple[Producer, ...]) -> bool:
+    """Whether a text that stands in a configuration is the reference of an earlier job's output."""
+    pipeline, _, rest = text.partition(".")
+    meta_name, _, output = rest.partition(".")
+    return any((p.pipeline, p.meta_name) == (pipeline, meta_name) and output in p.outputs for p in earlier)
 
 
 def strings_in(configs: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -7,10 +7,19 @@ processes print is in the log too, and an error ends the job.
 """
 
 from .base import BaseDataPoolManipulator, BaseEvaluator, BaseModelExecutor, Watcher
+from .config import Config, config_of
 from .factories import FACTORIES, Factory, factory
 from .hook import BaseHook
 
 __all__ = [
-    "FACTORIES", "BaseDataPoolManipulator", "BaseEvaluator", "BaseHook", "BaseModelExecutor", "Factory", "Watcher",
+    "FACTORIES",
+    "BaseDataPoolManipulator",
+    "BaseEvaluator",
+    "BaseHook",
+    "BaseModelExecutor",
+    "Config",
+    "Factory",
+    "Watcher",
+    "config_of",
     "factory",
-]  # fmt: skip
+]

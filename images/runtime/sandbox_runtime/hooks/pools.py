@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .base import Artifact, HookContext, HookResult
-from .models import component_settings
+from .components import component_settings
+
+EXPORT = "extraConfigs.export_path"
 
 
 class PoolHook:
     """Runs one component of a factory. It may return a `HookResult`, or what one of Data-Juicer's sandbox returns: a
-    path, or a list of paths."""
+    path, or a list of paths. A third party's finds in `export_path` where it may write."""
 
     factory = ""
 
@@ -20,10 +23,16 @@ class PoolHook:
         from ..components import factory
 
         config = component_settings(context, self.factory)
+        folder = context.out / "pools"
+        if is_third_partys := isinstance(context.extra, Mapping):
+            config["export_path"] = str(folder)
         component = factory(self.factory)(config)
         component.context = context
         returned = component.run()
-        return returned if isinstance(returned, HookResult) else HookResult([_made(returned, context)])
+        if isinstance(returned, HookResult):
+            return returned
+        publish = context.user_path(EXPORT) if is_third_partys else None
+        return HookResult([_output(returned, folder, publish)], message=f"{config['type']} has ended")
 
 
 class DataPoolManipulationHook(PoolHook):
@@ -44,10 +53,13 @@ class GeneralProbeHook(PoolHook):
     factory = "general_probe"
 
 
-def _made(returned: Any, context: HookContext) -> Any:
+def _output(returned: Any, folder: Path, publish: Path | None) -> Any:
+    """Files that were written in the folder as such, with the names that their user gave them."""
     if isinstance(returned, list):
-        return [_made(each, context) for each in returned]
-    if isinstance(returned, str | Path):
-        path = context.out / returned
-        return Artifact(path) if path.is_relative_to(context.out) and path.exists() else str(returned)
-    return returned
+        return [_output(each, folder, publish) for each in returned]
+    if not isinstance(returned, str | Path):
+        return returned
+    path = folder / returned
+    if not path.is_relative_to(folder) or not path.exists():
+        return str(returned)
+    return Artifact(path, publish=publish and publish / path.relative_to(folder))
