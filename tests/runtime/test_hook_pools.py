@@ -220,7 +220,7 @@ def test_a_number_larger_than_the_data_is_said(pod: HookPod) -> None:
     assert sorted(numbers(lines(ended.output("paths")))) == [*range(6)]
     assert ended.message.metrics["pools.short"] == 10
     assert ended.result.message == (
-        "target_num_samples is 16, but 1 pool of 1 hold fewer rows and were taken whole; 10 rows are missing"
+        "target_num_samples is 16; too few rows in 1 of 1 pool, taken whole: 10 rows missing"
     )
     assert "warning: inputs/few.jsonl holds 6 rows, 10 fewer than target_num_samples (16)" in ended.log
     assert "extraConfigs.seed is not used" in ended.log

@@ -198,8 +198,8 @@ class DataPoolDownsampling(Manipulator):
         message = f"{counted(len(pools), 'pool')} with {counted(target, 'row')} each"
         if short:
             message = (
-                f"target_num_samples is {target}, but {counted(len(short), 'pool')} of {len(pools)} hold fewer rows and"
-                f" were taken whole; {counted(sum(short.values()), 'row')} are missing"
+                f"target_num_samples is {target}; too few rows in {len(short)} of {counted(len(pools), 'pool')}, taken"
+                f" whole: {counted(sum(short.values()), 'row')} missing"
             )
         output = written.artifacts[0] if isinstance(config.dataset_path, str) else written.artifacts
         return written.result(output, message, short=sum(short.values()))
