@@ -51,11 +51,11 @@ class Pool:
                 yield from file
                 return
             for block in self._blocks(order):
+                begins, ends = self.places[block].tolist(), self.places[block + 1].tolist()
                 lines = [b""] * len(block)
                 for slot in np.argsort(block, kind="stable").tolist():  # forward through the file, whatever is wanted
-                    begin, end = self.places[block[slot]], self.places[block[slot] + 1]
-                    file.seek(begin)
-                    lines[slot] = file.read(end - begin)
+                    file.seek(begins[slot])
+                    lines[slot] = file.read(ends[slot] - begins[slot])
                 yield from lines
 
     def rows(self) -> Iterator[Row]:
