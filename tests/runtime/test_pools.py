@@ -93,7 +93,7 @@ GOOD = {"number": 1, STATS: {"score": 1.0}}
         ("data_pool_construction", [], {}, "extraConfigs.dataset_path: inputs/data.jsonl holds no rows"),
         ("data_pool_construction", [GOOD, {"number": 2}], {}, "extraConfigs.dataset_path: inputs/data.jsonl, line 2: has no statistics (__dj__stats__); take the `dataset` of a ProbeViaAnalyzerHook"),
         ("data_pool_construction", [GOOD, {STATS: {"other": 1}}], {}, "extraConfigs.dataset_path: inputs/data.jsonl, line 2: has a statistic 'other', which rows before it have not"),
-        ("data_pool_construction", [GOOD, {STATS: {"score": None}}], {}, "extraConfigs.dataset_path: inputs/data.jsonl, line 2: has no statistic 'score', which rows before it have"),
+        ("data_pool_construction", [GOOD, {STATS: {"score": None}}], {}, "extraConfigs.dataset_path: inputs/data.jsonl, line 2: has no statistic 'score'; every row needs it"),
         ("data_pool_construction", [GOOD, {STATS: {"score": "high"}}], {}, "extraConfigs.dataset_path: inputs/data.jsonl, line 2: the statistic 'score' is no number here"),
         ("data_pool_construction", [{STATS: {"lang": "en"}}] * 3, {}, "extraConfigs.dataset_path: none of the statistics is a number: lang"),
         ("data_pool_construction", [GOOD, GOOD], {}, "extraConfigs.split_ratios: inputs/data.jsonl holds 2 rows, too few for 3 pools: number 1 would be empty"),

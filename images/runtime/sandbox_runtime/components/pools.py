@@ -114,7 +114,7 @@ class DataPoolConstruction(Manipulator):
                     written.add(f"{stem}_ignore_stats_{i}.jsonl", pool.lines(np.arange(begin, end)))
             else:
                 left_out |= dict.fromkeys(statistics.others)
-                for statistic, order in statistics.orders().items():
+                for statistic, order in statistics.orders():
                     name = re.sub(r"[^\w.-]", "_", statistic).lstrip(".")
                     for i, (begin, end) in enumerate(pairwise(ends)):
                         written.add(f"{name}/{stem}_{name}_{i}.jsonl", pool.lines(order[begin:end]))
@@ -185,13 +185,14 @@ class DataPoolDownsampling(Manipulator):
         paths = as_list(config.dataset_path)
         pools = [self.pool(path) for path in paths]
         target = config.target_num_samples or min(map(len, pools))
-        short = {pool.told: target - len(pool) for pool in pools if len(pool) < target}
+        short = [(pool.told, target - len(pool)) for pool in pools if len(pool) < target]
+        missing = sum(rows for _, rows in short)
         for pool, stem in zip(pools, self.named(paths), strict=True):
             order = drawn(len(pool), config.shuffle_seed)[:target]
             written.add(f"{stem}_{target}.jsonl", pool.lines(order))
-        for told, missing in short.items():
+        for told, rows in short:
             print(
-                f"warning: {told} holds {counted(target - missing, 'row')}, {missing} fewer than target_num_samples"
+                f"warning: {told} holds {counted(target - rows, 'row')}, {rows} fewer than target_num_samples"
                 f" ({target}); it is taken whole",
                 flush=True,
             )
@@ -199,10 +200,10 @@ class DataPoolDownsampling(Manipulator):
         if short:
             message = (
                 f"target_num_samples is {target}; too few rows in {len(short)} of {counted(len(pools), 'pool')}, taken"
-                f" whole: {counted(sum(short.values()), 'row')} missing"
+                f" whole: {counted(missing, 'row')} missing"
             )
         output = written.artifacts[0] if isinstance(config.dataset_path, str) else written.artifacts
-        return written.result(output, message, short=sum(short.values()))
+        return written.result(output, message, short=missing)
 
 
 class DataPoolMerging(Manipulator):

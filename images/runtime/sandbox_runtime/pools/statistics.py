@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -53,11 +53,12 @@ class Statistics:
         for name in [*self._columns]:
             self._add(name, stats, where)
 
-    def orders(self) -> dict[str, Order]:
+    def orders(self) -> Iterator[tuple[str, Order]]:
         """The rows in rising order of each statistic; equal ones in the data set's order. Raises DatasetError."""
         if not self._columns:
             raise DatasetError(f"none of the statistics is a number: {', '.join(self.others)}", DATA)
-        return {name: np.argsort(np.frombuffer(column), kind="stable") for name, column in self._columns.items()}
+        for name, column in self._columns.items():
+            yield name, np.argsort(np.frombuffer(column), kind="stable")
 
     def _begin(self, stats: Row, where: str) -> None:
         self._has_begun = True
@@ -71,7 +72,7 @@ class Statistics:
 
     def _add(self, name: str, stats: Row, where: str) -> None:
         if (value := stats.get(name)) is None:
-            raise DatasetError(f"{where}: has no statistic {name!r}, which rows before it have", DATA)
+            raise DatasetError(f"{where}: has no statistic {name!r}; every row needs it", DATA)
         if not _is_numeric(value):
             if name in self._filled:
                 raise DatasetError(f"{where}: the statistic {name!r} is no number here, as it is in rows before", DATA)
