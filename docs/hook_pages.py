@@ -45,16 +45,13 @@ def _index(hooks: list[Hook]) -> str:
 
 
 def _page(hook: Hook) -> str:
-    outputs = ", ".join(
-        f"`{name}` ({kind})" if kind else f"`{name}`" for name, kind in zip_longest(hook.outputs, hook.kinds)
-    )
     lines = [
         f"# {hook.name}\n",
         "| | |",
         "| --- | --- |",
         f"| job lists | {', '.join(hook.stages)} |",
         f"| `metaName` by default | `{hook.meta_name}` |",
-        f"| results, in order | {outputs} |",
+        f"| results, in order | {_outputs(hook)} |",
         f"| `djConfigs` | {'a Data-Juicer configuration' if hook.reads_dj else 'none'} |",
     ]
     if not hook.components:
@@ -64,8 +61,15 @@ def _page(hook: Hook) -> str:
     return "\n".join([*lines, ""])
 
 
+def _outputs(made_by: Hook | Component) -> str:
+    kinds = zip_longest(made_by.outputs, made_by.kinds)
+    return ", ".join(f"`{name}` ({kind})" if kind else f"`{name}`" for name, kind in kinds)
+
+
 def _component(component: Component) -> Iterator[str]:
     yield f"{inspect.getdoc(component.extra)} Image: `{component.image}`.\n"
+    if component.outputs:
+        yield f"Results of this type: {_outputs(component)}.\n"
     yield from _settings(component.extra)
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field
-
+from . import pools
 from .contract import REFINED
 from .easyanimate import EasyAnimateInferConfig, EasyAnimateTrainConfig, infer_settings, train_settings
 from .evaluate import AccuracyConfig, MseConfig, QualityConfig
@@ -21,6 +20,7 @@ from .fetch import FetchConfig
 from .model_probe import ModelProbeConfig, PipelineProbeConfig, pipeline_settings
 from .modelscope import ModelscopeTrainConfig
 from .modelscope import train_settings as modelscope_settings
+from .recipe import FeedbackConfig, KSigmaConfig, ProcessConfig
 from .source import is_pinned
 from .swift import SwiftTrainConfig
 from .swift import train_settings as swift_settings
@@ -28,48 +28,6 @@ from .text_infer import ApiInferConfig, HuggingfaceInferConfig
 
 STAGES = ("probe", "refine", "execution", "evaluation")
 Kind = Literal["path", "list", "number"]
-
-
-class KSigmaConfig(ExtraConfig):
-    k: Annotated[float, Field(gt=0)] = 3.0
-    """Half the width of the kept band, in standard deviations."""
-    path_k_sigma_recipe: Annotated[str, Field(pattern=r"\.(ya?ml|json)$")] | None = None
-    """Where the refined recipe is published, .yaml or .json."""
-
-
-class FeedbackConfig(ExtraConfig):
-    """Where scores of rows are, and how far they may move the bounds of a recipe.
-
-    The statistics of the rows come from the job's probe, as with k-sigma.
-    """
-
-    path_scores: Annotated[str, Field(min_length=1)]
-    """The scores: a .jsonl, .json (also .gz, .zst) or .parquet file, one row a scored row, with the row id that the
-    Analyzer's `stats` and processed data sets have (`__sandbox_id__`). A user's file, or an earlier job's result by
-    `input: {extraConfigs.path_scores: <pipeline>.<metaName>.<output>}`."""
-    score: Annotated[str, Field(min_length=1)] = "score"
-    """The column of that file that holds the score, a number; dots lead into nested ones
-    (`__dj__stats__.llm_quality_score`). Rows without a number are left out; of several scores of a row the mean
-    counts."""
-    goal: Literal["maximize", "minimize"]
-    """Which scores are good: high ones (a quality), or low ones (a loss)."""
-    bins: Annotated[int, Field(ge=2, le=100)] = 10
-    """Into how many ranges with equally many rows each statistic is cut, at the most."""
-    min_support: Annotated[int, Field(alias="minSupport", ge=2)] = 100
-    """Scored rows that each range must have; where there are fewer rows, there are fewer ranges."""
-    min_kept: Annotated[float, Field(alias="minKept", ge=0, le=1)] = 0.5
-    """Share of the analysed rows that all bounds of the recipe together must keep."""
-    max_step: Annotated[int, Field(alias="maxStep", ge=1)] = 1
-    """How many ranges a bound may move in one run."""
-    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    """Chance that any bound moves where the scores have nothing to do with the statistics."""
-    path_feedback_recipe: Annotated[str, Field(pattern=r"\.(ya?ml|json)$")] | None = None
-    """Where the refined recipe is published, .yaml or .json."""
-
-
-class ProcessConfig(ExtraConfig):
-    count_each_op: Annotated[bool, Field(alias="countEachOp")] = False
-    """With executor_type ray: count rows after each operator, which reads the data once more for each."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +46,10 @@ class Component:
     """As a hook's."""
     divisible: bool = False
     """As a hook's."""
+    outputs: tuple[str, ...] = ()
+    """In place of the hook's."""
+    kinds: tuple[Kind, ...] = ()
+    """Of these outputs."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +122,8 @@ class Hook:
             settings=found.settings,
             spans_pods=found.spans_pods,
             divisible=found.divisible,
+            outputs=found.outputs or self.outputs,
+            kinds=found.kinds if found.outputs else self.kinds,
             components={},
         )
 
@@ -224,7 +188,7 @@ HOOKS: dict[str, Hook] = _catalogue(
         writes={"djConfigs.export_path": "dataset"},
         reads_dj=True,
         reads_data=True,
-        figures=("rows_in", "rows_out", "ops.*.rows_in", "ops.*.rows_out"),
+        figures=("rows_in", "rows_out", "ops.*.rows_in", "ops.*.rows_out", "ops.*.short"),
         spans_pods=True,
         spans_with={"djConfigs.executor_type": "ray"},
     ),
@@ -248,9 +212,55 @@ HOOKS: dict[str, Hook] = _catalogue(
         reads_dj=True,
         reads_data=True,
     ),
-    Hook("GeneralProbeHook", "ranking", ("probe",), ("ranked",), available=False, repeats_with_inputs=False),
-    Hook("DataPoolManipulationHook", "pools", ("execution",), ("paths",), available=False),
-    Hook("GeneralDataExecutorHook", "convert", ("execution",), ("paths",), available=False),
+    Hook(
+        "GeneralProbeHook",
+        "ranking",
+        ("probe",),
+        ("ranked",),
+        ("list",),
+        components={
+            "data_pool_ranking": Component(pools.RankingConfig, image="data", figures=("pools", "unranked", "rank.*"))
+        },
+        repeats_with_inputs=False,
+    ),
+    Hook(
+        "DataPoolManipulationHook",
+        "pools",
+        ("execution",),
+        ("paths",),
+        ("list",),
+        components={
+            "data_pool_construction": Component(pools.ConstructionConfig, image="data", figures=pools.FIGURES),
+            "data_pool_combination": Component(
+                pools.CombinationConfig, image="data", figures=(*pools.FIGURES, "empty")
+            ),
+            "data_pool_duplication": Component(pools.DuplicationConfig, image="data", figures=pools.FIGURES),
+            "data_pool_downsampling": Component(
+                pools.DownsamplingConfig,
+                image="data",
+                figures=(*pools.FIGURES, "short"),
+                settings=pools.downsampling_settings,
+                outputs=("paths",),  # a path where `dataset_path` is one, so its kind is not known before
+            ),
+            "data_pool_merging": Component(
+                pools.MergingConfig, image="data", figures=pools.FIGURES, outputs=("dataset",), kinds=("path",)
+            ),
+            "data_pool_cartesian_join": Component(pools.CartesianJoinConfig, image="data", figures=pools.FIGURES),
+        },
+    ),
+    Hook(
+        "GeneralDataExecutorHook",
+        "convert",
+        ("execution",),
+        ("paths",),
+        components={
+            "dj_to_easyanimate_video_dataset_conversion": Component(
+                pools.ToEasyAnimateConfig, image="data", figures=(*pools.FIGURES, "without_video")
+            ),
+            "coco_caption_to_dj_conversion": Component(pools.CocoToDjConfig, image="data", figures=pools.FIGURES),
+            "coco_caption_meta_generation": Component(pools.CocoMetaConfig, image="data", figures=pools.FIGURES),
+        },
+    ),
     Hook(
         "FetchHook",
         "fetch",
@@ -352,3 +362,9 @@ HOOKS: dict[str, Hook] = _catalogue(
     ),
     Hook("EvaluateModelHook", "evaluate_model", ("evaluation",), ("best", "ranking"), available=False),
 )
+
+
+def known_hook(name: str, type_: str | None) -> Hook | None:
+    """A hook of the catalogue, as the component makes it that it has of this type."""
+    hook = HOOKS.get(name)
+    return hook.of_type(type_) if hook and type_ is not None and type_ in hook.components else hook

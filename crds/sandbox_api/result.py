@@ -59,6 +59,9 @@ class Element(ContractModel):
     index: int
     sha256: str | None = None
     bytes: int
+    rows: int | None = None
+    published: str | None = None
+    """As an output's."""
 
 
 class Output(ContractModel):

@@ -303,8 +303,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         f"{P}.timeouts.active: 0m leaves no time at all; write a longer time, or leave it out",
     ),
     "hook of a later version": (
-        a_spec(executions=[{"hook": "DataPoolManipulationHook", "extraConfigs": {"split_num": 2}}]),
-        f"{E}.hook: DataPoolManipulationHook is not in this version yet",
+        a_spec(executions=[{"hook": "EvaluateModelHook", "extraConfigs": {"ckpt_paths": ["a"]}}]),
+        f"{E}.hook: EvaluateModelHook is not in this version yet",
     ),
     "component of a later version": (
         a_spec(executions=[{"hook": "TrainModelHook", "type": "trinity-rft", "extraConfigs": {}}]),

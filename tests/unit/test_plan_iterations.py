@@ -183,7 +183,8 @@ def test_the_history_is_bounded_and_never_loses_the_iteration_before() -> None:
         (
             {"iterTargets": ["anonymous.p.dataset > 1"]},
             "spec.iterTargets[0]: 'anonymous.p.dataset' is a path, no number; name one of the job's figures; there is:"
-            " anonymous.p.rows_in, anonymous.p.rows_out, anonymous.p.ops.*.rows_in, anonymous.p.ops.*.rows_out (* is any"
+            " anonymous.p.rows_in, anonymous.p.rows_out, anonymous.p.ops.*.rows_in, anonymous.p.ops.*.rows_out,"
+            " anonymous.p.ops.*.short (* is any"
             " text)",
         ),
         (

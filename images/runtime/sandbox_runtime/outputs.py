@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sandbox_api.contract import JobContract
 from sandbox_api.digest import canonical_json, sha256_of
-from sandbox_api.hooks import HOOKS
+from sandbox_api.hooks import known_hook
 from sandbox_api.result import Element, Output
 
 from .digests import digest_of
@@ -43,7 +43,7 @@ def output_names(contract: JobContract, count: int) -> list[str]:
     own = contract.outputs
     if len(own) > count:
         raise ConfigError(f"output: {len(own)} names are given, but {contract.job.hook} returns {count}")
-    known = HOOKS.get(contract.job.hook)
+    known = known_hook(contract.job.hook, contract.job.type)
     default = [*(known.outputs if known else ()), *(str(position) for position in range(count))]
     names = [*own, *default[len(own) : count]]
     if len(set(names)) < len(names):
@@ -54,10 +54,12 @@ def output_names(contract: JobContract, count: int) -> list[str]:
 def publish(outputs: Mapping[str, Output], workspace: Workspace) -> None:
     """Make the links that users named, each replacing an older one; what is not a link is theirs and stays."""
     for name, output in outputs.items():
-        if output.published and output.path:
-            link = workspace.publishable(output.published, name)
-            if not link_atomic(link, workspace.root / output.path):
-                print(f"{link} is not a link of ours and stays; the job's own is {output.path}", flush=True)
+        elements = [(element.published, output.value[element.index]) for element in output.elements or ()]
+        for published, path in [(output.published, output.path), *elements]:
+            if published and path:
+                link = workspace.publishable(published, name)
+                if not link_atomic(link, workspace.root / path):
+                    print(f"{link} is not a link of ours and stays; the job's own is {path}", flush=True)
 
 
 def _output(value: Any, workspace: Workspace) -> tuple[Output, list[Any]]:
@@ -97,7 +99,11 @@ def _list(items: list[Any], workspace: Workspace) -> tuple[list[Any], list[Eleme
         path = item.path if isinstance(item, Artifact) else item
         if isinstance(path, Path):
             digest = digest_of(path, durable=True)
-            elements.append(Element(index=index, sha256=digest.sha256, bytes=digest.bytes))
+            element = Element(index=index, sha256=digest.sha256, bytes=digest.bytes)
+            if isinstance(item, Artifact):
+                published = workspace.user_name(item.publish) if item.publish else None
+                element = element.model_copy(update={"rows": item.rows, "published": published})
+            elements.append(element)
             plain.append(workspace.relative(path))
             contents.append(["path", digest.content])
         else:

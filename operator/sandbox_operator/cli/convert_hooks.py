@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from sandbox_api.hooks import HOOKS
+from sandbox_api.hooks import HOOKS, known_hook
 
 ANALYZER = "ProbeViaAnalyzerHook"
 K_SIGMA = "RefineRecipeViaKSigmaHook"
@@ -65,7 +65,7 @@ _RETURNS: dict[tuple[str, str | None], tuple[str, ...]] = {
 
 def returns(hook: str, kind: str | None) -> tuple[str, ...]:
     """Our outputs in the order in which upstream returns them; empty for a hook that is not known."""
-    known = HOOKS.get(hook)
+    known = known_hook(hook, kind)
     first = known.outputs[:1] if known else ()
     return _RETURNS.get((hook, kind)) or _RETURNS.get((hook, None)) or first
 
@@ -80,12 +80,13 @@ class Write:
     """Pattern of the names of files in that folder which are the output itself."""
 
 
-_POOLS = (Write("extraConfigs.export_path", "paths", r".*_merged\.jsonl"),)
 _WRITES: dict[tuple[str, str | None], tuple[Write, ...]] = {
     (ANALYZER, None): (Write("djConfigs.export_path", "dataset"),),
     (K_SIGMA, None): (Write("extraConfigs.path_k_sigma_recipe", "recipe"),),
     (PROCESS, None): (Write("djConfigs.export_path", "dataset"),),
-    ("DataPoolManipulationHook", None): _POOLS,
+    ("DataPoolManipulationHook", "data_pool_merging"): (
+        Write("extraConfigs.export_path", "dataset", r".*_merged\.jsonl"),
+    ),
     ("GeneralDataExecutorHook", None): (
         Write("extraConfigs.export_path", "paths", r".*(_ea_fmt\.json|_dj_fmt\.jsonl|_meta\.json)"),
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sandbox_api.hooks import HOOKS
+from sandbox_api.hooks import known_hook
 
 from .convert_hooks import Write, returns, writes
 from .convert_tree import Entry, Map, Seq, copied_entry, plain
@@ -140,7 +140,7 @@ def name_outputs(job: Job) -> None:
     if entry is None or not given:
         return
     given = given if isinstance(given, list) else [given]
-    known = HOOKS.get(job.hook)
+    known = known_hook(job.hook, job.kind)
     ours = returns(job.hook, job.kind)
     if known is None or len(given) > len(ours):
         entry.value = Seq([Entry(name) for name in given], True)

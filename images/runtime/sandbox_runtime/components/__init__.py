@@ -6,13 +6,14 @@ are imported from here. What differs is what did not work there: lines are watch
 processes print is in the log too, and an error ends the job.
 """
 
-from .base import BaseEvaluator, BaseModelExecutor, Watcher
+from .base import BaseDataPoolManipulator, BaseEvaluator, BaseModelExecutor, Watcher
 from .config import Config, config_of
 from .factories import FACTORIES, Factory, factory
 from .hook import BaseHook
 
 __all__ = [
     "FACTORIES",
+    "BaseDataPoolManipulator",
     "BaseEvaluator",
     "BaseHook",
     "BaseModelExecutor",

@@ -171,6 +171,26 @@ class BaseEvaluator:
         raise NotImplementedError(f"{type(self).__name__} has no run")
 
 
+class BaseDataPoolManipulator:
+    """Works on the data sets that its settings name, and returns the path of what it has written below `export_path`, a
+    list of such paths, or a whole `HookResult`. Rankings and conversions are written from it as well."""
+
+    def __init__(self, data_pool_cfg: Mapping[str, Any]) -> None:
+        self.data_pool_cfg = config_of(data_pool_cfg)
+        self.context: HookContext | None = None
+        """Of the job that it works for: folders, seed, processors."""
+
+    def for_job(self) -> HookContext:
+        """The job that it works for. Raises RuntimeError outside of one."""
+        if self.context is None:
+            raise RuntimeError(f"{type(self).__name__} runs as part of a job only")
+        return self.context
+
+    def run(self) -> Any:
+        """The work of it."""
+        raise NotImplementedError(f"{type(self).__name__} has no run")
+
+
 def _numbers(result: Any, name: str) -> Iterator[tuple[str, float]]:
     if isinstance(result, Mapping):
         for key, value in result.items():

@@ -66,6 +66,28 @@ FACTORIES: dict[str, Factory] = {
                 "mse": "sandbox_runtime.components.pairs:MseEvaluator",
             },
         ),
+        Factory(
+            "data_pool_manipulator",
+            {
+                "data_pool_cartesian_join": "sandbox_runtime.components.pools:DataPoolCartesianJoin",
+                "data_pool_combination": "sandbox_runtime.components.pools:DataPoolCombination",
+                "data_pool_construction": "sandbox_runtime.components.pools:DataPoolConstruction",
+                "data_pool_downsampling": "sandbox_runtime.components.pools:DataPoolDownsampling",
+                "data_pool_duplication": "sandbox_runtime.components.pools:DataPoolDuplication",
+                "data_pool_merging": "sandbox_runtime.components.pools:DataPoolMerging",
+            },
+        ),
+        Factory(
+            "general_data_executor",
+            {
+                "coco_caption_meta_generation": "sandbox_runtime.components.conversions:COCOCaptionMetaGeneration",
+                "coco_caption_to_dj_conversion": "sandbox_runtime.components.conversions:COCOCaptionToDJConversion",
+                "dj_to_easyanimate_video_dataset_conversion": (
+                    "sandbox_runtime.components.conversions:DJToEasyAnimateVideoConversion"
+                ),
+            },
+        ),
+        Factory("general_probe", {"data_pool_ranking": "sandbox_runtime.components.ranking:DataPoolRanking"}),
         Factory("model_infer_evaluator"),
         Factory(
             "model_train",

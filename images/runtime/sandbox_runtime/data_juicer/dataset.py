@@ -179,7 +179,7 @@ def _write_json(
 ) -> PreparedDataset:
     path = folder / "input.jsonl"
     text_keys = _text_keys(raw)
-    media = _Media(raw)
+    media = Media(raw)
     ids = RowIds(folder)
     try:
         with path.open("w", encoding="utf-8") as out:
@@ -191,7 +191,7 @@ def _write_json(
                 row = media.absolute(row)
                 row[ROW_ID] = row_id
                 try:
-                    out.write(json.dumps(row, ensure_ascii=False, default=_plain) + "\n")
+                    out.write(json.dumps(row, ensure_ascii=False, default=json_value) + "\n")
                 except UnicodeEncodeError as error:
                     problem = f"row {ids.rows} of {_named(raw)} holds half of a character pair (an unpaired surrogate)"
                     raise DatasetError(problem, "dataset_path") from error
@@ -211,7 +211,7 @@ def _write_parquet(sources: tuple[Path, ...], raw: Mapping[str, Any], folder: Pa
 
     path = folder / "input.parquet"
     text_keys = _text_keys(raw)
-    media = _Media(raw)
+    media = Media(raw)
     ids = RowIds(folder)
     writer = None
     try:
@@ -274,7 +274,7 @@ def _no_text(key: str, where: str) -> str:
     return f"{where} has no {key!r}; name the field with the texts in `text_keys`, or remove the row"
 
 
-class _Media:
+class Media:
     """Makes relative paths of images, audios and videos absolute: they are relative to the data set, which
     the copy leaves.
     """
@@ -300,7 +300,7 @@ class _Media:
         return str(self._base / item)
 
 
-def _plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """Turn what a loader of the library gives into JSON: dates as text."""
     if hasattr(value, "isoformat"):
         return value.isoformat()

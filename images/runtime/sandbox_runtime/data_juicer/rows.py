@@ -5,6 +5,7 @@ Data-Juicer's own loader tells of a malformed line without saying where it is; t
 checks and counts.
 """
 
+import codecs
 import contextlib
 import gzip
 import json
@@ -17,6 +18,8 @@ from .errors import DatasetError
 
 JSON_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".jsonl.zst", ".json.zst")
 BATCH_ROWS = 1024
+CHUNK = 2**20
+"""Of a JSON array's text that is read at a time."""
 
 Row = dict[str, Any]
 OnMalformed = Callable[[str], None]
@@ -68,7 +71,7 @@ def _refuse_constant(name: str) -> NoReturn:
 def read_json(
     path: Path, on_malformed: OnMalformed = _refuse, constant: Callable[[str], Any] = _refuse_constant
 ) -> Iterator[Row]:
-    """Yield the rows of a file of JSON lines, or of one JSON array (which is read whole).
+    """Yield the rows of a file of JSON lines, or of one JSON array.
 
     A malformed row goes to `on_malformed` as a sentence with file and line; when that returns, the row is
     left out. `constant` makes a value of NaN and Infinity, which JSON has not.
@@ -116,17 +119,86 @@ def numbered_rows(
 
 
 def _array(path: Path, stream: IO[bytes], on_malformed: OnMalformed, constant: Callable[[str], Any]) -> Iterator[Row]:
-    try:
-        content = json.load(stream, parse_constant=constant)
-    except json.JSONDecodeError as error:
-        _refuse(f"{path}, line {error.lineno}: not JSON ({error.msg} at column {error.colno})")
-    except ValueError as error:
-        _refuse(f"{path}: not JSON ({error})")
-    for number, row in enumerate(content, start=1):
+    for number, row in enumerate(_items(path, stream, constant), start=1):
         if isinstance(row, dict):
             yield row
         else:
             on_malformed(f"{path}, item {number}: a row must be an object with fields, not {type(row).__name__}")
+
+
+def _items(path: Path, stream: IO[bytes], constant: Callable[[str], Any]) -> Iterator[Any]:
+    """Yield what a JSON array holds, one by one: in memory are the next few, not the file."""
+    text = _Text(stream)
+    decode = json.JSONDecoder(parse_constant=constant).raw_decode
+    try:
+        text.take("[")
+        if text.next() == "]":
+            text.take("]")
+        else:
+            while True:
+                yield text.item(decode)
+                if text.next() == "]":
+                    text.take("]")
+                    break
+                text.take(",")
+        if text.next():
+            raise json.JSONDecodeError("Extra data", text.ahead, text.at)
+    except json.JSONDecodeError as error:
+        line, column = text.place(error.pos)
+        _refuse(f"{path}, line {line}: not JSON ({error.msg} at column {column})")
+    except ValueError as error:  # bytes that are not UTF-8, NaN
+        _refuse(f"{path}: not JSON ({error})")
+
+
+class _Text:
+    """A stream of JSON, read as far as the next item needs it. `at` is the place in `ahead`."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.ahead, self.at = "", 0
+        self._reader = codecs.getreader("utf-8")(stream, errors="surrogatepass")
+        self._lines, self._column = 0, 0
+        """Of what stood before `ahead`: ends of lines, and characters since the last one."""
+
+    def next(self) -> str:
+        """The next character that is no white space; empty at the end."""
+        while True:
+            while self.at < len(self.ahead) and self.ahead[self.at] in " \t\n\r":
+                self.at += 1
+            if self.at < len(self.ahead) or not self._read():
+                return self.ahead[self.at : self.at + 1]
+
+    def take(self, sign: str) -> None:
+        if self.next() != sign:
+            raise json.JSONDecodeError(f"Expecting {sign!r} delimiter", self.ahead, self.at)
+        self.at += 1
+
+    def item(self, decode: Callable[[str, int], tuple[Any, int]]) -> Any:
+        """The value that begins here. What ends where the text read so far does may go on."""
+        self.next()
+        while True:
+            try:
+                value, end = decode(self.ahead, self.at)
+            except json.JSONDecodeError:
+                if not self._read():
+                    raise
+                continue
+            if end < len(self.ahead) or not self._read():
+                self.at = end
+                return value
+
+    def place(self, at: int) -> tuple[int, int]:
+        """Line and column of a place in `ahead`, from 1."""
+        lines = self.ahead.count("\n", 0, at)
+        column = at - self.ahead.rfind("\n", 0, at) if lines else self._column + at + 1
+        return self._lines + lines + 1, column
+
+    def _read(self) -> bool:
+        """Forget what has been taken, and read as much again as is left: an item is not tried often, however long."""
+        more = self._reader.read(max(CHUNK, len(self.ahead) - self.at))
+        if more:
+            line, column = self.place(self.at)
+            self.ahead, self.at, self._lines, self._column = self.ahead[self.at :] + more, 0, line - 1, column - 1
+        return bool(more)
 
 
 def open_parquet(path: Path) -> Any:

@@ -15,7 +15,10 @@ from .base import Hook
 ENTRY_POINTS = "sandbox.hooks"
 
 BUILT_IN = {
+    "DataPoolManipulationHook": "sandbox_runtime.hooks.pools:DataPoolManipulationHook",
     "EvaluateDataHook": "sandbox_runtime.hooks.evaluate:EvaluateDataHook",
+    "GeneralDataExecutorHook": "sandbox_runtime.hooks.pools:GeneralDataExecutorHook",
+    "GeneralProbeHook": "sandbox_runtime.hooks.pools:GeneralProbeHook",
     "InferModelHook": "sandbox_runtime.hooks.models:InferModelHook",
     "ProbeViaAnalyzerHook": "sandbox_runtime.hooks.analyzer:ProbeViaAnalyzerHook",
     "ProbeViaModelInferHook": "sandbox_runtime.hooks.model_probe:ProbeViaModelInferHook",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sandbox_api.hooks import FeedbackConfig
+from sandbox_api.recipe import FeedbackConfig
 
 from ..configs import PROBE
 from ..data_juicer.bounds import with_bounds

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..data_juicer.dataset import prepare
 from ..data_juicer.process import OperatorRows, Processed, lend, process
@@ -11,12 +13,16 @@ from .base import Artifact, HookContext, HookResult
 from .components import run_on_data
 from .recipe import addressed_errors, counted, data_juicer_job_id
 
+CHOOSE = {"random_selector": "select_num", "topk_specified_field_selector": "topk"}
+"""Operators that choose a number of rows, and the argument that says how many."""
+
 
 class ProcessDataHook:
     """Outputs: dataset (a file, or a folder of shards when `export_shard_size` asks for them).
 
     Metrics: `rows_in`, `rows_out`, `ops.<i>_<op>.rows_in` and `.rows_out`, i from 0; with executor_type ray the latter
-    only with `countEachOp`. A later attempt of the same contract goes on after the operators an earlier one had done.
+    only with `countEachOp`; `.short` of a selector that was to choose more rows than there were.
+    A later attempt of the same contract goes on after the operators an earlier one had done.
     Under another name (an entry point) it runs the third party's data executor that `type` names instead.
     """
 
@@ -51,10 +57,14 @@ class ProcessDataHook:
                 on_operator=count,
                 place=context.place,
             )
+        recipe = context.dj.get("process") or []
+        few = [*too_few(processed, recipe)]
+        for sentence in few:
+            print(f"warning: {sentence}", flush=True)
         return HookResult(
             outputs=[Artifact(processed.dataset, rows=processed.rows_out, publish=_published(publish, sharded))],
-            metrics=rows_by_importance(processed),
-            message=_message(processed, len(context.dj.get("process") or [])),
+            metrics=rows_by_importance(processed) | missing_rows(processed, recipe),
+            message="; ".join([_message(processed, len(recipe)), *few]),
         )
 
 
@@ -70,6 +80,34 @@ def rows_by_importance(processed: Processed) -> dict[str, float]:
     for which in (".rows_out", ".rows_in"):
         rows |= {name: value for figures in each for name, value in figures.items() if name.endswith(which)}
     return rows
+
+
+def missing_rows(processed: Processed, recipe: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Of each operator that was to choose more rows than there were, how many are missing."""
+    return {
+        f"ops.{done.index}_{done.name}.short": wanted - done.rows_in
+        for done in processed.operators
+        if (wanted := _wanted(recipe[done.index])) is not None and wanted > done.rows_in
+    }
+
+
+def too_few(processed: Processed, recipe: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The same in words: Data-Juicer then takes all rows, or some of them again, and says nothing."""
+    for done in processed.operators:
+        wanted = _wanted(recipe[done.index])
+        if wanted is not None and wanted > done.rows_in:
+            repeats = done.rows_out - done.rows_in
+            taken = f"{counted(repeats, 'row')} were taken again" if repeats > 0 else "all of them were taken"
+            key = f"process[{done.index}].{done.name}.{CHOOSE[done.name]}"
+            yield f"{key}: {wanted} rows were asked for, of {counted(done.rows_in, 'row')} that there were; {taken}"
+
+
+def _wanted(entry: Mapping[str, Any]) -> int | None:
+    """How many rows an operator is to choose, where its recipe says a number."""
+    ((name, args),) = entry.items()
+    wanted = (args or {}).get(CHOOSE.get(name, ""))
+    by_share = any((args or {}).get(share) for share in ("select_ratio", "top_ratio"))
+    return wanted if isinstance(wanted, int) and not by_share else None
 
 
 def _published(publish: Path | None, sharded: bool) -> Path | None:

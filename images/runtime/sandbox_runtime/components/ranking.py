@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kind of GeneralProbeHook: data sets ranked by figures that others have found for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sandbox_api.pools import RankingConfig
+
+from ..data_juicer.rows import value_at
+from ..errors import ConfigError
+from ..hooks.base import HookResult
+from ..hooks.recipe import counted
+from .base import BaseDataPoolManipulator
+
+MISSING = object()
+Figures = tuple[float, ...] | None
+"""Those that decide, the first one first; None where one of them is not known."""
+
+
+class DataPoolRanking(BaseDataPoolManipulator):
+    """type: data_pool_ranking. Ranked: the paths, the best one first; equal ones in their own order.
+
+    Metrics: `pools` (that were ranked), `unranked` (whose figure is null or NaN: they come last), `rank.<place>` with
+    numbers, `rank.<place>.<key>` with keys; the best has place 1.
+    """
+
+    def run(self) -> HookResult:
+        config: RankingConfig = self.for_job().extra
+        paths, metrics = config.dataset_path, config.metrics
+        if len(paths) != len(metrics):
+            raise ConfigError(
+                f"extraConfigs.metrics: {counted(len(metrics), 'figure')} can't rank {counted(len(paths), 'data set')};"
+                " give one for each, in the same order"
+            )
+        found = [figures_of(each, config.ranking_keys, place) for place, each in enumerate(metrics)]
+        places = ranked(found, descending=config.descending)
+        kept = places[: config.top_n]
+        figures: dict[str, float] = {"pools": len(paths), "unranked": found.count(None)}
+        for rank, place in enumerate(kept, 1):
+            for key, value in zip(config.ranking_keys or [""], found[place] or (), strict=False):
+                figures[f"rank.{rank}.{key}" if key else f"rank.{rank}"] = value
+        return HookResult([[self._path(paths[place]) for place in kept]], figures, _message(config, paths, found, kept))
+
+    def _path(self, named: str) -> Path | str:
+        """A file of the volume as such, whose digest is part of the result; one of an input by its name."""
+        workspace = self.for_job().workspace
+        path = workspace.inside(named, "extraConfigs.dataset_path")
+        if not path.exists():
+            raise ConfigError(f"extraConfigs.dataset_path: there is no file or folder {named}")
+        found, root = path.resolve(), workspace.root.resolve()
+        return workspace.root / found.relative_to(root) if found.is_relative_to(root) else named
+
+
+def figures_of(metrics: Any, keys: list[str], place: int) -> Figures:
+    """What decides on a data set's rank. Raises ConfigError where it is missing or no number."""
+    told = f"extraConfigs.metrics[{place}]"
+    if not isinstance(metrics, Mapping):
+        if keys:
+            raise ConfigError(f"{told}: is {metrics!r}, which has no figure {keys[0]!r}; leave ranking_keys out")
+        return _all_known((_number(metrics, told),))
+    if not keys:
+        raise ConfigError(
+            f"extraConfigs.ranking_keys: name what to rank by; metrics have: {', '.join(map(str, metrics))}"
+        )
+    values = []
+    for key in keys:
+        value = value_at(dict(metrics), key, MISSING)
+        if value is MISSING:
+            known = ", ".join(map(str, metrics)) or "none"
+            raise ConfigError(f"extraConfigs.ranking_keys: {told} has no figure {key!r}; it has: {known}")
+        values.append(_number(value, f"{told}.{key}"))
+    return _all_known(tuple(values))
+
+
+def ranked(found: list[Figures], *, descending: bool) -> list[int]:
+    """Places of the data sets, the best one first; those without figures last. Equal ones stay in their order."""
+    known = [place for place, figures in enumerate(found) if figures is not None]
+    known.sort(key=lambda place: found[place] or (), reverse=descending)
+    return known + [place for place, figures in enumerate(found) if figures is None]
+
+
+def _number(value: Any, told: str) -> float:
+    if value is None:
+        return math.nan
+    if not isinstance(value, int | float):
+        raise ConfigError(f"{told}: {value!r} is no number; ranks need one")
+    return float(value)
+
+
+def _all_known(values: tuple[float, ...]) -> Figures:
+    return None if any(map(math.isnan, values)) else values
+
+
+def _message(config: RankingConfig, paths: list[str], found: list[Figures], kept: list[int]) -> str:
+    way = "highest" if config.descending else "lowest"
+    by = ", then ".join(config.ranking_keys) or "figure"
+    words = [f"{counted(len(paths), 'data set')}, the {way} {by} first: {Path(paths[kept[0]]).name}"]
+    if unranked := found.count(None):
+        words.append(f"{counted(unranked, 'data set')} without it come last")
+    if config.top_n and config.top_n > len(paths):
+        words.append(f"top_n is {config.top_n}, but there are only {len(paths)}")
+    return "; ".join(words)
