@@ -86,6 +86,14 @@ def test_options_that_are_wrong_are_told_in_a_sentence(tmp_path: Path, options: 
     assert said in result.output
 
 
+def test_an_input_that_holds_the_runs_own_folder_is_refused(tmp_path: Path) -> None:
+    """Copying it would copy the copy."""
+    result = ran(tmp_path, manifest(a_spec()), options=("--local", "--input", f"raw={tmp_path}"))
+
+    assert result.exit_code == 1
+    assert f"--input raw={tmp_path}: holds the folder of this run (" in result.output
+
+
 def test_an_interpreter_without_data_juicer_is_told_before_a_hook_fails(tmp_path: Path) -> None:
     bare = tmp_path / "python"
     bare.write_text("#!/bin/sh\necho python 3.11\necho sandbox-operator 0\n")

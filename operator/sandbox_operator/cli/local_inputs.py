@@ -29,6 +29,11 @@ def input_problems(
         if volume.name in given:
             if not given[volume.name].exists():
                 yield f"--input {volume.name}={given[volume.name]}: there is no such file or folder"
+            elif folder.resolve().is_relative_to(given[volume.name].resolve()):
+                yield (
+                    f"--input {volume.name}={given[volume.name]}: holds the folder of this run ({folder}), where inputs"
+                    " are copied to; give another --folder"
+                )
         elif volume.config_map_name not in config_maps and not (folder / volume.name).exists():
             yield (
                 f"spec.inputs[{number}]: {_source(volume)} is in a cluster; give its files with"
