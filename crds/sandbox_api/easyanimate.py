@@ -147,7 +147,7 @@ class EasyAnimateTrainConfig(ComponentConfig):
         return self.batch_size
 
     def misfits(self, gpus: int, nodes: int) -> Iterator[str]:
-        yield from _too_many(self.processes, gpus)
+        yield from too_many_processes(self.processes, gpus)
         try:
             self.clips_a_step((self.processes or gpus or 1) * nodes)
         except ValueError as error:
@@ -210,10 +210,11 @@ class EasyAnimateInferConfig(ComponentConfig):
     }
 
     def misfits(self, gpus: int, nodes: int) -> Iterator[str]:  # noqa: ARG002  # pods make videos apart
-        yield from _too_many(self.processes, gpus)
+        yield from too_many_processes(self.processes, gpus)
 
 
-def _too_many(processes: int | None, gpus: int) -> Iterator[str]:
+def too_many_processes(processes: int | None, gpus: int) -> Iterator[str]:
+    """What is wrong with a number of processes where a pod has so many GPUs (0: it asks for none)."""
     if processes is not None and 0 < gpus < processes:
         yield f"processes: {processes} are more than the {gpus} GPUs of a pod; leave it out to have one a GPU"
 

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which videos there are, and which of their frames are taken.
+
+What is taken of a video depends on the seed, the run, its name and its ordinal among equal names: not on the order of
+rows, nor on other videos. No frame is decoded here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sandbox_api.inception import Metric
+
+from ..easyanimate.clips import BrokenClip, Probe, probe
+
+SUFFIXES = frozenset((".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".gif"))
+PIECE = 32
+"""Single frames of a video that are held in memory together."""
+
+
+@dataclass(frozen=True)
+class Video:
+    name: str
+    """As its row or its folder names it."""
+    ordinal: int
+    """Among videos of the same name."""
+    path: str
+
+
+@dataclass(frozen=True)
+class Take:
+    """Frames of one video that are decoded together: one clip, or single frames."""
+
+    video: int
+    """Its place in the list of videos."""
+    path: str
+    times: tuple[int, ...]
+    """Presentation times in the stream's unit, ascending."""
+    first: int
+    """Number of its first sample; of single frames the others follow."""
+    weight: float = 1.0
+    """Of each sample."""
+
+
+@dataclass
+class Samples:
+    """What is taken of one side."""
+
+    takes: list[Take] = field(default_factory=list)
+    count: int = 0
+    videos: int = 0
+    """Of which something is taken."""
+    looked: int = 0
+    """Videos that were looked at."""
+    broken: list[str] = field(default_factory=list)
+    """Names of those that can't be used, with the reason."""
+
+    def add(self, video: int, path: str, times: Sequence[int], *, is_clip: bool, weight: float = 1.0) -> None:
+        self.takes.append(Take(video, path, tuple(times), self.count, weight))
+        self.count += 1 if is_clip else len(times)
+
+
+def videos_of(rows: Iterable[Mapping[str, Any]], roots: Sequence[Path]) -> list[Video]:
+    """The videos that rows name, each of them all of its `videos`. A relative name is looked for in each of the roots
+    in turn. A row that names none is a video without a path."""
+    found: list[tuple[str, str]] = []
+    for number, row in enumerate(rows, 1):
+        named = _names(row)
+        found += [(name, _found(name, roots)) for name in named] or [(f"row {number}", "")]
+    return _numbered(found)
+
+
+def look_at(path: str) -> Probe:
+    """Count the frames of a video without decoding them. Raises BrokenClip."""
+    if not path:
+        raise BrokenClip("names no video")
+    if not Path(path).is_file():
+        raise BrokenClip("is not there")
+    return probe(path)
+
+
+def videos_in(folder: Path) -> list[Video]:
+    """All videos below a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return _numbered((path.relative_to(folder).as_posix(), str(path)) for path in files)
+
+
+def standard_samples(
+    metric: Metric, videos: Sequence[Video], look: Callable[[str], Probe], seed: int, run: int
+) -> Samples:
+    """One clip of each video, at a drawn place; or single frames, each drawn from one of the equal parts of the video.
+
+    look: counts the frames of a video. Videos are taken in a drawn order, until there are as many samples as the metric
+    has at most.
+    """
+    samples = Samples()
+    for video, found in _usable(metric, videos, look, (seed, run), samples):
+        if metric.span > 1:
+            samples.add(video, videos[video].path, _clip(metric, found, _part(videos[video], seed, run)), is_clip=True)
+        else:
+            frames = len(found.times)
+            parts = min(metric.per_video, frames, metric.samples - samples.count)
+            drawn = [_part(videos[video], seed, run, part) for part in range(parts)]
+            taken = [found.times[int((part + place) * frames / parts)] for part, place in enumerate(drawn)]
+            samples.add(video, videos[video].path, taken, is_clip=False)
+    return samples
+
+
+def compatible_samples(
+    metric: Metric, videos: Sequence[Video], look: Callable[[str], Probe], seed: int, run: int
+) -> Samples:
+    """As upstream takes them: videos are used again, at other drawn places, until there are as many clips as the metric
+    asks for; or every frame of each video, which together weigh as much as those of any other one."""
+    samples = Samples()
+    usable = []
+    for video, found in _usable(metric, videos, look, (seed, run), samples):
+        if metric.span > 1:
+            usable.append((video, found))
+            samples.add(video, videos[video].path, _clip(metric, found, _part(videos[video], seed, run)), is_clip=True)
+        else:
+            times = found.times[: metric.samples - samples.count]
+            for start in range(0, len(times), PIECE):
+                piece = times[start : start + PIECE]
+                samples.add(video, videos[video].path, piece, is_clip=False, weight=1 / len(times))
+    for number in range(metric.samples - samples.count if usable else 0):
+        video, found = usable[number % len(usable)]
+        place = _part(videos[video], seed, run, 1 + number // len(usable))
+        samples.add(video, videos[video].path, _clip(metric, found, place), is_clip=True)
+    return samples
+
+
+def _usable(
+    metric: Metric, videos: Sequence[Video], look: Callable[[str], Probe], name: tuple[int, int], samples: Samples
+) -> Iterator[tuple[int, Probe]]:
+    """Videos that can be used, in the order that the draw gives them; the others are noted."""
+    order = sorted(range(len(videos)), key=lambda place: _digest(videos[place], "order", *name))
+    for place in order:
+        if samples.count >= metric.samples:
+            return
+        samples.looked += 1
+        try:
+            found = look(videos[place].path)
+            if len(found.times) < metric.span:
+                raise BrokenClip(f"is too short: it has {len(found.times)} frames, a clip takes {metric.span}")
+        except BrokenClip as error:
+            samples.broken.append(f"{videos[place].name} {error}")
+            continue
+        samples.videos += 1
+        yield place, found
+
+
+def _clip(metric: Metric, found: Probe, place: float) -> list[int]:
+    first = int(place * (len(found.times) - metric.span + 1))
+    return list(found.times[first : first + metric.span : metric.stride])
+
+
+def _part(video: Video, *name: int) -> float:
+    """A number from 0 to below 1 that depends on the video and these names."""
+    return int.from_bytes(_digest(video, "place", *name)[:8], "big") / math.ldexp(1.0, 64) * (1 - 2**-53)
+
+
+def _digest(video: Video, *name: str | int) -> bytes:
+    words = "\0".join(map(repr, (video.name, video.ordinal, *name)))
+    return hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()
+
+
+def _numbered(found: Iterable[tuple[str, str]]) -> list[Video]:
+    seen: Counter[str] = Counter()
+    videos = []
+    for name, path in found:
+        videos.append(Video(name, seen[name], path))
+        seen[name] += 1
+    return videos
+
+
+def _names(row: Mapping[str, Any]) -> list[str]:
+    named = row.get("videos")
+    return [name for name in (named if isinstance(named, (list, tuple)) else [named]) if isinstance(name, str) and name]
+
+
+def _found(name: str, roots: Sequence[Path]) -> str:
+    candidates = [root / name for root in roots]
+    return str(next((path for path in candidates if path.is_file()), candidates[0]))
