@@ -84,14 +84,16 @@ def write_features(
 
         def look() -> None:
             began = time.monotonic()
-            names = [take.path for take, frames in zip(batch.takes, batch.frames, strict=True) for _ in frames]
-            frames = np.concatenate(batch.frames)
+            takes = [take for take, frames in zip(batch.takes, batch.frames, strict=True) for _ in frames]
+            frames, names = np.concatenate(batch.frames), [take.path for take in takes]
             for start in range(0, len(frames), batch_size):
                 stop = start + batch_size
-                file.write(np.ascontiguousarray(detector(frames[start:stop], names[start:stop])).tobytes())
+                found = detector(frames[start:stop], names[start:stop])
+                file.write(np.repeat(found, [take.copies for take in takes[start:stop]], axis=0).tobytes())
             for take, its in zip(batch.takes, batch.frames, strict=True):
-                part.numbers += range(take.first, take.first + len(its))
-                part.weights += [take.weight] * len(its)
+                count = len(its) * take.copies
+                part.numbers += range(take.first, take.first + count)
+                part.weights += [take.weight] * count
             part.detect_seconds += time.monotonic() - began
             batch.takes.clear()
             batch.frames.clear()

@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ class Take:
     """Number of its first sample; of single frames the others follow."""
     weight: float = 1.0
     """Of each sample."""
+    copies: int = 1
+    """How many samples a clip is."""
 
 
 @dataclass
@@ -61,9 +64,13 @@ class Samples:
     broken: list[str] = field(default_factory=list)
     """Names of those that can't be used, with the reason."""
 
-    def add(self, video: int, path: str, times: Sequence[int], *, is_clip: bool, weight: float = 1.0) -> None:
+    def add_clip(self, video: int, path: str, times: Sequence[int], copies: int = 1) -> None:
+        self.takes.append(Take(video, path, tuple(times), self.count, copies=copies))
+        self.count += copies
+
+    def add_frames(self, video: int, path: str, times: Sequence[int], weight: float = 1.0) -> None:
         self.takes.append(Take(video, path, tuple(times), self.count, weight))
-        self.count += 1 if is_clip else len(times)
+        self.count += len(times)
 
 
 def videos_of(rows: Iterable[Mapping[str, Any]], roots: Sequence[Path]) -> list[Video]:
@@ -102,13 +109,17 @@ def standard_samples(
     samples = Samples()
     for video, found in _usable(metric, videos, look, (seed, run), samples):
         if metric.span > 1:
-            samples.add(video, videos[video].path, _clip(metric, found, _part(videos[video], seed, run)), is_clip=True)
+            samples.add_clip(video, videos[video].path, _clip(metric, found, _part(videos[video], seed, run)))
         else:
             frames = len(found.times)
             parts = min(metric.per_video, frames, metric.samples - samples.count)
-            drawn = [_part(videos[video], seed, run, part) for part in range(parts)]
-            taken = [found.times[int((part + place) * frames / parts)] for part, place in enumerate(drawn)]
-            samples.add(video, videos[video].path, taken, is_clip=False)
+            begins = [part * frames // parts for part in range(parts + 1)]
+            drawn = [
+                begin + int(_part(videos[video], seed, run, part) * (end - begin))
+                for part, (begin, end) in enumerate(pairwise(begins))
+            ]
+            taken = [found.times[frame] for frame in drawn]
+            samples.add_frames(video, videos[video].path, taken)
     return samples
 
 
@@ -122,16 +133,20 @@ def compatible_samples(
     for video, found in _usable(metric, videos, look, (seed, run), samples):
         if metric.span > 1:
             usable.append((video, found))
-            samples.add(video, videos[video].path, _clip(metric, found, _part(videos[video], seed, run)), is_clip=True)
+            samples.count += 1
         else:
             times = found.times[: metric.samples - samples.count]
             for start in range(0, len(times), PIECE):
-                piece = times[start : start + PIECE]
-                samples.add(video, videos[video].path, piece, is_clip=False, weight=1 / len(times))
-    for number in range(metric.samples - samples.count if usable else 0):
-        video, found = usable[number % len(usable)]
-        place = _part(videos[video], seed, run, 1 + number // len(usable))
-        samples.add(video, videos[video].path, _clip(metric, found, place), is_clip=True)
+                samples.add_frames(video, videos[video].path, times[start : start + PIECE], weight=1 / len(times))
+    if usable:
+        samples.count = 0
+        turns = [(*usable[number % len(usable)], number // len(usable)) for number in range(metric.samples)]
+        clips = Counter(
+            (video, tuple(_clip(metric, found, _part(videos[video], seed, run, *([turn] if turn else [])))))
+            for video, found, turn in turns
+        )
+        for (video, times), copies in clips.items():
+            samples.add_clip(video, videos[video].path, times, copies)
     return samples
 
 
