@@ -172,7 +172,7 @@ class InceptionConfig(ComponentConfig):
     detector: DetectorConfig | None = None
     """How the detector is called, where it is not the one that the metric is defined with."""
     result_path: str | None = None
-    """Where a line of JSON with the result is appended."""
+    """Where the result is published: a line of JSON, after those that an earlier run of the job has left there."""
     num_runs: Annotated[int, Field(ge=1, le=100)] = 1
     """How often it is computed, each time from samples that are drawn anew; with several, mean and spread are told."""
     protocol: Literal["standard", "dj-compat"] = "standard"
