@@ -7,7 +7,8 @@ The Frechet distance, and precision and recall, are written here; kernel distanc
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,11 +58,24 @@ def frechet_distance(one: Gaussian, other: Gaussian) -> float:
     The last trace is the sum of the singular values of S1^1/2 S2^1/2: exact also where a covariance is singular, where
     the eigenvalues of S1 S2 lose half of their digits.
     """
-    roots = [_root(each.covariance) for each in (one, other)]
-    shared = torch.linalg.svdvals(roots[0].T @ roots[1]).sum()
+    with _one_thread():
+        roots = [_root(each.covariance) for each in (one, other)]
+        shared = torch.linalg.svdvals(roots[0].T @ roots[1]).sum()
     apart = (one.mean - other.mean).square().sum()
     found = apart + one.covariance.trace() + other.covariance.trace() - 2.0 * shared
     return max(0.0, float(found))  # below it only by rounding
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Threads of a matrix decomposition wait for each other at every column: where others use the processors too, two
+    of them take hundreds of times as long as one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _root(covariance: torch.Tensor) -> torch.Tensor:
