@@ -350,7 +350,9 @@ HOOKS: dict[str, Hook] = _catalogue(
                 settings=inception_settings,
             ),
             "heldout_flow_loss": Component(
-                HeldoutLossConfig, image="easyanimate", figures=("loss", "loss.*", "std", "error", "clips", "broken")
+                HeldoutLossConfig,
+                image="easyanimate",
+                figures=("loss", "loss.*", "std", "standard_error", "clips", "broken"),
             ),
         },
         lacks=("vbench_video_evaluator",),

@@ -77,7 +77,7 @@ def test_the_value_is_the_mean_of_the_clips_losses_and_always_the_same(pod: Hook
     assert len(losses) == found["clips"] == 8
     assert found[""] == found["loss"] == ended.result.outputs["value"].value == pytest.approx(np.mean(losses))
     assert found["std"] == pytest.approx(np.std(losses, ddof=1))
-    assert found["error"] == pytest.approx(found["std"] / 8**0.5)
+    assert found["standard_error"] == pytest.approx(found["std"] / 8**0.5)
     assert found["loss.0.1"] == pytest.approx(np.mean([line["levels"]["0.1"] for line in report]))
     assert losses == pytest.approx([np.mean(list(line["levels"].values())) for line in report])
     assert {"__sandbox_id__", "videos", "text", "loss", "levels"} == report[0].keys()

@@ -27,7 +27,7 @@ class HeldoutLossEvaluator(BaseEvaluator):
     """type: heldout_flow_loss. Value: the mean loss over the clips. Report: JSON lines, one a clip, in the rows' order:
     the row's id, `videos`, `text`, `loss`, and `levels` (the loss at each noise level).
 
-    Metrics: `loss` (the value), `loss.<level>`, `std` (of the clips' losses), `error` (standard error of their mean),
+    Metrics: `loss` (the value), `loss.<level>`, `std` (of the clips' losses), `standard_error` (of their mean),
     `clips`, `broken`.
     """
 
@@ -109,7 +109,7 @@ def result_of(
             "": value,
             "loss": value,
             "std": spread,
-            "error": spread / math.sqrt(count),
+            "standard_error": spread / math.sqrt(count),
             "clips": count,
             "broken": broken,
             **at_levels,

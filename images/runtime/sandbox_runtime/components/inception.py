@@ -150,7 +150,7 @@ def line_of(
 
 
 def earlier_lines(published: Path | None) -> str:
-    """What stands under the name that results are appended to; lines that another job has published there stay."""
+    """What stands under the name that results are appended to: the lines of earlier runs of the job."""
     if published is None or not published.is_file():
         return ""
     text = published.read_text(encoding="utf-8", errors="replace")

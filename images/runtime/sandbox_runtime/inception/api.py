@@ -7,6 +7,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from sandbox_api.inception import METRICS, DetectorConfig, InceptionConfig, Metr
 
 from ..errors import ConfigError, UserError
 from ..workers.launch import Figures, run_workers
-from .samples import Samples, Video, compatible_samples, look_at, standard_samples
+from .samples import Look, Samples, Video, compatible_samples, look_at, standard_samples
 
 WORKER = "sandbox_runtime.inception.worker"
 SHOWN_BROKEN = 3
@@ -59,8 +60,9 @@ def evaluate(
     when more videos than `broken_limit` allows can't be used, and what the detector's misbehaviour is (see `Detector`).
     """
     detector, metric = config.detector or config.built_in.config, METRICS[config.metric]
+    look = cache(look_at)  # each run looks at the same videos
     groups = {
-        (side, run): samples_of(side, config, its, run)
+        (side, run): samples_of(side, config, its, run, look)
         for side, its in videos.items()
         for run in range(config.num_runs)
     }
@@ -114,6 +116,10 @@ def evaluate(
     )
     counts = {side: min(sum(len(numbers) for _, numbers, _ in run[side]) for run in runs) for side in videos}
     results, value = named_results(config.metric, compared["runs"])
+    if not math.isfinite(value):
+        raise UserError(
+            f"{config.metric} is not finite ({value}): what the detector gives is too large to compute with"
+        )
     parts = [part for each in told for part in each.values()]
     return Evaluated(
         results=results,
@@ -128,10 +134,10 @@ def evaluate(
     )
 
 
-def samples_of(side: str, config: InceptionConfig, videos: Sequence[Video], run: int) -> Samples:
+def samples_of(side: str, config: InceptionConfig, videos: Sequence[Video], run: int, look: Look) -> Samples:
     """What is taken of one side in one run. Raises UserError when too many videos can't be used."""
     choose = compatible_samples if config.protocol == "dj-compat" else standard_samples
-    samples = choose(METRICS[config.metric], videos, look_at, config.seed, run)
+    samples = choose(METRICS[config.metric], videos, look, config.seed, run)
     refuse_broken(side, config, samples.broken, int(config.broken_limit * samples.looked), samples.looked)
     if not samples.count:
         raise ConfigError(f"extraConfigs.{_field(side, config)}: no video is left to take samples of")

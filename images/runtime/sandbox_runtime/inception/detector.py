@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,15 @@ SUM_TOLERANCE = 1e-2
 
 
 class Detector:
-    """Frames to features."""
+    """Frames, of the size that it takes, to features."""
 
     def __init__(self, path: Path, config: DetectorConfig, device: torch.device) -> None:
         """Raises ConfigError when the file is no TorchScript."""
         self._name, self._config, self._device = path.name, config, device
         try:
-            self._script: Any = torch.jit.load(str(path), map_location=device).eval()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # the detectors that there are, are TorchScript
+                self._script: Any = torch.jit.load(str(path), map_location=device).eval()
         except (RuntimeError, ValueError, OSError) as error:
             raise ConfigError(
                 f"extraConfigs.detector_path: {path.name} can't be loaded as TorchScript: {_first(error)}"
@@ -58,10 +61,6 @@ class Detector:
         config = self._config
         pixels = torch.from_numpy(frames).to(self._device)
         pixels = pixels.movedim(-1, -3)  # (samples, frames, 3, height, width), or without frames
-        if config.size is not None and tuple(pixels.shape[-2:]) != config.size:
-            pixels = resized(pixels, config.size)
-            if config.range == "uint8":
-                pixels = pixels.round().to(torch.uint8)
         if config.range != "uint8":
             low, high = config.range
             pixels = pixels.float() * ((high - low) / 255.0) + low
@@ -87,16 +86,6 @@ class Detector:
                     f" negative or do not sum to 1 for {_listed(names, wrong)}; are they logits?"
                 )
         return values
-
-
-def resized(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Bilinearly and without smoothing, as OpenCV does and as FVD and FID are defined with; fp32.
-
-    pixels: shape (..., channels, height, width).
-    """
-    flat = pixels.reshape(-1, *pixels.shape[-3:]).float()
-    made = torch.nn.functional.interpolate(flat, size=size, mode="bilinear", align_corners=False)
-    return made.reshape(*pixels.shape[:-2], *size)
 
 
 def _listed(names: Sequence[str], wrong: NDArray[np.bool_]) -> str:

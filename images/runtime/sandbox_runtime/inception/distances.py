@@ -143,12 +143,9 @@ def precision_and_recall(
     if min(len(real), len(fake)) <= neighbour:
         raise ValueError(f"{min(len(real), len(fake))} samples have no {neighbour} neighbours each")
     centre = real.mean(axis=0, dtype=np.float64).astype(np.float32)  # far from the origin, differences lose digits
-    sides = [torch.from_numpy(side - centre).to(device) for side in (real, fake)]
-    radii = [_radii(side, neighbour, half) for side in sides]
-    return tuple(  # type: ignore[return-value]
-        _covered(of, by, radius, half)
-        for of, by, radius in ((sides[1], sides[0], radii[0]), (sides[0], sides[1], radii[1]))
-    )
+    ours, theirs = (torch.from_numpy(side - centre).to(device) for side in (fake, real))
+    precision = _covered(ours, theirs, _radii(theirs, neighbour, half), half)
+    return precision, _covered(theirs, ours, _radii(ours, neighbour, half), half)
 
 
 def _radii(side: torch.Tensor, neighbour: int, half: bool) -> torch.Tensor:

@@ -7,20 +7,19 @@ Memory: the clips of one batch, and two more for each thread that decodes. It do
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from ..easyanimate.clips import BrokenClip, frames_at
-from .detector import Detector, resized
+from ..easyanimate.clips import BrokenClip
+from .ahead import ahead
+from .detector import Detector
+from .frames import Size, frames_of
 from .samples import Take
 
 BATCH_BYTES = 1 << 28
@@ -41,6 +40,10 @@ class Part:
     detect_seconds: float = 0.0
     """That the detector took."""
     stopped: bool = False
+
+    @property
+    def broken_videos(self) -> set[int]:
+        return {video for video, _ in self.broken}
 
 
 @dataclass
@@ -67,7 +70,7 @@ def write_features(
     target: Path,
     *,
     is_clips: bool,
-    size: tuple[int, int] | None,
+    sizes: Sequence[Size],
     batch_size: int,
     threads: int,
     most_broken: int,
@@ -76,8 +79,8 @@ def write_features(
 ) -> Part:
     """Write the features of these takes, fp32, one sample after the other.
 
-    is_clips: each take is one sample; else each of its frames is. size: height and width that frames are resized to
-    first. It ends early when more than `most_broken` can't be decoded. log: takes the number of samples so far.
+    is_clips: each take is one sample; else each of its frames is. sizes: that frames are resized to, one after the
+    other. It ends early when more than `most_broken` videos can't be decoded. log: takes the number of samples so far.
     """
     part, batch = Part(), _Batch()
     with target.open("wb") as file:
@@ -99,12 +102,12 @@ def write_features(
             batch.frames.clear()
             log(len(part.numbers))
 
-        with closing(_decoded(takes, size, threads)) as decoded:
+        with closing(ahead(partial(frames_of, sizes=sizes), takes, threads)) as decoded:
             began = time.monotonic()
             for take, made in decoded:
                 part.read_seconds += time.monotonic() - began
                 part.stopped = should_stop()
-                if part.stopped or len(part.broken) > most_broken:
+                if part.stopped or len(part.broken_videos) > most_broken:
                     return part
                 if isinstance(made, BrokenClip):
                     part.broken.append((take.video, str(made)))
@@ -118,40 +121,6 @@ def write_features(
         if batch.takes:
             look()
     return part
-
-
-def _decoded(
-    takes: Sequence[Take], size: tuple[int, int] | None, threads: int
-) -> Iterator[tuple[Take, NDArray[np.uint8] | BrokenClip]]:
-    """The frames of each take in their order, decoded ahead by several threads; what is wrong where they can't be."""
-    coming: deque[tuple[Take, Future[NDArray[np.uint8] | BrokenClip]]] = deque()
-    pool = ThreadPoolExecutor(threads, "decode")
-    try:
-        for take in takes:
-            coming.append((take, pool.submit(_frames, take, size)))
-            if len(coming) > 2 * threads:
-                ready, future = coming.popleft()
-                yield ready, future.result()
-        while coming:
-            ready, future = coming.popleft()
-            yield ready, future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _frames(take: Take, size: tuple[int, int] | None) -> NDArray[np.uint8] | BrokenClip:
-    """RGB of shape (frames, height, width, 3)."""
-
-    def taken(frame: Any) -> NDArray[np.uint8]:
-        whole: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-        if size is None or whole.shape[:2] == size:
-            return whole
-        return resized(torch.from_numpy(whole).movedim(-1, 0), size).round().to(torch.uint8).movedim(0, -1).numpy()
-
-    try:
-        return np.stack(frames_at(take.path, take.times, taken))
-    except BrokenClip as error:
-        return error
 
 
 class Features:

@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -19,8 +20,12 @@ from typing import Any
 from sandbox_api.inception import Metric
 
 from ..easyanimate.clips import BrokenClip, Probe, probe
+from .ahead import ahead
 
 SUFFIXES = frozenset((".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".gif"))
+LOOKING = 8
+"""Videos that are looked at together: on a network's volume that is waiting, most of all."""
+Look = Callable[[str], Probe | BrokenClip]
 PIECE = 32
 """Single frames of a video that are held in memory together."""
 
@@ -83,13 +88,16 @@ def videos_of(rows: Iterable[Mapping[str, Any]], roots: Sequence[Path]) -> list[
     return _numbered(found)
 
 
-def look_at(path: str) -> Probe:
-    """Count the frames of a video without decoding them. Raises BrokenClip."""
-    if not path:
-        raise BrokenClip("names no video")
-    if not Path(path).is_file():
-        raise BrokenClip("is not there")
-    return probe(path)
+def look_at(path: str) -> Probe | BrokenClip:
+    """Count the frames of a video without decoding them; what is wrong where that can't be done."""
+    try:
+        if not path:
+            raise BrokenClip("names no video")
+        if not Path(path).is_file():
+            raise BrokenClip("is not there")
+        return probe(path)
+    except BrokenClip as error:
+        return error
 
 
 def videos_in(folder: Path) -> list[Video]:
@@ -98,9 +106,7 @@ def videos_in(folder: Path) -> list[Video]:
     return _numbered((path.relative_to(folder).as_posix(), str(path)) for path in files)
 
 
-def standard_samples(
-    metric: Metric, videos: Sequence[Video], look: Callable[[str], Probe], seed: int, run: int
-) -> Samples:
+def standard_samples(metric: Metric, videos: Sequence[Video], look: Look, seed: int, run: int) -> Samples:
     """One clip of each video, at a drawn place; or single frames, each drawn from one of the equal parts of the video.
 
     look: counts the frames of a video. Videos are taken in a drawn order, until there are as many samples as the metric
@@ -123,9 +129,7 @@ def standard_samples(
     return samples
 
 
-def compatible_samples(
-    metric: Metric, videos: Sequence[Video], look: Callable[[str], Probe], seed: int, run: int
-) -> Samples:
+def compatible_samples(metric: Metric, videos: Sequence[Video], look: Look, seed: int, run: int) -> Samples:
     """As upstream takes them: videos are used again, at other drawn places, until there are as many clips as the metric
     asks for; or every frame of each video, which together weigh as much as those of any other one."""
     samples = Samples()
@@ -151,23 +155,22 @@ def compatible_samples(
 
 
 def _usable(
-    metric: Metric, videos: Sequence[Video], look: Callable[[str], Probe], name: tuple[int, int], samples: Samples
+    metric: Metric, videos: Sequence[Video], look: Look, name: tuple[int, int], samples: Samples
 ) -> Iterator[tuple[int, Probe]]:
     """Videos that can be used, in the order that the draw gives them; the others are noted."""
     order = sorted(range(len(videos)), key=lambda place: _digest(videos[place], "order", *name))
-    for place in order:
-        if samples.count >= metric.samples:
-            return
-        samples.looked += 1
-        try:
-            found = look(videos[place].path)
-            if len(found.times) < metric.span:
-                raise BrokenClip(f"is too short: it has {len(found.times)} frames, a clip takes {metric.span}")
-        except BrokenClip as error:
-            samples.broken.append(f"{videos[place].name} {error}")
-            continue
-        samples.videos += 1
-        yield place, found
+    with closing(ahead(lambda place: look(videos[place].path), order, LOOKING)) as looked:
+        for place, found in looked:
+            samples.looked += 1
+            if isinstance(found, Probe) and len(found.times) < metric.span:
+                found = BrokenClip(f"is too short: it has {len(found.times)} frames, a clip takes {metric.span}")
+            if isinstance(found, BrokenClip):
+                samples.broken.append(f"{videos[place].name} {found}")
+                continue
+            samples.videos += 1
+            yield place, found
+            if samples.count >= metric.samples:
+                return
 
 
 def _clip(metric: Metric, found: Probe, place: float) -> list[int]:

@@ -26,7 +26,8 @@ from .samples import Take
 def features(job: dict[str, Any], desk: Desk) -> Any:
     """This process's share of the takes of each group, to `<group>-<rank>.f32` in the job's folder."""
     config = InceptionConfig.model_validate(job["config"])
-    detector = Detector(Path(job["detector_path"]), DetectorConfig.model_validate(job["detector"]), own_device())
+    described = DetectorConfig.model_validate(job["detector"])
+    detector = Detector(Path(job["detector_path"]), described, own_device())
     done, found = 0, {}
     for name, group in job["groups"].items():
         before = done
@@ -43,7 +44,7 @@ def features(job: dict[str, Any], desk: Desk) -> Any:
             detector,
             target,
             is_clips=METRICS[config.metric].span > 1,
-            size=config.size,
+            sizes=[size for size in (config.size, described.size) if size is not None],
             batch_size=config.batch_size,
             threads=torch.get_num_threads(),
             most_broken=group["most_broken"],
@@ -51,7 +52,7 @@ def features(job: dict[str, Any], desk: Desk) -> Any:
             log=log,
         )
         found[name] = {"file": str(target), **vars(part)}
-        if part.stopped or len(part.broken) > group["most_broken"]:
+        if part.stopped or len(part.broken_videos) > group["most_broken"]:
             break
     return found
 
