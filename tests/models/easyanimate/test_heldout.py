@@ -91,6 +91,7 @@ def test_the_value_is_the_mean_of_the_clips_losses_and_always_the_same(pod: Hook
     assert {line["videos"][0]: line["loss"] for line in lines(measure(pod))} == {
         line["videos"][0]: line["loss"] for line in report
     }
+    assert figures(measure(pod, precision="bf16"))["loss"] == pytest.approx(found["loss"], rel=0.02)
     more = figures(measure(pod, draws=3))
     assert more["loss"] != found["loss"]
     assert more["loss"] == pytest.approx(found["loss"], rel=0.2)
