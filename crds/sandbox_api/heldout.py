@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
-from .easyanimate import Bucket, EasyAnimateTrainConfig, Precision, too_many_processes
-from .extra import ComponentConfig
+from .easyanimate import Bucket, EasyAnimateTrainConfig, Precision
+from .extra import ComponentConfig, too_many
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Where in the list of noise levels clips are measured, 0 the noisiest, as in a training's own held-out loss."""
@@ -58,7 +58,7 @@ class HeldoutLossConfig(ComponentConfig):
         return value
 
     def misfits(self, gpus: int, nodes: int) -> Iterator[str]:  # noqa: ARG002
-        yield from too_many_processes(self.processes, gpus)
+        yield from too_many(self.processes, gpus)
 
     def of_training(self) -> EasyAnimateTrainConfig:
         """Settings with which a training encodes the same clips."""

@@ -14,8 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from .easyanimate import too_many_processes
-from .extra import ComponentConfig, ExtraConfig, Settings, without_surroundings
+from .extra import ComponentConfig, ExtraConfig, Settings, too_many, without_surroundings
 
 Side = Annotated[int, Field(ge=8, le=8192)]
 Family = Literal["frechet", "kernel", "score", "neighbours"]
@@ -224,7 +223,7 @@ class InceptionConfig(ComponentConfig):
         return self
 
     def misfits(self, gpus: int, nodes: int) -> Iterator[str]:  # noqa: ARG002
-        yield from too_many_processes(self.processes, gpus)
+        yield from too_many(self.processes, gpus)
 
     @property
     def built_in(self) -> BuiltIn:

@@ -144,7 +144,7 @@ def test_broken_clips_are_named_and_may_be_left_out(pod: HookPod) -> None:
         ({"lora_path": "inputs/raw"}, "extraConfigs.lora_path: there is no checkpoint-<step>.safetensors in inputs/raw"),
         ({"lora_path": "inputs/raw/empty.jsonl"}, "lora_path: empty.jsonl is not a whole safetensors file"),
         ({"base_model": "inputs/raw"}, "base_model: inputs/raw is not a model in diffusers' layout"),
-        ({"levels": [0.5, 0.5]}, "extraConfigs.levels: value error, two of them are the same"),
+        ({"levels": [0.5, 0.5]}, "extraConfigs.levels: two of them are the same"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(pod: HookPod, extra: dict[str, Any], words: str) -> None:

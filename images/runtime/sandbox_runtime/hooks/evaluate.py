@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import UserError
 from .base import HookContext, HookResult
-from .models import component_settings
+from .components import component_settings
 
 
 class EvaluateDataHook:
