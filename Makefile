@@ -90,8 +90,9 @@ bench-check: .venv/.done ## Compare the last bench-scale with the ranges in the 
 	$(PYTHON) -m tests.bench.scale check
 
 .PHONY: bench-evaluate
-bench-evaluate: .venvs/data/.done ## Measure evaluators: words a second and core, memory
+bench-evaluate: .venvs/data/.done .venvs/easyanimate/.done ## Measure evaluators: words a second and core, what FVD's time goes to
 	.venvs/data/bin/python -m tests.bench.evaluate
+	.venvs/easyanimate/bin/python -m tests.bench.video_metrics
 
 .PHONY: bench-models
 bench-models: .venvs/easyanimate/.done ## Measure training steps, the cache of latents, writing videos

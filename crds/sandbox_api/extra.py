@@ -44,6 +44,11 @@ class ExtraConfig(BaseModel):
     NEEDED: ClassVar[Mapping[tuple[str, ...], str]] = {}
     """Keys of which one must have a value, written or filled by an input, and what to do where none has."""
 
+    @classmethod
+    def needed(cls, given: Mapping[str, Any]) -> Mapping[tuple[str, ...], str]:  # noqa: ARG003  # for models that look
+        """The same, where it depends on the other settings."""
+        return cls.NEEDED
+
     def misfits(self, gpus: int, nodes: int) -> Iterator[str]:  # noqa: ARG002  # for models that look
         """What does not go with the job's GPUs a pod (0: it asks for none) and its pods, a sentence each."""
         yield from ()

@@ -17,6 +17,9 @@ from .easyanimate import EasyAnimateInferConfig, EasyAnimateTrainConfig, infer_s
 from .evaluate import AccuracyConfig, MseConfig, QualityConfig
 from .extra import ComponentConfig, ExtraConfig, NoExtra, Settings, without_surroundings
 from .fetch import FetchConfig
+from .heldout import HeldoutLossConfig
+from .inception import FIGURES as INCEPTION_FIGURES
+from .inception import InceptionConfig, inception_settings
 from .model_probe import ModelProbeConfig, PipelineProbeConfig, pipeline_settings
 from .modelscope import ModelscopeTrainConfig
 from .modelscope import train_settings as modelscope_settings
@@ -356,9 +359,20 @@ HOOKS: dict[str, Hook] = _catalogue(
             ),
             "accuracy": Component(AccuracyConfig, image="data", figures=("accuracy", "rows")),
             "mse": Component(MseConfig, image="data", figures=("mse", "format_error", "rows")),
+            "video_inception_evaluator": Component(
+                InceptionConfig,
+                image="easyanimate",
+                figures=INCEPTION_FIGURES,
+                settings=inception_settings,
+            ),
+            "heldout_flow_loss": Component(
+                HeldoutLossConfig,
+                image="easyanimate",
+                figures=("loss", "loss.*", "std", "standard_error", "clips", "broken"),
+            ),
         },
-        lacks=("vbench_video_evaluator", "video_inception_evaluator"),
-        writes={"extraConfigs.export_path": "report"},
+        lacks=("vbench_video_evaluator",),
+        writes={"extraConfigs.export_path": "report", "extraConfigs.result_path": "report"},
     ),
     Hook("EvaluateModelHook", "evaluate_model", ("evaluation",), ("best", "ranking"), available=False),
 )

@@ -191,7 +191,7 @@ def _extra_problems(
     there_is = f"; it has: {', '.join(sorted(known)) or 'none'}"
     for name in sorted(filled - known):
         yield f"{where}.extraConfigs.{name}: {hook.name} has no such setting{there_is}"
-    for keys, advice in hook.extra.NEEDED.items():
+    for keys, advice in hook.extra.needed(extra).items():
         if not any(key in filled or extra.get(key) for key in keys):
             yield f"{where}.extraConfigs.{keys[0]}: {advice}"
     try:

@@ -63,7 +63,9 @@ FACTORIES: dict[str, Factory] = {
             {
                 "accuracy": "sandbox_runtime.components.pairs:AccuracyEvaluator",
                 "dj_text_quality_classifier": "sandbox_runtime.components.quality:QualityEvaluator",
+                "heldout_flow_loss": "sandbox_runtime.components.heldout:HeldoutLossEvaluator",
                 "mse": "sandbox_runtime.components.pairs:MseEvaluator",
+                "video_inception_evaluator": "sandbox_runtime.components.inception:InceptionEvaluator",
             },
         ),
         Factory(

@@ -4,12 +4,13 @@
     prepared = prepare(config, rows, cache_dir, scratch=...)     # latents and text embeddings, once
     trained = train(config, prepared, cache_dir, out=..., state=..., scratch=...)
     videos = infer(config, out=..., state=..., scratch=...)
+    losses = heldout_losses(config, prepared, cache_dir, scratch=...)
 
 The work is done by worker processes, one a GPU; nothing here imports torch, so a hook that fails in its configuration
 fails in a moment.
 """
 
-from .api import infer, merged_videos, prepare, train
+from .api import heldout_losses, infer, merged_videos, prepare, train
 from .results import InferResult, Prepared, TrainResult
 
-__all__ = ["InferResult", "Prepared", "TrainResult", "infer", "merged_videos", "prepare", "train"]
+__all__ = ["InferResult", "Prepared", "TrainResult", "heldout_losses", "infer", "merged_videos", "prepare", "train"]

@@ -18,6 +18,7 @@ from typing import Any
 
 from sandbox_api.digest import sha256_of
 from sandbox_api.easyanimate import EasyAnimateInferConfig, EasyAnimateTrainConfig
+from sandbox_api.heldout import HeldoutLossConfig
 
 from ..digests import digest_of
 from ..errors import ConfigError, InputError, PeerLost, UserError
@@ -124,6 +125,7 @@ def prepare(
         broken=tuple(broken),
         encoded=sum(part["encoded"] for part in parts),
         seconds=time.monotonic() - began,
+        numbers=tuple(number for number, *_ in found),
     )
 
 
@@ -201,6 +203,45 @@ def train(
         seconds=time.monotonic() - began,
         **told,
     )
+
+
+def heldout_losses(
+    config: HeldoutLossConfig,
+    prepared: Prepared,
+    cache_dir: Path,
+    *,
+    scratch: Path,
+    processes: int = 1,
+    cpus: int | None = None,
+    log_metrics: Figures = _unheard,
+    should_stop: ShouldStop = _never,
+) -> list[list[float]]:
+    """The loss of each prepared clip at each of the levels, in the order of the clips.
+
+    log_metrics: takes `clips_done`, those that the first process has measured so far. Raises ConfigError, InputError
+    for a LoRA that does not fit; UserError when it was told to stop.
+    """
+    if config.lora_path is not None and not Path(config.lora_path).is_file():
+        raise InputError(f"lora_path: there is no file {config.lora_path}")
+    processes = max(1, min(processes, len(prepared.samples)))
+    told = run_workers(
+        WORKER,
+        "measure",
+        {
+            "config": config.model_dump(mode="json"),
+            "samples": [asdict(sample) for sample in prepared.samples],
+            "cache": str(cache_dir.absolute()),
+        },
+        processes=processes,
+        together=False,
+        cpus=cpus,
+        scratch=scratch / "measure",
+        on_figures=log_metrics,
+        should_stop=should_stop,
+    )
+    if sum(map(len, told)) < len(prepared.samples):
+        raise UserError("the measuring of clips was told to stop")
+    return [told[place % processes][place // processes] for place in range(len(prepared.samples))]
 
 
 def infer(

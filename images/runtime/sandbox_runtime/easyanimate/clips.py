@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,21 +86,31 @@ def read_frames(path: str, found: Probe, cut: Cut, bucket: Bucket) -> NDArray[np
     scale = max(bucket.height / found.height, bucket.width / found.width)
     height, width = max(bucket.height, round(found.height * scale)), max(bucket.width, round(found.width * scale))
     top, left = (height - bucket.height) // 2, (width - bucket.width) // 2
+
+    def cropped(frame: Any) -> NDArray[np.uint8]:
+        whole = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BICUBIC")
+        return whole[top : top + bucket.height, left : left + bucket.width]
+
+    return np.stack(frames_at(path, wanted, cropped))
+
+
+def frames_at(path: str, times: Sequence[int], taken: Callable[[Any], NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    """What `taken` makes of the frames of a video at these times, ascending. Raises BrokenClip when one can't be
+    decoded."""
     frames: dict[int, NDArray[np.uint8]] = {}
     with _reading(path) as container:
         stream = container.streams.video[0]
-        container.seek(wanted[0], stream=stream)  # the key frame before it
-        pending = set(wanted)
+        container.seek(times[0], stream=stream)  # the key frame before it
+        pending = set(times)
         for frame in container.decode(stream):
             if frame.pts in pending:
-                whole = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BICUBIC")
-                frames[frame.pts] = whole[top : top + bucket.height, left : left + bucket.width]
+                frames[frame.pts] = taken(frame)
                 pending.remove(frame.pts)
             if not pending:
                 break
-    if len(frames) < len(wanted):
-        raise BrokenClip(f"ends early: {len(frames)} of {len(wanted)} frames can be decoded")
-    return np.stack([frames[time] for time in wanted])
+    if len(frames) < len(times):
+        raise BrokenClip(f"ends early: {len(frames)} of {len(times)} frames can be decoded")
+    return [frames[time] for time in times]
 
 
 class _reading:

@@ -10,33 +10,29 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sandbox_api.easyanimate import EasyAnimateTrainConfig
+from sandbox_api.heldout import LEVELS
 
 from ..errors import InfraError, UserError
 from . import draws, lora, models, schedule
-from .cache import Cache
 from .checkpoint import Progress, load_checkpoint, save_checkpoint
 from .loss import Batch, clip_losses
 from .names import checkpoint_name
+from .noised import Clip, NoisedClips, attention, autocast
 from .parallel import Gradients, World, divide
-from .results import Prepared, Sample
+from .results import Prepared
 
 RECENT = 50
 """Steps that the reported loss is the mean of."""
-HELDOUT_LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
-"""Where in the list of noise levels held-out clips are measured."""
-ATTENTION = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-"""On a GPU, the best first. The model calls PyTorch's attention itself, so it is chosen around it."""
 
 Log = Callable[[Mapping[str, float], int], None]
 """Takes figures and the number of steps that are done."""
@@ -72,9 +68,7 @@ class Training:
         self.plan = schedule.Schedule([sample.bucket for sample in run.prepared.samples], size, run.config.seed)
         self.steps = steps_of(run.config, self.plan)
         self.batch_size = size
-        self._cache = Cache(run.cache)
-        self._levels = models.noise_levels(run.base)
-        self._scaling = models.latent_scale(run.base)
+        self._clips = NoisedClips(run.base, run.cache)
         self._dtype = models.DTYPES[run.config.precision]
         self._load()
 
@@ -138,8 +132,8 @@ class Training:
         mine = next(batches)
         computing = time.monotonic()
         for batch in mine:
-            with self._kernel():  # around the backward pass too: it computes blocks again
-                with self._autocast():
+            with attention(self.world.device):  # around the backward pass too: it computes blocks again
+                with autocast(self._dtype, self.world.device):
                     loss = (
                         clip_losses(self.transformer, batch.to(self.world.device), self._dtype).sum() / self.batch_size
                     )
@@ -174,16 +168,16 @@ class Training:
 
     def heldout_loss(self) -> float | None:
         """Mean over the held-out clips at fixed noise and levels: it changes with the weights alone."""
-        work = [(sample, part) for sample in self.run.prepared.heldout for part in HELDOUT_LEVELS]
+        work = [(sample, part) for sample in self.run.prepared.heldout for part in LEVELS]
         if not work:
             return None
         total = torch.zeros((), dtype=torch.float64, device=self.world.device)
         self.transformer.eval()
-        with torch.no_grad(), self._kernel(), self._autocast():
+        with torch.no_grad(), attention(self.world.device), autocast(self._dtype, self.world.device):
             for start in range(0, len(work), self.world.size):  # with FSDP2 all compute in step, some for nothing
                 place = start + self.world.rank
                 sample, part = work[min(place, len(work) - 1)]
-                batch = self._stacked([self._heldout_clip(sample, part)]).to(self.world.device)
+                batch = self._clips.stacked([self._clips.heldout(sample, part)]).to(self.world.device)
                 loss = clip_losses(self.transformer, batch, self._dtype)[0].double()
                 if place < len(work):
                     total += loss
@@ -215,42 +209,15 @@ class Training:
     def _batch(self, step: int) -> list[Batch]:
         clips = self.plan.batch(step)
         mine = schedule.share(clips, self.world.rank, self.world.size, self.config.batch_size_per_gpu)
-        return [self._stacked([self._clip(step, place, clip) for place, clip in group]) for group in mine]
+        return [self._clips.stacked([self._clip(step, place, clip) for place, clip in group]) for group in mine]
 
     def _clip(self, step: int, place: int, clip: int) -> Clip:
         """One clip of a step; every random number is named by the seed, the step, and the place in its batch."""
         name = (self.config.seed, step, place)
         sample = self.run.prepared.samples[clip]
         is_dropped = draws.uniform("caption", *name) < self.config.caption_dropout
-        level = self._levels.place(draws.normal("level", *name))
-        return self._noised(sample.clip, self.run.prepared.no_text if is_dropped else sample.text, level, name)
-
-    def _heldout_clip(self, sample: Sample, part: float) -> Clip:
-        return self._noised(sample.clip, sample.text, self._levels.at(part), ("heldout", sample.clip, repr(part)))
-
-    def _noised(self, clip: str, text: str, level: int, name: tuple[str | int, ...]) -> Clip:
-        mean, spread = self._cache.read(clip).float().chunk(2)
-        drawn = draws.noise(tuple(mean.shape), "latent", *name)
-        latents = (mean + (spread.clamp(-30.0, 20.0) * 0.5).exp() * drawn) * self._scaling
-        return Clip(latents, draws.noise(tuple(mean.shape), "noise", *name), self._cache.read(text), level)
-
-    def _stacked(self, clips: Sequence[Clip]) -> Batch:
-        levels = [clip.level for clip in clips]
-        return Batch(
-            torch.stack([clip.latents for clip in clips]),
-            torch.stack([clip.noise for clip in clips]),
-            torch.stack([clip.text for clip in clips]),
-            self._levels.sigmas[levels],
-            self._levels.timesteps[levels],
-        )
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self._dtype is not torch.bfloat16:
-            return nullcontext()
-        return torch.autocast(self.world.device.type, torch.bfloat16)
-
-    def _kernel(self) -> AbstractContextManager[Any]:
-        return sdpa_kernel(ATTENTION, set_priority=True) if self.world.device.type == "cuda" else nullcontext()
+        level = self._clips.levels.place(draws.normal("level", *name))
+        return self._clips.clip(sample.clip, self.run.prepared.no_text if is_dropped else sample.text, level, name)
 
     def _save(self, also_for_use: bool = False) -> None:
         """The LoRA and the moments are whole in every process, so the first one writes for all."""
@@ -276,16 +243,6 @@ class Training:
             targets=config.targets,
         )
         lora.save_lora(path, self.parameters, provenance)
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A clip as a step computes with it; latents and noise of one shape, fp32."""
-
-    latents: torch.Tensor
-    noise: torch.Tensor
-    text: torch.Tensor
-    level: int
 
 
 def told(training: Training, finished: bool) -> dict[str, Any]:

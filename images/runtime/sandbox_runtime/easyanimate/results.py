@@ -35,6 +35,8 @@ class Prepared:
     encoded: int
     """Clips that were not in the cache before."""
     seconds: float
+    numbers: tuple[int, ...] = ()
+    """Positions of the rows whose clips these are, held-out ones included, in order."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -42,7 +44,7 @@ class Prepared:
     @classmethod
     def of_json(cls, told: Mapping[str, Any]) -> Prepared:
         lists = {name: tuple(Sample(**each) for each in told[name]) for name in ("samples", "heldout")}
-        return cls(**{**told, **lists, "broken": tuple(told["broken"])})
+        return cls(**{**told, **lists, "broken": tuple(told["broken"]), "numbers": tuple(told["numbers"])})
 
 
 @dataclass(frozen=True)

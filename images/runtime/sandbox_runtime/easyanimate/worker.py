@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from sandbox_api.easyanimate import EasyAnimateInferConfig, EasyAnimateTrainConfig
+from sandbox_api.heldout import HeldoutLossConfig
 
 from ..workers.desk import Desk, work
-from . import encode, parallel, prompts, render
+from . import encode, heldout, parallel, prompts, render
 from .cache import Cache
 from .loop import Run, Training, told
-from .results import Prepared
+from .results import Prepared, Sample
 from .rows import Clip
 
 
@@ -65,11 +66,31 @@ def infer(job: dict[str, Any], desk: Desk) -> Any:
     return {"made": made, "finished": finished}
 
 
+def measure(job: dict[str, Any], desk: Desk) -> Any:
+    def log(measured: int) -> None:
+        if desk.rank == 0:
+            desk.figures({"clips_done": measured}, measured)
+
+    return heldout.losses(
+        HeldoutLossConfig.model_validate(job["config"]),
+        [Sample(**sample) for sample in job["samples"]][desk.rank :: desk.size],
+        Path(job["cache"]),
+        parallel.own_device(),
+        desk.should_stop,
+        log,
+    )
+
+
 SMALLER = (
     "smaller buckets or videos, a smaller batch_size_per_gpu, gradient_checkpointing: every_block or parallel: fsdp2"
     " need less"
 )
-TASKS: dict[str, Callable[[dict[str, Any], Desk], Any]] = {"prepare": prepare, "train": train, "infer": infer}
+TASKS: dict[str, Callable[[dict[str, Any], Desk], Any]] = {
+    "prepare": prepare,
+    "train": train,
+    "infer": infer,
+    "measure": measure,
+}
 
 
 def main() -> None:
