@@ -45,6 +45,12 @@ Images = Annotated[
 ]
 
 
+Values = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="What differs from what is written: spec, and jobs by metaName."),
+]
+
+
 @app.command()
 def watch(context: typer.Context, name: Name, namespace: Namespace = None) -> None:
     """Follow an experiment until it ends, and say why a hook waits. Exit code 1 when it fails."""
@@ -114,10 +120,11 @@ def plan(
         bool, typer.Option("--manifests", help="Print the claims and Jobs that the operator would create.")
     ] = False,
     image: Images = None,
+    values: Values = None,
 ) -> None:
     """Print the jobs a file would run, and every problem in it; no cluster is asked. Exit code 1 on a problem."""
     try:
-        documents = read_files(file)
+        documents = read_files(file, values)
         images = _pairs(image or (), "--image", "NAME=REFERENCE")
     except Ended as error:
         fail(str(error))
@@ -144,6 +151,20 @@ def plan(
 
 
 @app.command()
+def render(
+    file: Files,
+    values: Values = None,
+    output: Annotated[Format, typer.Option("--output", "-o", help="How it is printed.")] = "yaml",
+) -> None:
+    """Print the experiments of a file with values in them, for kubectl apply -f -."""
+    try:
+        documents = read_files(file, values)
+    except Ended as error:
+        fail(str(error))
+    print_manifests([*documents.others, *(experiment.manifest for experiment in documents.experiments)], output)
+
+
+@app.command()
 def run(
     file: Files,
     local: Annotated[bool, typer.Option("--local", help="As processes of this machine.")] = False,
@@ -167,6 +188,7 @@ def run(
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Most hooks at a time. Default: as planned.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    values: Values = None,
 ) -> None:
     """Run the experiments of a file here, with no cluster; exit code 1 when one fails, 130 after Ctrl-C."""
     if not local:
@@ -181,7 +203,7 @@ def run(
             most=jobs,
             resume=resume,
         )
-        code = run_documents(read_files(file), options)
+        code = run_documents(read_files(file, values), options)
     except Ended as error:
         fail(str(error))
     raise typer.Exit(code)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from sandbox_api.hooks import Hook
 
 from .documents import documents_in
 from .experiments import Ended
+from .values import read_values, with_values
 
 STDIN = "-"
 UNNAMED = "?"
@@ -33,6 +34,11 @@ class Experiment:
     name: str
     namespace: str | None
     spec: Mapping[str, Any]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        return {"apiVersion": API_VERSION, "kind": KIND, "metadata": self.metadata, "spec": self.spec}
 
 
 @dataclass(frozen=True)
@@ -62,8 +68,8 @@ class Documents:
         return tuple(dict.fromkeys([*(problem for problems in found for problem in problems), *doubles]))
 
 
-def read_files(files: Iterable[Path]) -> Documents:
-    """The documents of all files together, `-` being the standard input.
+def read_files(files: Iterable[Path], values: Path | None = None) -> Documents:
+    """The documents of all files together, `-` being the standard input; with `values` in every experiment.
 
     Raises Ended with a sentence that names the file, or when there is no SandboxExperiment (and no SandboxHook).
     """
@@ -81,7 +87,16 @@ def read_files(files: Iterable[Path]) -> Documents:
     )
     if not whole.experiments and not any(item.get("kind") == HOOK_KIND for item in whole.others):
         raise Ended(f"{', '.join(read)}: there is no {KIND} in it")
-    return whole
+    return whole if values is None else _sized(whole, values)
+
+
+def _sized(documents: Documents, file: Path) -> Documents:
+    values = read_values(file)
+    try:
+        found = tuple(replace(item, spec=with_values(item.spec, values)) for item in documents.experiments)
+    except Ended as error:
+        raise Ended(f"{file}: {error}") from error
+    return replace(documents, experiments=found)
 
 
 def read_documents(text: str) -> Documents:
@@ -99,6 +114,7 @@ def _experiment(document: Mapping[str, Any]) -> Experiment:
         _name_of(document),
         str(namespace) if namespace is not None else None,
         _without_nulls(document.get("spec") or {}),
+        _metadata(document),
     )
 
 
