@@ -23,7 +23,7 @@ from .inception import InceptionConfig, inception_settings
 from .model_probe import ModelProbeConfig, PipelineProbeConfig, pipeline_settings
 from .modelscope import ModelscopeTrainConfig
 from .modelscope import train_settings as modelscope_settings
-from .recipe import FeedbackConfig, KSigmaConfig, ProcessConfig
+from .recipe import FeedbackConfig, KSigmaConfig, PoolRecipeConfig, ProcessConfig
 from .source import is_pinned
 from .swift import SwiftTrainConfig
 from .swift import train_settings as swift_settings
@@ -180,6 +180,18 @@ HOOKS: dict[str, Hook] = _catalogue(
         reads_probe="stats",
         reads_dj=True,
         figures=_both("expected_kept", "kept_before", "rows_scored", "refined.*.before", "refined.*.after"),
+    ),
+    Hook(
+        "RefineRecipeViaPoolHook",
+        "refine",
+        ("refine",),
+        ("recipe", "changes"),
+        ("path", "path"),
+        extra=PoolRecipeConfig,
+        writes={"extraConfigs.path_pool_recipe": "recipe"},
+        reads_probe="stats",
+        reads_dj=True,
+        figures=_both("rows_pool", "rows_kept", "refined.*.before", "refined.*.after"),
     ),
     Hook(
         "ProcessDataHook",

@@ -9,6 +9,8 @@ from pydantic import Field
 
 from .extra import ExtraConfig
 
+Path = Annotated[str, Field(min_length=1)]
+
 
 class KSigmaConfig(ExtraConfig):
     k: Annotated[float, Field(gt=0)] = 3.0
@@ -45,6 +47,17 @@ class FeedbackConfig(ExtraConfig):
     """Chance that any bound moves where the scores have nothing to do with the statistics."""
     path_feedback_recipe: Annotated[str, Field(pattern=r"\.(ya?ml|json)$")] | None = None
     """Where the refined recipe is published, .yaml or .json."""
+
+
+class PoolRecipeConfig(ExtraConfig):
+    """The pool whose rows the recipe shall select. The statistics of all rows come from the job's probe."""
+
+    pool_path: Path | Annotated[list[Path], Field(min_length=1, max_length=16)]
+    """The pool: a data set of rows that the probe has analysed, by their ids (`__sandbox_id__`); of several pools the
+    rows that all of them have. Usually an earlier job's result by
+    `input: {extraConfigs.pool_path: <pipeline>.<metaName>.<output>}`."""
+    path_pool_recipe: Annotated[str, Field(pattern=r"\.(ya?ml|json)$")] | None = None
+    """Where the recipe is published, .yaml or .json."""
 
 
 class ProcessConfig(ExtraConfig):

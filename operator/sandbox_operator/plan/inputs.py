@@ -11,7 +11,7 @@ from sandbox_api.hooks import HOOKS
 
 from .configs import ROOTS, effective
 from .drafts import JobAsWritten
-from .job import MAX_ITEMS, Fan, Item, PlannedJob, Reference, Source
+from .job import ANY_ITEM, MAX_ITEMS, Fan, Item, PlannedJob, Reference, Source
 from .references import Producer, did_you_mean, kind_problem, list_problem, path_references, resolve
 
 PROBE_HOOK = "ProbeViaAnalyzerHook"
@@ -138,8 +138,13 @@ def _fan(
 
 
 def _probe_of(job: PlannedJob, output: str, earlier: tuple[Producer, ...]) -> Reference | str:
+    """The probe of that name in the job's own pipeline, else the single one of an earlier pipeline."""
     name = job.config.probe or job.meta_name
-    probes = {p.meta_name: p for p in earlier if p.pipeline == job.pipeline and p.hook.name == PROBE_HOOK}
+    every = [p for p in earlier if p.hook.name == PROBE_HOOK]
+    probes = {p.meta_name: p for p in every if p.pipeline == job.pipeline}
+    elsewhere = [p for p in every if p.meta_name == name and p.pipeline != job.pipeline and ANY_ITEM not in p.job_id]
+    if name not in probes and len(elsewhere) == 1:
+        probes[name] = elsewhere[0]
     if name in probes:
         return Reference(probes[name].job_id, probes[name].outputs[HOOKS[PROBE_HOOK].outputs.index(output)])
     misspelt = next((p for p in earlier if p.meta_name == name and p.hook.name not in HOOKS), None)

@@ -24,6 +24,7 @@ BUILT_IN = {
     "ProbeViaModelInferHook": "sandbox_runtime.hooks.model_probe:ProbeViaModelInferHook",
     "RefineRecipeViaKSigmaHook": "sandbox_runtime.hooks.k_sigma:RefineRecipeViaKSigmaHook",
     "RefineRecipeViaModelFeedbackHook": "sandbox_runtime.hooks.feedback:RefineRecipeViaModelFeedbackHook",
+    "RefineRecipeViaPoolHook": "sandbox_runtime.hooks.pool_recipe:RefineRecipeViaPoolHook",
     "TrainModelHook": "sandbox_runtime.hooks.models:TrainModelHook",
     "ProcessDataHook": "sandbox_runtime.hooks.process:ProcessDataHook",
     "FetchHook": "sandbox_runtime.hooks.fetch:FetchHook",

@@ -60,7 +60,7 @@ class RefineRecipeViaModelFeedbackHook:
             process = context.dj.get("process") or []
             op_stats, op_args = op_statistics(process)
         op_args = {op: arguments for op, arguments in op_args.items() if keeps_within_bounds(op)}
-        statistics = _statistics(context, {stat for stats in op_stats.values() for stat in stats})
+        statistics = statistics_of(context, {stat for stats in op_stats.values() for stat in stats})
         scored = _scored(context, extra, statistics)
         decision = decide(
             criteria_of(process, statistics.values, statistics.unfit, op_stats, op_args),
@@ -98,7 +98,7 @@ class Scored:
     told: str
 
 
-def _statistics(context: HookContext, wanted: Collection[str]) -> Statistics:
+def statistics_of(context: HookContext, wanted: Collection[str]) -> Statistics:
     from ..data_juicer.scored import read_statistics
 
     probe = context.inputs[PROBE]
