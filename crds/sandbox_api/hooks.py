@@ -25,6 +25,7 @@ from .source import is_pinned
 from .swift import SwiftTrainConfig
 from .swift import train_settings as swift_settings
 from .text_infer import ApiInferConfig, HuggingfaceInferConfig
+from .vbench import DIMENSIONS, VBenchConfig, vbench_settings
 
 STAGES = ("probe", "refine", "execution", "evaluation")
 Kind = Literal["path", "list", "number"]
@@ -340,9 +341,31 @@ HOOKS: dict[str, Hook] = _catalogue(
             ),
             "accuracy": Component(AccuracyConfig, image="data", figures=("accuracy", "rows")),
             "mse": Component(MseConfig, image="data", figures=("mse", "format_error", "rows")),
+            "vbench_video_evaluator": Component(
+                VBenchConfig,
+                image="vbench",
+                figures=(
+                    "mean_score",
+                    "quality",
+                    "semantic",
+                    "total",
+                    *DIMENSIONS,
+                    "dimensions",
+                    "videos",
+                    "missing",
+                    "extra",
+                    "seconds",
+                ),
+                settings=vbench_settings,
+                divisible=True,
+            ),
         },
-        lacks=("vbench_video_evaluator", "video_inception_evaluator"),
-        writes={"extraConfigs.export_path": "report"},
+        lacks=("video_inception_evaluator",),
+        writes={
+            "extraConfigs.export_path": "report",
+            "extraConfigs.output_path": "report",
+            "extraConfigs.result_dir": "report",
+        },
     ),
     Hook("EvaluateModelHook", "evaluate_model", ("evaluation",), ("best", "ranking"), available=False),
 )

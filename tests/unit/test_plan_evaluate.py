@@ -49,7 +49,7 @@ def test_it_runs_in_evaluation_and_probe_lists_on_the_data_image(extra: dict[str
         ({**SCORED, "keep_method": "best"}, ".extraConfigs.keep_method: input should be 'label', 'pareto' or 'gpt3'"),
         ({**GRADED, "ground_truth_dataset_path": "t.jsonl"}, ".extraConfigs.ground_truth_dataset_path: 1 data sets can't be compared with the 2"),
         ({**LABELLED, "predicted_label_key": ""}, ".extraConfigs.predicted_label_key: "),
-        ({**SCORED, "type": "vbench_video_evaluator"}, ".type: EvaluateDataHook of type vbench_video_evaluator is not in this version yet"),
+        ({**SCORED, "type": "video_inception_evaluator"}, ".type: EvaluateDataHook of type video_inception_evaluator is not in this version yet"),
         ({"dataset_path": "a"}, ".type: name the component, its image depends on it; EvaluateDataHook has: dj_text_quality_classifier"),
     ],
 )  # fmt: skip

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 PACKAGES = (
-    "sandbox-operator", "py-data-juicer", "datasets", "torch", "ray", "transformers", "peft", "modelscope", "ms-swift",
+    "sandbox-operator", "py-data-juicer", "datasets", "torch", "ray", "transformers", "peft", "modelscope", "ms-swift", "vbench",
 )  # fmt: skip
 
 

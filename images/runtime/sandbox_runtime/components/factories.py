@@ -64,6 +64,7 @@ FACTORIES: dict[str, Factory] = {
                 "accuracy": "sandbox_runtime.components.pairs:AccuracyEvaluator",
                 "dj_text_quality_classifier": "sandbox_runtime.components.quality:QualityEvaluator",
                 "mse": "sandbox_runtime.components.pairs:MseEvaluator",
+                "vbench_video_evaluator": "sandbox_runtime.components.vbench:VBenchEvaluator",
             },
         ),
         Factory("model_infer_evaluator"),
