@@ -29,7 +29,7 @@ class Dimension:
     semantic: bool = False
     """Whether it counts in Semantic; else in Quality."""
     of_prompts: bool = False
-    """Whether it needs what VBench's own prompts say of themselves (an object, a colour), so that no other prompts do."""
+    """Whether it needs what VBench's own prompts say of themselves (an object, a colour); no other prompts do."""
 
     def normalized(self, score: float) -> float:
         """From a raw score to the share of the way from the least to the most."""
@@ -141,7 +141,7 @@ class VBenchConfig(ComponentConfig):
 
 
 def _said(sentence: str) -> PydanticCustomError:
-    return PydanticCustomError(SAID, sentence)  # type: ignore[arg-type]
+    return PydanticCustomError(SAID, sentence)
 
 
 _OLDER = {"prompt_path": "full_json_dir", "result_dir": "output_path", "num_gpus": "processes"}

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 PACKAGES = (
-    "sandbox-operator", "py-data-juicer", "datasets", "torch", "ray", "transformers", "peft", "modelscope", "ms-swift", "vbench",
+    "sandbox-operator", "py-data-juicer", "datasets", "torch", "ray", "transformers", "peft", "modelscope", "ms-swift",
+    "vbench",
 )  # fmt: skip
 
 

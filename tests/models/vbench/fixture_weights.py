@@ -15,7 +15,7 @@ from vbench.third_party import amt
 from vbench.third_party.amt.utils.build_utils import build_from_cfg
 from vbench.third_party.RAFT.core.raft import RAFT
 
-from sandbox_runtime.vbench.worker import RAFT_ARGUMENTS
+from sandbox_runtime.vbench.scoring import RAFT_ARGUMENTS
 
 HUB = """
 import timm.models.vision_transformer, torch

@@ -6,6 +6,7 @@ temporal_flickering is for real; the other dimensions have random weights, so th
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ from tests.models.warm_pod import WarmPod
 
 from sandbox_api.contract import Limits
 from sandbox_runtime.check import check
-from sandbox_runtime.vbench import worker  # noqa: F401  # once, for all pods that are forked
+from sandbox_runtime.vbench import scoring  # noqa: F401  # once, for all pods that are forked
 
 TYPE = "vbench_video_evaluator"
 FLICKERING = ["temporal_flickering"]
@@ -91,7 +92,7 @@ def flickering(path: Path) -> float:
     reader, frames = cv2.VideoCapture(str(path)), []
     while (read := reader.read())[0]:
         frames.append(read[1].astype(np.float32))
-    return float(1 - np.mean([np.abs(a - b).mean() for a, b in zip(frames, frames[1:], strict=False)]) / 255)
+    return float(1 - np.mean([np.abs(a - b).mean() for a, b in itertools.pairwise(frames)]) / 255)
 
 
 def test_flickering_is_scored_for_real_and_the_files_are_those_of_upstream(pod: WarmPod) -> None:

@@ -177,14 +177,14 @@ def matched_videos(
         for entry in matched[name].entries:
             if DIMENSIONS[name].of_prompts and name not in entry.get("auxiliary_info", {}):
                 raise ConfigError(
-                    f"extraConfigs.full_json_dir: the prompt {entry['prompt_en']!r} of {called} has no auxiliary_info for"
-                    f" {name}, which says what to look for"
+                    f"extraConfigs.full_json_dir: the prompt {entry['prompt_en']!r} of {called} does not say what to"
+                    f" look for: it has no auxiliary_info for {name}"
                 )
         if not matched[name].videos:
             first = matched[name].missing[0]
             raise ConfigError(
-                f"extraConfigs.videos_path: {named} has none of the {len(matched[name].missing)} videos for {name}, e.g."
-                f" {first!r}; make them with InferModelHook from the same prompts, or take mode: custom_input"
+                f"extraConfigs.videos_path: {named} has none of the {len(matched[name].missing)} videos for {name},"
+                f" e.g. {first!r}; make them with InferModelHook from the same prompts, or take mode: custom_input"
             )
     return matched, in_order(extra_videos(info, found, filtered=config.static_filter))
 

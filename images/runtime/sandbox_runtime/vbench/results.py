@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The result files: those of Data-Juicer's sandbox by its names, and `report.json`, which says what the scores are worth."""
+"""The result files: those of Data-Juicer's sandbox, and `report.json`, which says what the scores are worth."""
 
 from __future__ import annotations
 

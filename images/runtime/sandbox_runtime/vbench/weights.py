@@ -56,7 +56,11 @@ class Package:
 CLIP_B = Weights(
     "clip_model/ViT-B-32.pt", "CLIP ViT-B/32", "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
 )
-CLIP_L = Weights("clip_model/ViT-L-14.pt", "CLIP ViT-L/14", "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836")  # fmt: skip
+CLIP_L = Weights(
+    "clip_model/ViT-L-14.pt",
+    "CLIP ViT-L/14",
+    "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
+)
 RAFT = Weights("raft_model/models/raft-things.pth", "RAFT")
 VICLIP = Weights("ViCLIP/ViClip-InternVid-10M-FLT.pth", "ViCLIP")
 BERT_FILES = (

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dimensions scored by VBench's own code, on videos that were chosen and checked before.
+
+Imports torch and VBench, for which `shims` must have been installed: it is for worker processes only.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+import vbench
+import vbench.utils
+
+from sandbox_api.vbench import Name
+
+from ..errors import HookError, UserError
+from ..workers.desk import Desk
+from .results import file_of, info_of
+from .videos import EACH, Entry
+from .weights import RAFT, lay_out, use_packages
+
+FORBIDDEN = ("wget", "git", "curl", "unzip")
+RAFT_ARGUMENTS = {"small": False, "mixed_precision": False, "alternate_corr": False}
+
+
+class Chosen(vbench.VBench):  # type: ignore[misc]
+    """VBench with videos that were chosen outside; it would take the first file's suffix for that of all."""
+
+    def __init__(self, device: torch.device, folder: Path, entries: list[Entry]) -> None:
+        super().__init__(device, None, str(folder))
+        self.entries = entries
+
+    def build_full_info_json(self, _videos: str, name: str, *_: Any, **__: Any) -> str:
+        path = str(Path(self.output_path) / f"{name}_full_info.json")
+        vbench.utils.save_json(self.entries, path)
+        return path
+
+
+def score(job: dict[str, Any], desk: Desk) -> list[dict[str, Any]]:
+    """Every so-manyeth dimension of the job. Returns what each came to."""
+    mine = job["dimensions"][desk.rank :: desk.size]
+    weights, scratch = Path(job["weights"]), Path(job["scratch"]) / f"weights-{desk.rank}"
+    cache = lay_out(weights, scratch, [each["name"] for each in mine], static_filter=job["static_filter"])
+    os.environ["VBENCH_CACHE_DIR"] = vbench.utils.CACHE_DIR = str(cache)
+    torch.hub.set_dir(str(cache / "hub"))
+    os.chdir(cache)  # BERT is named as the hub's model or a folder here
+    use_packages(weights)
+    forbid_downloads()
+    torch.manual_seed(job["seed"])
+    device = torch.device("cuda", desk.rank % torch.cuda.device_count()) if torch.cuda.is_available() else None
+    if device is not None:
+        torch.cuda.set_device(device)
+    told = []
+    for number, each in enumerate(mine):
+        began = time.monotonic()
+        found = _scored(each["name"], each["entries"], job, device or torch.device("cpu"))
+        told.append({"name": each["name"], **found, "seconds": time.monotonic() - began})
+        print(f"{each['name']}: {found['score']:.4f} on {found['scored']} videos", flush=True)
+        desk.figures({each["name"]: found["score"]}, number + 1)
+        gc.collect()  # the model of the last dimension
+        torch.cuda.empty_cache()
+        if desk.should_stop():
+            break
+    return told
+
+
+def _scored(dimension: Name, entries: list[Entry], job: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Raises UserError that names the dimension, and the video it was at."""
+    static = None
+    try:
+        if dimension == "temporal_flickering" and job["static_filter"]:
+            entries, static = only_static(entries, device)
+        name = f"{job['eval_name']}-{dimension}"
+        Chosen(device, Path(job["out"]), entries).evaluate("", name, dimension_list=[dimension], local=True)
+    except HookError:
+        raise
+    except (torch.OutOfMemoryError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        at = _video_of(error)
+        where = f"{dimension}, at {Path(at).name}" if at else dimension
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(frame.filename).name}:{frame.lineno}"
+        raise UserError(f"VBench failed in {where}: {type(error).__name__}: {error} ({place})") from error
+    value, videos = json.loads((Path(job["out"]) / file_of(job["eval_name"], dimension)).read_text())[dimension]
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(f"VBench's score of {dimension} is {value}, which is no finite number")
+    if not (Path(job["out"]) / info_of(job["eval_name"], dimension)).is_file():
+        raise UserError(f"VBench has left no list of the videos of {dimension}")
+    return {"score": float(value), "scored": len(videos), **({"static": static} if static is not None else {})}
+
+
+def only_static(entries: list[Entry], device: torch.device) -> tuple[list[Entry], int]:
+    """The first five static videos of each prompt, by VBench's own filter; and how many they are in all."""
+    from easydict import EasyDict
+    from vbench.cli import static_filter
+
+    static_filter.DEVICE = device
+    model = str(Path(vbench.utils.CACHE_DIR) / RAFT.file)
+    judge, count, left = static_filter.StaticFilter(EasyDict(model=model, **RAFT_ARGUMENTS), device), 0, []
+    for entry in entries:
+        kept: list[str] = []
+        for video_path in entry["video_list"]:
+            if len(kept) < EACH and judge.infer(video_path):
+                kept.append(video_path)
+        left.append({**entry, "video_list": kept})
+        count += len(kept)
+    if not count:
+        raise UserError("static_filter: none of the videos for temporal_flickering is static by VBench's filter")
+    return left, count
+
+
+def _video_of(error: BaseException) -> str | None:
+    """The video that VBench was at: its loops have it in a variable of that name."""
+    found = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        named = frame.f_locals.get("video_path")
+        found = named if isinstance(named, str) else found
+    return found
+
+
+def forbid_downloads() -> None:
+    """VBench starts programs that download what it misses, and its libraries ask hubs. All of that is there already, or
+    was found missing before; whatever is still asked for is an error with its name."""
+
+    def refuse(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in ("urllib.Request", "socket.getaddrinfo"):
+            raise UserError(f"VBench wants to download from {arguments[0]}; nothing is downloaded here")
+        if event == "subprocess.Popen" and Path(str(arguments[0])).name in FORBIDDEN:
+            command = " ".join(map(str, arguments[1]))
+            raise UserError(f"VBench wants to download ({command}); nothing is downloaded here")
+
+    sys.addaudithook(refuse)
