@@ -10,12 +10,14 @@ from pathlib import Path
 import clip.model
 import timm.models.vision_transformer
 import torch
+import vbench.utils
 from omegaconf import OmegaConf
 from vbench.third_party import amt
 from vbench.third_party.amt.utils.build_utils import build_from_cfg
 from vbench.third_party.RAFT.core.raft import RAFT
 
 from sandbox_runtime.vbench.scoring import RAFT_ARGUMENTS
+from sandbox_runtime.vbench.weights import lay_out
 
 HUB = """
 import timm.models.vision_transformer, torch
@@ -92,6 +94,8 @@ def rows(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def save_viclip(folder: Path) -> None:
+    """VBench's modules remember the cache they were imported with: call it in a process of its own."""
+    vbench.utils.CACHE_DIR = str(lay_out(folder, folder / "imported", ["temporal_style"], static_filter=False))
     from vbench.third_party.ViCLIP.viclip import ViCLIP
 
     (folder / "ViCLIP").mkdir()
@@ -103,3 +107,14 @@ def save_umt(folder: Path) -> None:
     """Without any weight: VBench loads what is there, the rest stays random."""
     (folder / "umt_model").mkdir()
     torch.save({}, folder / "umt_model" / "l16_ptk710_ftk710_ftk400_f16_res224.pth")
+
+
+def save_tag2text(folder: Path) -> None:
+    """Likewise, and a BERT that knows few words."""
+    for name in ("caption_model", "bert-base-uncased"):
+        (folder / name).mkdir()
+    torch.save({"model": {}}, folder / "caption_model" / "tag2text_swin_14m.pth")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "picture", "of"]
+    (folder / "bert-base-uncased" / "vocab.txt").write_text("\n".join(words))
+    (folder / "bert-base-uncased" / "config.json").write_text('{"model_type": "bert"}')
+    torch.save({}, folder / "bert-base-uncased" / "pytorch_model.bin")

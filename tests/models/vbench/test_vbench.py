@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import multiprocessing
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ INFO = [
     {"prompt_en": "a cat", "dimension": ["subject_consistency", "motion_smoothness", "dynamic_degree"]},
     {"prompt_en": "a beach", "dimension": ["background_consistency", "aesthetic_quality"]},
     {"prompt_en": "a person is singing", "dimension": ["human_action"]},
+    {"prompt_en": "an alley", "dimension": ["scene"], "auxiliary_info": {"scene": {"scene": {"scene": "alley"}}}},
     {
         "prompt_en": "a red bird, oil painting",
         "dimension": ["appearance_style", "temporal_style", "overall_consistency"],
@@ -284,8 +287,16 @@ def test_what_is_wrong_is_named(pod: WarmPod, extra: dict[str, Any], words: str)
     assert said(ended).startswith(words)
 
 
+def apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """In a process of its own: VBench's modules remember the cache that they were imported with."""
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
 def test_the_image_can_be_checked() -> None:
-    assert "temporal_flickering" in check()
+    said = apart(check)
+    assert "scored a video of 5 frames: temporal_flickering 1.0000; 11 dimensions can be computed on" in said
+    assert "; without color, imaging_quality, multiple_objects, object_class, spatial_relationship" in said
 
 
 def test_processes_of_their_own_do_the_same(tmp_path: Path) -> None:
@@ -316,12 +327,14 @@ def test_motion_is_estimated_and_filtered_by_raft(pod: WarmPod) -> None:
 
 
 @deep
-def test_models_that_can_not_be_small(pod: WarmPod) -> None:
-    fixture_weights.save_umt(pod.inputs / "weights")
-    fixture_weights.save_viclip(pod.inputs / "weights")
-    dimensions = ["human_action", "temporal_style", "overall_consistency"]
-    ended = evaluate(pod, {"dimension_list": dimensions})
+@pytest.mark.parametrize("dimension", ["human_action", "temporal_style", "overall_consistency", "scene"])
+def test_models_that_can_not_be_small(pod: WarmPod, dimension: str) -> None:
+    save = {"human_action": fixture_weights.save_umt, "scene": fixture_weights.save_tag2text}
+    apart(save.get(dimension, fixture_weights.save_viclip), pod.inputs / "weights")
+    for path in pod.inputs.glob("videos/*-1.mp4"):
+        path.unlink()
+    ended = evaluate(pod, {"dimension_list": [dimension]})
     assert ended.code == 0, ended.log
-    report = report_of(ended)
-    assert report["dimensions"]["human_action"]["score"] == 0, "random weights are never sure"
-    assert all(each["scored"] == 2 for each in report["dimensions"].values())
+    (found,) = report_of(ended)["dimensions"].values()
+    assert (found["videos"], found["scored"], found["labels"]) == (1, 1, ["synthetic"])
+    assert -1 <= found["score"] <= 1
