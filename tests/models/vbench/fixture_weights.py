@@ -67,11 +67,15 @@ def save_clip(path: Path) -> None:
     torch.jit.trace(model, (torch.zeros(1, 3, 224, 224), torch.zeros(1, 77, dtype=torch.long))).save(str(path))
 
 
-def save_raft(folder: Path) -> None:
+def save_raft(folder: Path, step: float = 0.0) -> None:
+    """Of its real size; at each of its 20 steps it sees every point move by eight times `step` pixels."""
     from easydict import EasyDict
 
-    (folder / "raft_model" / "models").mkdir(parents=True)
-    state = {f"module.{name}": value for name, value in RAFT(EasyDict(RAFT_ARGUMENTS)).state_dict().items()}
+    (folder / "raft_model" / "models").mkdir(parents=True, exist_ok=True)
+    raft = RAFT(EasyDict(RAFT_ARGUMENTS))
+    torch.nn.init.zeros_(raft.update_block.flow_head.conv2.weight)
+    torch.nn.init.constant_(raft.update_block.flow_head.conv2.bias, step)
+    state = {f"module.{name}": value for name, value in raft.state_dict().items()}
     torch.save(state, folder / "raft_model" / "models" / "raft-things.pth")
 
 

@@ -152,7 +152,8 @@ def weights_folder(config: VBenchConfig, context: HookContext) -> Path:
         folder = context.workspace.inside(config.weights_path, "extraConfigs.weights_path")
     else:
         folder = Path(os.environ.get("VBENCH_CACHE_DIR") or context.workspace.cache / "vbench").absolute()
-    if config.weights_path is None and folder.is_relative_to(context.workspace.root):
+    on_volume = folder.is_relative_to(context.workspace.root) or context.workspace.is_input(folder)
+    if config.weights_path is None and on_volume:
         wanted = {each.file for name in config.dimension_list for each in needed(name, config.static_filter)}
         context.read.update(str(folder / file) for file in wanted)
     return folder

@@ -24,7 +24,7 @@ from sandbox_api.vbench import Name
 
 from ..errors import HookError, UserError
 from ..workers.desk import Desk
-from .results import file_of, info_of
+from .results import file_of
 from .videos import EACH, Entry
 from .weights import RAFT, lay_out, use_packages
 
@@ -75,10 +75,9 @@ def score(job: dict[str, Any], desk: Desk) -> list[dict[str, Any]]:
 
 def _scored(dimension: Name, entries: list[Entry], job: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """Raises UserError that names the dimension, and the video it was at."""
-    static = None
     try:
         if dimension == "temporal_flickering" and job["static_filter"]:
-            entries, static = only_static(entries, device)
+            entries = only_static(entries, device)
         name = f"{job['eval_name']}-{dimension}"
         Chosen(device, Path(job["out"]), entries).evaluate("", name, dimension_list=[dimension], local=True)
     except HookError:
@@ -94,29 +93,30 @@ def _scored(dimension: Name, entries: list[Entry], job: dict[str, Any], device: 
     value, videos = json.loads((Path(job["out"]) / file_of(job["eval_name"], dimension)).read_text())[dimension]
     if not isinstance(value, int | float) or not math.isfinite(value):
         raise UserError(f"VBench's score of {dimension} is {value}, which is no finite number")
-    if not (Path(job["out"]) / info_of(job["eval_name"], dimension)).is_file():
-        raise UserError(f"VBench has left no list of the videos of {dimension}")
-    return {"score": float(value), "scored": len(videos), **({"static": static} if static is not None else {})}
+    return {"score": float(value), "scored": len(videos)}
 
 
-def only_static(entries: list[Entry], device: torch.device) -> tuple[list[Entry], int]:
-    """The first five static videos of each prompt, by VBench's own filter; and how many they are in all."""
+def only_static(entries: list[Entry], device: torch.device) -> list[Entry]:
+    """The first five static videos of each prompt, by VBench's own filter."""
     from easydict import EasyDict
     from vbench.cli import static_filter
 
     static_filter.DEVICE = device
     model = str(Path(vbench.utils.CACHE_DIR) / RAFT.file)
-    judge, count, left = static_filter.StaticFilter(EasyDict(model=model, **RAFT_ARGUMENTS), device), 0, []
+    judge = static_filter.StaticFilter(EasyDict(model=model, **RAFT_ARGUMENTS), device)
+    left = []
     for entry in entries:
         kept: list[str] = []
         for video_path in entry["video_list"]:
             if len(kept) < EACH and judge.infer(video_path):
                 kept.append(video_path)
         left.append({**entry, "video_list": kept})
-        count += len(kept)
-    if not count:
-        raise UserError("static_filter: none of the videos for temporal_flickering is static by VBench's filter")
-    return left, count
+    if not any(entry["video_list"] for entry in left):
+        many = sum(len(entry["video_list"]) for entry in entries)
+        raise UserError(
+            f"staticFilter: VBench's filter finds none of the {many} videos for temporal_flickering static"
+        )
+    return left
 
 
 def _video_of(error: BaseException) -> str | None:
