@@ -19,7 +19,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tests.hook_pod import Ended, HookPod, job_contract
+import vbench
+from tests.hook_pod import PATHS, Ended, HookPod, job_contract
 from tests.models.vbench import fixture_weights
 from tests.models.vbench.clips import write_clip
 from tests.models.warm_pod import WarmPod
@@ -147,8 +148,9 @@ def test_other_dimensions_run_on_weights_that_are_marked_as_synthetic(pod: WarmP
     assert ended.message.metrics["vbench.mean_score"] == pytest.approx(
         np.mean([each["score"] for each in report["dimensions"].values()])
     )
-    (licence,) = report["dimensions"]["motion_smoothness"]["licences"]
-    assert "CC BY-NC 4.0" in licence
+    weights, code = report["dimensions"]["motion_smoothness"]["licences"]
+    assert weights == "AMT-S (amt_model/amt-s.pth): CC BY-NC 4.0: for non-commercial use only"
+    assert code == "vbench.third_party.amt: CC BY-NC 4.0: for non-commercial use only"
     (licence,) = report["dimensions"]["imaging_quality"]["licences"]
     assert licence.startswith("pyiqa: PolyForm Noncommercial")
     assert "licence: motion_smoothness uses AMT-S" in ended.log
@@ -306,6 +308,24 @@ def test_processes_of_their_own_do_the_same(tmp_path: Path) -> None:
     ended = evaluate(pod, {"dimension_list": FLICKERING, "weights_path": None})
     assert ended.code == 0, ended.log
     assert ended.message.metrics["vbench"] == pytest.approx(flickering(clip), abs=1e-6)
+
+
+def test_an_image_without_amt_takes_it_from_among_the_weights(tmp_path: Path, weights: Path) -> None:
+    """As the image is built: VBench's wheel without what is for non-commercial use only."""
+    whole = Path(vbench.__file__).parent
+    shutil.copytree(whole, tmp_path / "image" / "vbench", ignore=shutil.ignore_patterns("amt", "grit_src"))
+    path = os.pathsep.join(map(str, [*PATHS, tmp_path / "image"]))
+    pod = HookPod(tmp_path, environ={"OMP_NUM_THREADS": "1", "PYTHONPATH": path})
+    shutil.copytree(weights, pod.inputs / "weights")
+    write_clip(pod.inputs / "videos" / "a cat-0.mp4")
+    (pod.inputs / "info.json").write_text(json.dumps(INFO))
+    ended = evaluate(pod, {"dimension_list": ["motion_smoothness"]})
+    assert ended.code == 2, ended.log
+    assert "the package vbench.third_party.amt (pip install --no-deps --target site-packages vbench" in said(ended)
+    shutil.copytree(whole, pod.inputs / "weights" / "site-packages" / "vbench")
+    ended = evaluate(pod, {"dimension_list": ["motion_smoothness"]})
+    assert ended.code == 0, ended.log
+    assert report_of(ended)["dimensions"]["motion_smoothness"]["scored"] == 1
 
 
 @pytest.mark.parametrize("moving", [False, True])

@@ -40,7 +40,7 @@ from ..vbench.videos import (
     names_in,
     read_info,
 )
-from ..vbench.weights import check_weights, licences, needed, used
+from ..vbench.weights import check_weights, licences, needed, own_vbench, used
 from ..workers.launch import run_workers
 from .base import BaseEvaluator
 
@@ -113,6 +113,8 @@ class VBenchEvaluator(BaseEvaluator):
             "out": str(out),
             "seed": context.seed,
         }
+        if (own := own_vbench(weights, context.scratch / "packages", matched)) is not None:
+            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(own), os.environ.get("PYTHONPATH")]))
         told = run_workers(
             WORKER,
             "score",

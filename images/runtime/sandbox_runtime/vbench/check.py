@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import importlib
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 
 from . import shims
@@ -21,9 +20,9 @@ def check() -> str:
     from vbench.temporal_flickering import cal_score
     from vbench.utils import load_video
 
-    from .weights import FILES, PACKAGES, lay_out
+    from .weights import FILES, PACKAGES, is_in_image, lay_out
 
-    absent = {dimension for dimension, package in PACKAGES.items() if find_spec(package.name) is None}
+    absent = {dimension for dimension, package in PACKAGES.items() if not is_in_image(package.name)}
     there = [dimension for dimension in FILES if dimension not in absent]
     with tempfile.TemporaryDirectory() as name:
         vbench.utils.CACHE_DIR = str(lay_out(Path(name), Path(name) / "cache", there, static_filter=False))

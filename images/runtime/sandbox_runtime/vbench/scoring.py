@@ -113,9 +113,7 @@ def only_static(entries: list[Entry], device: torch.device) -> list[Entry]:
         left.append({**entry, "video_list": kept})
     if not any(entry["video_list"] for entry in left):
         many = sum(len(entry["video_list"]) for entry in entries)
-        raise UserError(
-            f"staticFilter: VBench's filter finds none of the {many} videos for temporal_flickering static"
-        )
+        raise UserError(f"staticFilter: VBench's filter finds none of the {many} videos for temporal_flickering static")
     return left
 
 

@@ -75,9 +75,7 @@ FILES: dict[str, tuple[Weights, ...]] = {
     ),
     "background_consistency": (CLIP_B,),
     "temporal_flickering": (),
-    "motion_smoothness": (
-        Weights("amt_model/amt-s.pth", "AMT-S", licence="CC BY-NC 4.0, as AMT's repository"),
-    ),
+    "motion_smoothness": (Weights("amt_model/amt-s.pth", "AMT-S", licence="CC BY-NC 4.0"),),
     "dynamic_degree": (RAFT,),
     "aesthetic_quality": (
         CLIP_L,
@@ -95,7 +93,11 @@ FILES: dict[str, tuple[Weights, ...]] = {
     "temporal_style": (VICLIP,),
     "overall_consistency": (VICLIP,),
 }  # fmt: skip
+AMT = "vbench.third_party.amt"
 PACKAGES: dict[str, Package] = {
+    "motion_smoothness": Package(
+        AMT, f"pip install --no-deps --target {SITE} vbench==0.1.5, beside the weights", "CC BY-NC 4.0"
+    ),
     "imaging_quality": Package(
         "pyiqa",
         f"pip install --target {SITE}, beside the weights",
@@ -133,13 +135,33 @@ def check_weights(folder: Path, named: str, dimensions: Iterable[str], *, static
 
 
 def has_package(folder: Path, name: str) -> bool:
-    return find_spec(name) is not None or (folder / SITE / name / "__init__.py").is_file()
+    return is_in_image(name) or _init(folder / SITE, name).is_file()
+
+
+def is_in_image(name: str) -> bool:
+    """Nothing is imported to find out."""
+    spec = find_spec(name.partition(".")[0])
+    if spec is None or not spec.submodule_search_locations:
+        return False
+    return any(_init(Path(place).parent, name).is_file() for place in spec.submodule_search_locations)
+
+
+def _init(root: Path, name: str) -> Path:
+    return root.joinpath(*name.split("."), "__init__.py")
 
 
 def use_packages(folder: Path) -> None:
     """Packages among the weights can be imported, those of the image first."""
     if (folder / SITE).is_dir():
         sys.path.append(str(folder / SITE))
+
+
+def own_vbench(folder: Path, target: Path, dimensions: Iterable[str]) -> Path | None:
+    """Where Python finds the VBench that lies among the weights, if it is needed: the image's has no AMT."""
+    if "motion_smoothness" not in dimensions or is_in_image(AMT):
+        return None
+    link_atomic(target / "vbench", folder / SITE / "vbench", relative=False)
+    return target
 
 
 def licences(folder: Path, dimension: str) -> list[str]:
