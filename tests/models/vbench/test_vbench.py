@@ -165,6 +165,31 @@ def test_clip_that_is_not_the_published_one_is_synthetic_without_a_mark(pod: War
     assert report_of(ended)["dimensions"]["background_consistency"]["labels"] == ["synthetic"]
 
 
+def test_a_later_attempt_goes_on_after_the_dimensions_that_are_scored(pod: WarmPod) -> None:
+    head = pod.inputs / "weights" / "aesthetic_model" / "emb_reader" / "sa_0_4_vit_l_14_linear.pth"
+    good = head.read_bytes()
+    head.write_bytes(b"cut off")
+    extra = {"dimension_list": ["background_consistency", "aesthetic_quality"]}
+    ended = evaluate(pod, extra)
+    assert ended.code == 1, ended.log
+    assert said(ended).startswith("VBench failed in aesthetic_quality: ")
+    assert "background_consistency: 0.9" in ended.log
+    head.write_bytes(good)
+    ended = evaluate(pod, extra, attempt=2)
+    assert ended.code == 0, ended.log
+    assert "scored by an earlier attempt: background_consistency" in ended.log
+    assert "background_consistency: 0.9" not in ended.log
+    whole = evaluate(pod, extra, index=1)
+    first, second = report_of(ended), report_of(whole)
+    for report in (first, second):
+        for each in report["dimensions"].values():
+            each.pop("seconds")
+    assert first == second
+    assert [file.name for file in sorted(ended.output("report").iterdir())] == [
+        file.name for file in sorted(whole.output("report").iterdir())
+    ]
+
+
 def test_weights_on_the_volume_are_found_and_count_among_what_was_read(pod: WarmPod) -> None:
     shutil.move(pod.inputs / "weights", pod.root / "cache" / "vbench")
     ended = evaluate(pod, {"dimension_list": ["background_consistency"], "weights_path": None}, cache_key="k")

@@ -11,8 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from sandbox_api.digest import sha256_of
 from sandbox_api.vbench import DIMENSIONS, VBenchConfig
 
+from ..digests import digest_of
 from ..errors import ConfigError, UserError
 from ..files import write_json
 from ..hooks.base import Artifact, HookContext, HookResult
@@ -40,7 +42,7 @@ from ..vbench.videos import (
     names_in,
     read_info,
 )
-from ..vbench.weights import check_weights, licences, needed, own_vbench, used
+from ..vbench.weights import Used, check_weights, licences, needed, own_vbench, used
 from ..workers.launch import run_workers
 from .base import BaseEvaluator
 
@@ -85,6 +87,7 @@ class VBenchEvaluator(BaseEvaluator):
         config: VBenchConfig = context.extra
         out = context.out / "vbench"
         out.mkdir(parents=True)
+        weights_folder(config, context)  # the pieces have read them
         parts = [(Path(piece.outputs[1]), read_report(piece.outputs[1])) for piece in pieces]
         scored = {name: each for _, part in parts for name, each in part["dimensions"].items()}
         for folder, part in parts:
@@ -104,36 +107,22 @@ class VBenchEvaluator(BaseEvaluator):
     def _score(
         self, config: VBenchConfig, context: HookContext, weights: Path, matched: Mapping[str, Matched], out: Path
     ) -> dict[str, Scored]:
-        job = {
-            "dimensions": [{"name": name, "entries": each.entries} for name, each in matched.items()],
-            "eval_name": config.eval_name,
-            "static_filter": config.static_filter,
-            "weights": str(weights),
-            "scratch": str(context.scratch / "vbench"),
-            "out": str(out),
-            "seed": context.seed,
+        """What each dimension came to, in this attempt or an earlier one."""
+        memory = context.workspace.cache / "digests.json"
+        on = {name: used(weights, name, static_filter=config.static_filter, memory=memory) for name in matched}
+        kept = {
+            name: context.state / f"{name}-{key_of(each, on[name], config.static_filter, memory)}.json"
+            for name, each in matched.items()
         }
-        if (own := own_vbench(weights, context.scratch / "packages", matched)) is not None:
-            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(own), os.environ.get("PYTHONPATH")]))
-        told = run_workers(
-            WORKER,
-            "score",
-            job,
-            processes=min(config.processes or max(1, context.contract.limits.gpus), len(matched)),
-            together=False,
-            cpus=context.cpus,
-            scratch=context.scratch / "worker",
-            on_figures=lambda figures, step: self.watcher.watch(figures, step=step),
-            should_stop=lambda: False,
-        )
-        found = {each["name"]: each for part in told for each in part}
-        if left := [name for name in matched if name not in found]:
-            raise UserError(f"the job was told to end; not scored: {', '.join(left)}")
-        memory, dimensions = context.workspace.cache / "digests.json", dict[str, Scored]()
+        found = {name: taken_over(path, out) for name, path in kept.items() if path.is_file()}
+        left = [name for name in matched if name not in found]
+        if found:
+            print(f"scored by an earlier attempt: {', '.join(found)}", flush=True)
+        if left:
+            found |= self._work(config, context, weights, {name: (matched[name], kept[name]) for name in left}, out)
+        dimensions = dict[str, Scored]()
         for name, each in matched.items():
-            on = used(weights, name, static_filter=config.static_filter, memory=memory)
             filtered = config.static_filter or name != "temporal_flickering"
-            labels = [*(["synthetic"] if on.synthetic else []), *([] if filtered else ["unfiltered"])]
             dimensions[name] = {
                 "score": found[name]["score"],
                 "normalized": DIMENSIONS[name].normalized(found[name]["score"]),
@@ -141,11 +130,65 @@ class VBenchEvaluator(BaseEvaluator):
                 "scored": found[name]["scored"],
                 "missing": len(each.missing),
                 "seconds": round(found[name]["seconds"], 3),
-                "labels": labels,
-                "weights": on.files,
+                "labels": [*(["synthetic"] if on[name].synthetic else []), *([] if filtered else ["unfiltered"])],
+                "weights": on[name].files,
                 "licences": licences(weights, name),
             }
         return dimensions
+
+    def _work(
+        self,
+        config: VBenchConfig,
+        context: HookContext,
+        weights: Path,
+        dimensions: Mapping[str, tuple[Matched, Path]],
+        out: Path,
+    ) -> dict[str, dict[str, Any]]:
+        """Worker processes score these dimensions, and keep each for later attempts."""
+        job = {
+            "dimensions": [
+                {"name": name, "entries": each.entries, "keep": str(keep)} for name, (each, keep) in dimensions.items()
+            ],
+            "eval_name": config.eval_name,
+            "static_filter": config.static_filter,
+            "weights": str(weights),
+            "scratch": str(context.scratch / "vbench"),
+            "out": str(out),
+            "seed": context.seed,
+        }
+        if (own := own_vbench(weights, context.scratch / "packages", dimensions)) is not None:
+            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(own), os.environ.get("PYTHONPATH")]))
+        told = run_workers(
+            WORKER,
+            "score",
+            job,
+            processes=min(config.processes or max(1, context.contract.limits.gpus), len(dimensions)),
+            together=False,
+            cpus=context.cpus,
+            scratch=context.scratch / "worker",
+            on_figures=lambda figures, step: self.watcher.watch(figures, step=step),
+            should_stop=lambda: False,
+        )
+        found = {each["name"]: each for part in told for each in part}
+        if missing := [name for name in dimensions if name not in found]:
+            raise UserError(f"the job was told to end; not scored: {', '.join(missing)}")
+        return found
+
+
+def key_of(matched: Matched, on: Used, static_filter: bool, memory: Path) -> str:
+    """Of all that decides a dimension's score."""
+    digests = {video: digest_of(Path(video), memory=memory).content for video in set(matched.videos)}
+    version = importlib.metadata.version("vbench")
+    return sha256_of([matched.entries, digests, on.files, static_filter, version])[:16]
+
+
+def taken_over(kept: Path, out: Path) -> dict[str, Any]:
+    """What an earlier attempt has left of a dimension: its files, and what it came to."""
+    left = json.loads(kept.read_text(encoding="utf-8"))
+    for name, content in left["files"].items():
+        write_json(out / name, content)
+    found: dict[str, Any] = left["found"]
+    return found
 
 
 def weights_folder(config: VBenchConfig, context: HookContext) -> Path:
@@ -165,7 +208,9 @@ def matched_videos(
     config: VBenchConfig, context: HookContext, dimensions: Sequence[str]
 ) -> tuple[dict[str, Matched], list[str]]:
     """The videos of each dimension, and those that belong to none. Raises ConfigError where a dimension has none."""
-    named = config.videos_path or ""
+    named = config.videos_path
+    if named is None:
+        raise ConfigError("extraConfigs.videos_path: name the folder of the videos, or fill it with input")
     folder = context.workspace.inside(named, "extraConfigs.videos_path")
     found = names_in(folder, named)
     if config.mode == "custom_input":

@@ -23,12 +23,14 @@ import vbench.utils
 from sandbox_api.vbench import Name
 
 from ..errors import HookError, UserError
+from ..files import write_json
 from ..workers.desk import Desk
-from .results import file_of
+from .results import file_of, info_of
 from .videos import EACH, Entry
 from .weights import RAFT, lay_out, use_packages
 
 FORBIDDEN = ("wget", "git", "curl", "unzip")
+LONGEST_WORDS = 300
 RAFT_ARGUMENTS = {"small": False, "mixed_precision": False, "alternate_corr": False}
 
 
@@ -64,6 +66,7 @@ def score(job: dict[str, Any], desk: Desk) -> list[dict[str, Any]]:
         began = time.monotonic()
         found = _scored(each["name"], each["entries"], job, device or torch.device("cpu"))
         told.append({"name": each["name"], **found, "seconds": time.monotonic() - began})
+        keep(Path(each["keep"]), told[-1], Path(job["out"]), job["eval_name"])
         print(f"{each['name']}: {found['score']:.4f} on {found['scored']} videos", flush=True)
         desk.figures({each["name"]: found["score"]}, number + 1)
         gc.collect()  # the model of the last dimension
@@ -89,11 +92,19 @@ def _scored(dimension: Name, entries: list[Entry], job: dict[str, Any], device: 
         where = f"{dimension}, at {Path(at).name}" if at else dimension
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(frame.filename).name}:{frame.lineno}"
-        raise UserError(f"VBench failed in {where}: {type(error).__name__}: {error} ({place})") from error
+        words = " ".join(str(error).split())[:LONGEST_WORDS]
+        raise UserError(f"VBench failed in {where}: {type(error).__name__}: {words} ({place})") from error
     value, videos = json.loads((Path(job["out"]) / file_of(job["eval_name"], dimension)).read_text())[dimension]
     if not isinstance(value, int | float) or not math.isfinite(value):
         raise UserError(f"VBench's score of {dimension} is {value}, which is no finite number")
     return {"score": float(value), "scored": len(videos)}
+
+
+def keep(path: Path, found: dict[str, Any], out: Path, eval_name: str) -> None:
+    """For later attempts, which need not score it again."""
+    names = [file_of(eval_name, found["name"]), info_of(eval_name, found["name"])]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"found": found, "files": {name: json.loads((out / name).read_text()) for name in names}})
 
 
 def only_static(entries: list[Entry], device: torch.device) -> list[Entry]:
