@@ -121,8 +121,9 @@ format: .venv/.done ## Format the code
 	ruff format .
 
 .PHONY: generate
-generate: .venv/.done .venvs/data/.done ## Write the generated files: CRDs, chart templates, Data-Juicer's names
+generate: .venv/.done .venvs/data/.done .venvs/swift/.done ## Write the generated files: CRDs, chart templates, names of libraries
 	@.venvs/data/bin/python -m sandbox_runtime.data_juicer.catalogue > build-catalogue.json && mv build-catalogue.json crds/sandbox_api/data_juicer.json
+	@.venvs/swift/bin/python -m sandbox_runtime.swift.catalogue > build-catalogue.json && mv build-catalogue.json crds/sandbox_api/swift.json
 	@$(PYTHON) -m sandbox_api.crd crds
 	@$(PYTHON) helm/generate.py
 	@$(PYTHON) docs/generate.py

@@ -14,6 +14,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+PROBE_ALGORITHMS = ("uniform", "frequency_specified_field_selector", "topk_specified_field_selector")
+"""Ways to choose the rows that a model is asked about, which Data-Juicer itself takes as any text."""
+
 
 @cache
 def catalogue() -> dict[str, Any]:
@@ -33,6 +36,13 @@ def configuration_problems(config: Mapping[str, Any]) -> Iterator[str]:
             for name in value:
                 if name not in keys[head]:
                     yield f".{key}.{name}: Data-Juicer has no such setting{_nearest(str(name), keys[head])}"
+    algorithm = config.get("data_probe_algo")
+    if algorithm is not None and algorithm not in PROBE_ALGORITHMS:
+        known = _nearest(str(algorithm), PROBE_ALGORITHMS) or f"; write one of {', '.join(PROBE_ALGORITHMS)}"
+        yield f".data_probe_algo: there is no way to choose rows named {algorithm!r}{known}"
+    ratio = config.get("data_probe_ratio")
+    if ratio is not None and not (isinstance(ratio, int | float) and not isinstance(ratio, bool) and ratio > 0):
+        yield f".data_probe_ratio: {ratio!r} is no share of the rows; write a number above 0, 1 for all of them"
     process = config.get("process")
     if process is None:
         return

@@ -8,11 +8,12 @@ comes with sentences that say what differs here. Nothing of this imports torch: 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from .extra import ComponentConfig, ExtraConfig, Settings, without_surroundings
+from .extra import ComponentConfig, ExtraConfig, Settings, too_many, without_surroundings
 
 Precision = Literal["bf16", "fp32"]
 
@@ -147,7 +148,7 @@ class EasyAnimateTrainConfig(ComponentConfig):
         return self.batch_size
 
     def misfits(self, gpus: int, nodes: int) -> Iterator[str]:
-        yield from _too_many(self.processes, gpus)
+        yield from too_many(self.processes, gpus)
         try:
             self.clips_a_step((self.processes or gpus or 1) * nodes)
         except ValueError as error:
@@ -210,12 +211,7 @@ class EasyAnimateInferConfig(ComponentConfig):
     }
 
     def misfits(self, gpus: int, nodes: int) -> Iterator[str]:  # noqa: ARG002  # pods make videos apart
-        yield from _too_many(self.processes, gpus)
-
-
-def _too_many(processes: int | None, gpus: int) -> Iterator[str]:
-    if processes is not None and 0 < gpus < processes:
-        yield f"processes: {processes} are more than the {gpus} GPUs of a pod; leave it out to have one a GPU"
+        yield from too_many(self.processes, gpus)
 
 
 V1 = (
@@ -298,7 +294,11 @@ def train_settings(given: Mapping[str, Any]) -> Settings:
 
 def infer_settings(given: Mapping[str, Any]) -> Settings:
     """`extraConfigs` of an inference in this version's layout; the sandbox has it below `train.` too."""
-    return _translated(given, _INFER, {})
+    settings = _translated(given, _INFER, {})
+    if "lora_scale" in settings.values and settings.values.get("lora_path") is None:
+        note = "lora_scale: has no effect without lora_path; the videos are those of the base model"
+        return replace(settings, notes=(*settings.notes, note))
+    return settings
 
 
 def _translated(given: Mapping[str, Any], table: Mapping[str, Convert], fixed: Mapping[str, Any]) -> Settings:
@@ -319,7 +319,7 @@ def _translated(given: Mapping[str, Any], table: Mapping[str, Convert], fixed: M
         values |= new
         if note:
             notes.append(f"train.{key} {note}" if note.startswith("is not used") else f"train.{key}: {note}")
-    return Settings(values | own.values, tuple(notes))
+    return Settings(values | own.values, tuple(notes), tuple(f"train.{key}" for key in table))
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -4,14 +4,36 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import PydanticCustomError
 
 SAID = "said"
 """Type of a validation error whose message is a whole sentence of ours."""
+
+
+def one_of(known: Collection[str], whose: str) -> Callable[[str], str]:
+    """A check that a name is known; what is wrong is told with the nearest ones. `whose`: e.g. optimizer of torch."""
+    by_letters = {name.lower(): name for name in known}
+
+    def check(name: str) -> str:
+        if name in known:
+            return name
+        close = [by_letters[found] for found in get_close_matches(name.lower(), by_letters, 3, 0.6)]
+        meant = f"did you mean {' or '.join(map(repr, close))}?" if close else f"e.g. {', '.join(sorted(known)[:5])}"
+        raise PydanticCustomError(SAID, f"there is no {whose} named {name!r}; {meant}")
+
+    return check
+
+
+def too_many(processes: int | None, gpus: int) -> Iterator[str]:
+    """A sentence where there are more processes than GPUs in a pod that has any."""
+    if processes is not None and 0 < gpus < processes:
+        yield f"processes: {processes} are more than the {gpus} GPUs of a pod; leave it out to have one a GPU"
 
 
 class ExtraConfig(BaseModel):
@@ -33,6 +55,8 @@ class Settings:
 
     values: dict[str, Any]
     notes: tuple[str, ...] = ()
+    layout: tuple[str, ...] = ()
+    """Keys (dotted) of the older layout that the settings are written in; a key that is none was meant to be one."""
 
 
 class NoExtra(ExtraConfig):

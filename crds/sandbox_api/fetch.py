@@ -30,7 +30,7 @@ KEYS = {
 class FetchConfig(ExtraConfig):
     source: Annotated[str, Field(max_length=4096), AfterValidator(_source)]
     """What to fetch: https://..., hf://[datasets/]owner/name[@revision][/path], modelscope://..., s3://bucket/key,
-    oss://bucket/key; a key that ends with / is all below it."""
+    oss://bucket/key; a key that ends with / is all below it, s3://bucket/ the whole bucket."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     """Digest that the file must have, where the source is one file."""
     export_path: str | None = None

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from .extra import SAID, ComponentConfig, ExtraConfig, Settings, without_surroundings
+from .extra import SAID, ComponentConfig, ExtraConfig, Settings, one_of, without_surroundings
 
 MEGATRON_TRAINERS = frozenset({"nlp-gpt3-trainer", "nlp-gpt-moe-trainer", "nlp-plug-trainer"})
 MEGATRON_TYPES = frozenset({"gpt3", "gpt-moe", "plug"})
@@ -25,6 +25,15 @@ MEGATRON = (
 )
 _MEGATRON_IDS = re.compile(r"(iic|damo)/nlp_(gpt3|gpt-moe|gpt_moe|plug)[_-]", re.IGNORECASE)
 
+OPTIMIZERS = frozenset({
+    "ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "LBFGS", "Muon", "NAdam", "RAdam",
+    "RMSprop", "Rprop", "SGD", "SparseAdam",
+})  # fmt: skip
+SCHEDULERS = frozenset({
+    "ConstantLR", "CosineAnnealingLR", "CosineAnnealingWarmRestarts", "CyclicLR", "ExponentialLR", "LinearLR",
+    "MultiStepLR", "OneCycleLR", "PolynomialLR", "ReduceLROnPlateau", "StepLR",
+})  # fmt: skip
+"""Those of torch that ModelScope makes from plain values; others want functions, or finished schedulers."""
 OPTIMIZER_KEYS = frozenset({
     "alpha", "amsgrad", "beta1_decay", "beta2_decay", "betas", "capturable", "centered", "d", "dampening",
     "decoupled_weight_decay", "differentiable", "eps", "etas", "foreach", "fused", "history_size",
@@ -53,9 +62,6 @@ class _OfTorch(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
 
-    type: Annotated[str, Field(min_length=1)]
-    """Its name, e.g. AdamW, StepLR."""
-
     def _only(self, keys: frozenset[str]) -> None:
         for name in self.model_extra or ():
             if name not in keys:
@@ -74,6 +80,8 @@ class OptimizerOptions(ExtraConfig):
 class Optimizer(_OfTorch):
     """Of torch.optim: its class, and its arguments beside it."""
 
+    type: Annotated[str, AfterValidator(one_of(OPTIMIZERS, "optimizer of torch"))]
+    """Its name, e.g. AdamW."""
     lr: Annotated[float, Field(gt=0)] | None = None
     """Learning rate; other arguments of the class stand beside it, e.g. weight_decay."""
     options: OptimizerOptions | None = None
@@ -106,6 +114,8 @@ class SchedulerOptions(ExtraConfig):
 class Scheduler(_OfTorch):
     """Of torch.optim.lr_scheduler."""
 
+    type: Annotated[str, AfterValidator(one_of(SCHEDULERS, "scheduler of torch that is made from plain values"))]
+    """Its name, e.g. StepLR."""
     options: SchedulerOptions | None = None
     """ModelScope's own."""
 

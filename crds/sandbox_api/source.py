@@ -61,9 +61,13 @@ def parse_source(text: str) -> Source:
         return _web(text, scheme)
     if scheme in HUBS:
         return _repository(scheme, rest)
-    bucket, _, key = rest.partition("/")
+    bucket, slash, key = rest.partition("/")
     if not _BUCKET.fullmatch(bucket):
         raise ValueError(f"write {scheme}://bucket/key; a key that ends with / stands for all below it")
+    if not slash:
+        raise ValueError(
+            f"there is no key in it; write {scheme}://bucket/key, or {scheme}://bucket/ for the whole bucket"
+        )
     return Source(scheme, bucket, key)  # type: ignore[arg-type]
 
 

@@ -7,17 +7,24 @@ Nothing of this imports torch: the planner reads it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from .extra import SAID, ComponentConfig, Settings, without_surroundings
+from .extra import SAID, ComponentConfig, Settings, one_of, too_many, without_surroundings
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 DataSets = Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1, max_length=256)]
+
+CATALOGUE: Mapping[str, list[str]] = json.loads(files(__package__).joinpath("swift.json").read_text())
+"""`{model_types, templates}`: the names that ms-swift knows, as `sandbox_runtime.swift.catalogue` writes them."""
+ModelType = Annotated[str, AfterValidator(one_of(CATALOGUE["model_types"], "model type of ms-swift"))]
+Template = Annotated[str, AfterValidator(one_of(CATALOGUE["templates"], "template of ms-swift"))]
 
 OURS = frozenset({"type", "processes", "output_dir", "trust_remote_code"})
 """Keys that are not handed to ms-swift as they are."""
@@ -28,11 +35,11 @@ class SwiftTrainConfig(ComponentConfig):
 
     model: Annotated[str, Field(min_length=1)]
     """Folder of the model; or an id of ModelScope's hub, where the pod can reach it."""
-    model_type: str | None = None
+    model_type: ModelType | None = None
     """ms-swift's name of the architecture; default: found by the model's files."""
     model_revision: str | None = None
     """Of the hub's model."""
-    template: str | None = None
+    template: Template | None = None
     """How messages become text; default: that of the model type."""
     system: str | None = None
     """The system's message for rows without one."""
@@ -141,6 +148,9 @@ class SwiftTrainConfig(ComponentConfig):
         if self.val_dataset is not None and self.split_dataset_ratio:
             raise PydanticCustomError(SAID, "val_dataset and split_dataset_ratio are both given; give one of them")
         return self
+
+    def misfits(self, gpus: int, nodes: int) -> Iterator[str]:  # noqa: ARG002  # it works in one pod
+        yield from too_many(self.processes, gpus)
 
     def arguments(self) -> dict[str, Any]:
         """What ms-swift is given; what is None is left to it."""

@@ -179,7 +179,7 @@ class Kube:
                 self._create(action)
             case DeleteJob():
                 job = self.jobs.pop(action.name, None)
-                if job is not None and self.unpodded(job):
+                if job is not None and not (job.failed or job.complete) and self.unpodded(job):
                     self.too_late[action.name] = job, self.now
                 self.view.jobs.pop(action.name, None)
                 for key in self.pods_of(action.name):

@@ -94,3 +94,46 @@ def test_a_clock_that_jumps_back_does_not_end_the_wait_for_a_pod_that_is_made_la
         kube.pass_time(jump)
     kube.make_pod(name)
     assert len(kube.live) == len(set(kube.live))
+
+
+def test_a_rerun_waits_for_the_pod_of_a_job_whose_deletion_took_several_tries() -> None:
+    """The attempt was given up a minute before; its Job has gone only now, and its controller is behind."""
+    kube = Kube.of(a_spec())
+    look(kube)
+    (name,) = kube.jobs
+    kube.stored = replace(kube.stored, spec={**kube.stored.spec, "stop": "Now"}, generation=kube.stored.generation + 1)
+    step = plan_experiment(kube.observed(), compile_spec(kube.stored.spec, OWN_HOOKS), DEFAULTS, kube.now)
+    kube.stored = replace(kube.stored, status=step.status)  # the API server refuses the deletion
+    kube.pass_time(60)
+    look(kube)
+    assert not kube.jobs
+
+    spec = {**a_spec(), "rerun": {"token": "again"}}
+    kube.stored = replace(kube.stored, spec=spec, generation=kube.stored.generation + 1)
+    look(kube)
+    look(kube)
+    kube.make_pod(name)
+    assert kube.live == [kube.stored.status.jobs[0].id]
+
+
+def test_a_pod_that_looks_at_the_cache_does_not_wait_for_ever_for_a_claim_that_is_gone() -> None:
+    name = "one after another"
+    kube = Kube.of(SPECS[name])
+    for key, done in undisturbed(name, "ReadWriteMany").done.items():
+        assert done.result is not None
+        checked = done.model_copy(update={"result": done.result.model_copy(update={"externals": 1})})
+        if not done.id.endswith("probe/0"):
+            kube.cached[key] = CacheEntry("neighbour", checked)
+    look(kube)
+    kube.go_well()
+    look(kube)
+    assert [job.reason for job in kube.stored.status.jobs if job.helper_job] == ["CheckingCache"]
+    kube.lose_claim()
+    kube.relist()
+    look(kube)
+    assert condition(kube.stored.status, "Stalled") == "True: ClaimLost"
+    kube.pass_time(3700)
+    kube.relist()
+    look(kube)
+    look(kube)
+    assert kube.open_jobs == []

@@ -18,8 +18,8 @@ from transformers import BertConfig, BertForSequenceClassification, GPT2Config, 
 TOPICS = ("sport", "food", "music")
 WORDS = {topic: [f"{topic}{number}" for number in range(12)] for topic in TOPICS}
 EVERY = ["[PAD]", "[UNK]", "[EOS]", "the", "a", *(word for words in WORDS.values() for word in words)]
-ROWS = 600
-FLIPPED = 30
+ROWS = 1000
+FLIPPED = 50
 
 
 def rows() -> list[dict[str, Any]]:
@@ -109,13 +109,18 @@ def pod(tmp_path: Path, models: Path) -> HookPod:
 
 
 def test_flipped_labels_come_out_dirty(pod: HookPod) -> None:
+    """Of 1 000 rows 50 have another's label; of the 50 that come out on top at least 40 are such."""
     data = rows()
+    wrong = {place for place, row in enumerate(data) if row["label"] != row["truth"]}
+    assert (len(data), len(wrong)) == (1000, 50)
     ended = probe(pod, data, {"objective": "classification", "models": [f"models/bert-{seed}" for seed in range(3)]})
     assert ended.code == 0, ended.log
     dirty = lines(ended.output("dirty"))
-    assert len(dirty) >= 20
-    assert sum(row["label"] != row["truth"] for row in dirty) / len(dirty) >= 0.8, "chance is 0.05"
+    assert len(dirty) <= 50
+    assert sum(row["label"] != row["truth"] for row in dirty) >= 40, "chance is 2.5"
     results = lines(ended.output("results"))
+    top = sorted(range(ROWS), key=lambda place: -results[place]["loss"])[:50]
+    assert len(wrong.intersection(top)) >= 40, "chance is 2.5"
     assert [row["__sandbox_id__"] for row in results if row["verdict"] == "dirty"] == [
         row["__sandbox_id__"] for row in dirty
     ]
@@ -164,7 +169,7 @@ def test_only_the_rows_that_were_chosen_are_asked_about(pod: HookPod) -> None:
     extra = {"models": ["models/gpt-0"]}
     ended = probe(pod, rows(), extra, data_probe_ratio=0.05)
     assert ended.code == 0, ended.log
-    assert ended.message.metrics["ask.rows"] == 30
+    assert ended.message.metrics["ask.rows"] == 50
     ended = probe(
         pod, rows(), {**extra, "field_key": "label", "topk": 1}, data_probe_algo="frequency_specified_field_selector"
     )

@@ -10,12 +10,17 @@ from data_juicer.ops.selector.topk_specified_field_selector import TopkSpecified
 from data_juicer.utils.sample import random_sample
 from datasets import Dataset
 
+from sandbox_api.data_juicer import PROBE_ALGORITHMS
 from sandbox_runtime.model_probe.selectors import SELECTORS, uniform
 
 OPERATORS = {
     "frequency_specified_field_selector": FrequencySpecifiedFieldSelector,
     "topk_specified_field_selector": TopkSpecifiedFieldSelector,
 }
+
+
+def test_the_planner_knows_all_of_them() -> None:
+    assert tuple(SELECTORS) == PROBE_ALGORITHMS
 
 
 def rows(count: int) -> list[dict[str, Any]]:

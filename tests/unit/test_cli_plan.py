@@ -11,9 +11,11 @@ import yaml
 from tests.unit.builders import RECIPE, a_spec, four_jobs, probe, process
 from typer.testing import CliRunner, Result
 
+from sandbox_api.hooks import HOOKS
 from sandbox_operator.cli.main import app
 from sandbox_operator.cli.preview import FilePlan
 from sandbox_operator.cli.projected import contract_of
+from sandbox_operator.plan.compile import compile_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("examples", "pools", "recipes")
@@ -173,6 +175,19 @@ def test_every_example_that_users_copy_is_right(example: Path) -> None:
     result = CliRunner().invoke(app, ["plan", *files])
 
     assert result.exit_code == 0, result.output
+
+
+def test_there_is_an_example_of_each_hook_and_of_each_component() -> None:
+    shown: set[tuple[str, str | None]] = set()
+    for path in EXAMPLES:
+        for document in yaml.safe_load_all(path.read_text()):
+            if document["kind"] == "SandboxExperiment":
+                compiled = compile_spec(document["spec"], {})
+                shown |= {(job.hook.name, job.config.type) for job in compiled.jobs}
+    there_are = {
+        (hook.name, type_) for hook in HOOKS.values() if hook.available for type_ in hook.components or (None,)
+    }
+    assert there_are - shown == set()
 
 
 def test_a_hook_alone_is_checked(tmp_path: Path) -> None:

@@ -28,19 +28,31 @@ def test_the_example_is_a_plan() -> None:
     assert compile_spec(experiment["spec"], hooks).problems == ()
 
 
-def test_train_write_and_score(tmp_path: Path, bigram: Path) -> None:
+def test_count_clean_train_write_and_score(tmp_path: Path, bigram: Path) -> None:
     pod = HookPod(tmp_path, environ={"PYTHONPATH": os.pathsep.join([*(str(path) for path in PATHS), str(bigram)])})
     plain = write_jsonl(pod.inputs / "raw" / "demo.jsonl", [{"text": f"abab {'ab' * number}"} for number in range(30)])
     (pod.inputs / "raw" / "demo.jsonl.gz").write_bytes(gzip.compress(plain.read_bytes()))
     hooks, _ = hooks_in(documents("components"))
 
-    def run(name: str, stage: str, **settings: object):  # type: ignore[no-untyped-def]
+    def run(name: str, stage: str, dj: object = None, **settings: object):  # type: ignore[no-untyped-def]
         assert extra_problems(hooks[name], settings) == []
         extra = dict(merged_extra(hooks[name], settings))
         outputs = list(hooks[name].outputs)
-        ended = pod.run(job_contract(name, stage=stage, meta_name=name, extra=extra, outputs=outputs))
+        ended = pod.run(job_contract(name, stage=stage, meta_name=name, dj=dj, extra=extra, outputs=outputs))
         assert ended.code == 0, ended.log
         return ended
+
+    counted = run("bigram-count", "probe", {"dataset_path": DATA})
+    stats = [json.loads(line)["pairs"] for line in counted.output("stats").read_text().splitlines()]
+    assert len(stats) == 30
+    assert stats == [5, *[6] * 29], "the shortest, `abab `, ends otherwise than all others"
+    assert counted.message.metrics == {"bigram-count.pairs.mean": sum(stats) / 30}
+
+    export = {"dataset_path": DATA, "export_path": "outputs/clean.jsonl"}
+    cleaned = run("bigram-clean", "execution", export, min_pairs=6)
+    assert cleaned.message.metrics == {"bigram-clean.rows_in": 30.0, "bigram-clean.rows_out": 29.0}
+    assert len(cleaned.output("dataset").read_text().splitlines()) == 29
+    assert (pod.experiment / "outputs/clean.jsonl").resolve() == cleaned.output("dataset").resolve()
 
     trained = run("bigram-train", "execution", train_dataset=DATA)
     losses = [
@@ -64,3 +76,12 @@ def test_train_write_and_score(tmp_path: Path, bigram: Path) -> None:
     perplexity = scored.message.metrics["bigram-score.perplexity"]
     assert judged.message.metrics == {"bigram-judge": perplexity, "bigram-judge.perplexity": perplexity}
     assert judged.result.outputs["value"].value == perplexity
+
+
+def test_under_a_name_of_ones_own_a_hook_of_data_wants_a_component(tmp_path: Path, bigram: Path) -> None:
+    pod = HookPod(tmp_path, environ={"PYTHONPATH": os.pathsep.join([*(str(path) for path in PATHS), str(bigram)])})
+    contract = job_contract("bigram-clean", stage="execution", dj={"dataset_path": "a.jsonl"}, outputs=["dataset"])
+    ended = pod.run(contract)
+    assert ended.code == 2, ended.log
+    assert ended.message.error is not None
+    assert ended.message.error.message == "type: is missing; it has: varied"

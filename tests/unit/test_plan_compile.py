@@ -751,3 +751,15 @@ def test_a_spec_without_form_gets_sentences_too(raw: dict[str, Any]) -> None:
     assert result.spec is None
     assert all(problem.startswith("spec") for problem in result.problems)
     assert result.problems
+
+
+def test_a_reference_that_is_written_as_a_path_is_told_with_where_it_belongs() -> None:
+    extra = {"model": "inputs/raw/m", "dataset": "anonymous.process.dataset"}
+    training = {"hook": "TrainModelHook", "type": "swift", "extraConfigs": extra}
+    spec = a_spec(executions=[process(), training])
+    assert compile_spec(spec).problems == (
+        "spec.executionJobConfigs[1].extraConfigs.dataset: 'anonymous.process.dataset' is taken as a path here; for the"
+        " job's result write input: {extraConfigs.dataset: anonymous.process.dataset}",
+    )
+    extra["dataset"] = "anonymous.process.data"
+    assert compile_spec(spec).problems == (), "no job's result: a path like any other"

@@ -155,6 +155,7 @@ def test_a_stopped_experiment_is_run_again_by_a_token_once_stop_is_taken_away() 
     play.change(pods=(), jobs=())
     play.change_spec(stop=None, rerun={"token": "2"})
     play.step(after=5)
+    play.step(after=5)  # its Job may have been deleted a moment ago only
 
     assert play.states()[A] == "Succeeded: Completed"
     assert play.states()[R] == "Pending: Creating"

@@ -36,7 +36,7 @@ def is_reusable(extra: Any, **more: Any) -> bool:
         ),
         (f"modelscope://acme/m@{COMMIT}/w/", Source("modelscope", "acme/m", "w", "model", COMMIT)),
         ("s3://bucket/a/b", Source("s3", "bucket", "a/b")),
-        ("oss://bucket", Source("oss", "bucket", "")),
+        ("oss://bucket/", Source("oss", "bucket", "")),
     ],
 )
 def test_sources_are_read(text: str, expected: Source) -> None:
@@ -54,6 +54,7 @@ def test_sources_are_read(text: str, expected: Source) -> None:
         ({"source": "hf://model"}, ".source: write hf://[datasets/]owner/name"),
         ({"source": "hf://a/b@"}, ".source: write hf://[datasets/]owner/name"),
         ({"source": "s3:///key"}, ".source: write s3://bucket/key"),
+        ({"source": "s3://b"}, ".source: there is no key in it; write s3://bucket/key, or s3://bucket/ for the whole"),
         ({"source": "https://host/a b"}, ".source: there is a space"),
         ({"source": "oss://b/k"}, ".endpoint: oss:// needs the address"),
         ({"source": "https://host/x", "endpoint": "https://m"}, ".endpoint: https:// is one file at one address"),

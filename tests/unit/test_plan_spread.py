@@ -245,6 +245,7 @@ def test_an_item_that_vanishes_from_a_list_made_again_keeps_its_attempt_numbers(
     play.change_spec(rerun={"token": "3", "from": "pools"})
     play.step()
     play.succeed_in("split/1/execution/0", outputs={"paths": ["a", "b"]}, content="third")
+    play.step(after=5)
     assert next(job.attempts for job in play.status.jobs if job.id == TRAIN.format(1)) == 2
 
 

@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import copy
 import json
 import re
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sandbox_runtime.components import BaseEvaluator, BaseModelExecutor, Watcher, factory
+from sandbox_runtime.components import BaseEvaluator, BaseModelExecutor, Watcher, config_of, factory
 from sandbox_runtime.components.base import END_MARKER
 from sandbox_runtime.errors import ConfigError
 from sandbox_runtime.metrics import MetricsLog
@@ -97,10 +98,30 @@ def test_a_watcher_takes_mappings_and_leaves_out_what_is_no_number(tmp_path: Pat
     assert figures(tmp_path) == [{"step": 7, "train.score.mean": 0.5, "train.score.per.a": 1.0}]
 
 
+def test_settings_are_read_by_key_and_by_attribute_as_in_the_sandbox(tmp_path: Path) -> None:
+    class Small(BaseModelExecutor):
+        def __init__(self, model_config: Any, watcher: Any = None) -> None:
+            super().__init__(model_config, watcher)
+            self.steps = model_config.train.steps
+
+        async def _run(self, run_type: str, run_obj: Any = None, **kwargs: Any) -> Any:
+            config = self.model_config
+            Path(config.work_dir, "said").write_text(f"{config['train']['steps']} {config.train.get('lr', 1)}")
+            return {"steps": self.steps, "stages": config.train.stages[0].name == "warm", "has": "lr" in config.train}
+
+    settings = {"work_dir": str(tmp_path), "train": {"steps": 3, "stages": [{"name": "warm"}]}}
+    executor = Small(config_of(settings))
+    assert run(executor) == {"steps": 3, "stages": True, "has": False}
+    assert (tmp_path / "said").read_text() == "3 1"
+    assert copy.deepcopy(executor.model_config) == settings
+    with pytest.raises(AttributeError, match="the settings have no 'lr'; they have: steps, stages"):
+        assert executor.model_config.train.lr
+
+
 def test_an_evaluator_is_called_with_its_kind_and_its_object() -> None:
     class Longer(BaseEvaluator):
         def run(self, eval_type: str, eval_obj: Any = None, **kwargs: Any) -> float:
-            return len(eval_obj) / self.eval_config["unit"]
+            return len(eval_obj) / self.eval_config.unit
 
     assert Longer({"unit": 2}).run("data", "four") == 2.0
 

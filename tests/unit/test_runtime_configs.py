@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What configurations may say: files, overrides, and paths that must stay inside the volume and the inputs."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.hook_pod import HookPod, job_contract, write_jsonl
 
+from sandbox_api.contract import Limits
 from sandbox_runtime.configs import Configurations, resolve_configs
 from sandbox_runtime.errors import ConfigError
 from sandbox_runtime.workspace import Workspace
@@ -175,3 +177,34 @@ def test_a_path_that_an_override_sets_is_held_inside_too(pod: HookPod) -> None:
 def test_a_configuration_that_is_neither_mapping_nor_path_is_refused(pod: HookPod) -> None:
     expected = "djConfigs: a list is neither keys and values nor the path of a .yaml or .json file"
     assert refusal(pod, dj=[1, 2]) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "limits", "said"),
+    [
+        ({}, {}, "extraConfigs.dataset_path: name the data set to train on, or fill it with input"),
+        (
+            {"dataset_path": "inputs/raw/a.jsonl", "batch_size": 33},
+            {"gpus": 8},
+            "extraConfigs.batch_size: 33 can't be divided among 8 processes; give a multiple of it",
+        ),
+        (
+            {"dataset_path": "inputs/raw/a.jsonl", "processes": 9},
+            {"gpus": 8},
+            "extraConfigs.processes: 9 are more than the 8 GPUs of a pod; leave it out to have one a GPU",
+        ),
+    ],
+)
+def test_settings_in_a_file_are_checked_by_the_pod_as_the_planner_checks_those_in_the_spec(
+    tmp_path: Path, settings: dict[str, Any], limits: dict[str, int], said: str
+) -> None:
+    pod = HookPod(tmp_path)
+    write_jsonl(pod.inputs / "raw" / "a.jsonl", [{}])
+    (pod.inputs / "raw" / "train.json").write_text(json.dumps({"base_model": "inputs/raw", **settings}))
+    contract = job_contract(
+        "TrainModelHook", type="easyanimate", extra="inputs/raw/train.json", limits=Limits(**limits)
+    )
+    ended = pod.run(contract)
+    assert ended.code == 2, ended.log
+    assert ended.message.error is not None
+    assert ended.message.error.message == said

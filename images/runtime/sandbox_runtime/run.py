@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from sandbox_api.contract import REFINED, JobContract, JobRef, contract_digest
-from sandbox_api.extra import SAID
+from sandbox_api.extra import SAID, ExtraConfig
 from sandbox_api.hooks import HOOKS
 from sandbox_api.result import EXIT_CODES, EXIT_SUCCESS, Result, RuntimeInfo, plain_text
 
@@ -124,7 +124,7 @@ class Attempt:
         context = self._context = HookContext(
             contract=contract,
             dj=self._data_juicer(configs.dj),
-            extra=_extra(hook, contract.job, configs.extra),
+            extra=_extra(hook, contract, configs.extra),
             inputs=self._inputs,
             workspace=workspace,
             metrics=MetricsLog(workspace.metrics, self._prefix()),
@@ -289,8 +289,9 @@ class Attempt:
         random.seed(self.contract.seed)
 
 
-def _extra(hook: type, job: JobRef, configured: dict[str, Any]) -> Any:
+def _extra(hook: type, contract: JobContract, configured: dict[str, Any]) -> Any:
     """`extraConfigs` checked against the hook's model. Raises ConfigError, a line for each field that is wrong."""
+    job = contract.job
     model: type[BaseModel] | None = getattr(hook, "extra", None) or _model(job)
     if model is None:
         return configured
@@ -302,9 +303,16 @@ def _extra(hook: type, job: JobRef, configured: dict[str, Any]) -> Any:
             print(f"extraConfigs.{note}", flush=True)
         configured = settings.values
     try:
-        return model.model_validate(configured)
+        found = model.model_validate(configured)
     except ValidationError as error:
         raise ConfigError("\n".join(_told(problem, job.hook) for problem in error.errors())) from error
+    if isinstance(found, ExtraConfig):  # what the planner has looked at too, where it saw the settings
+        needed = [
+            f"{keys[0]}: {advice}" for keys, advice in found.NEEDED.items() if not any(getattr(found, k) for k in keys)
+        ]
+        if problems := [*needed, *found.misfits(contract.limits.gpus, contract.nodes)]:
+            raise ConfigError("\n".join(f"extraConfigs.{problem}" for problem in problems))
+    return found
 
 
 def _model(job: JobRef) -> type[BaseModel] | None:
@@ -322,9 +330,7 @@ def _told(problem: Any, hook: str) -> str:
         return f"{field}: {hook} has no such setting"
     if problem["type"] == "missing":
         return f"{field}: is missing; {hook} needs it"
-    said = problem["msg"]
+    said = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == SAID:  # a whole sentence, which does not show a value that may be secret
         return f"{field}: {said}"
-    if problem["type"] == "missing":
-        return f"{field}: is missing; {hook} needs it"
     return f"{field}: {said[0].lower()}{said[1:]}; it is {problem['input']!r}"

@@ -141,6 +141,8 @@ class Paths:
             if not self.is_shared.get((job.index, root)):
                 del holder.entries[key]
                 filled.above += [line for line in (*entry.above, entry.beside) if line]
+                if root in job.files and entry.value and isinstance(entry.value, str | int | float):
+                    filled.remark(f"takes the place of {entry.value!r} in {job.files[root]}")
             else:
                 self._keep_alike(entry)
 

@@ -10,7 +10,7 @@ from ..build.job import GRACE_SECONDS
 from ..build.names import helper_name
 from . import attempt as attempts
 from . import shards
-from .actions import Event
+from .actions import DeleteJob, Event
 from .address import addressed
 from .clock import since, stamp
 from .contracts import active_seconds_left
@@ -263,8 +263,11 @@ def _check(this: Round, job: PlannedJob, current: JobStatus) -> None:
     ):  # no hit, or nobody can tell: then it runs
         if this.may_start:
             begin(this, job)
-        else:
-            this.held = True
+            return
+        this.held = True
+        fact, _, _ = this.children(name)
+        if fact is not None and not (fact.complete or fact.failed or fact.deleting):
+            this.actions.append(DeleteJob(name))  # its pod may wait for ever, e.g. for a claim that is gone
     elif isinstance(state, attempts.Missing):
         create_check(this, job, found)
 

@@ -19,7 +19,7 @@ from sandbox_api.experiment import ExperimentSpec
 from sandbox_api.hooks import HOOKS, Hook
 
 from .clashes import comparison_problems, file_clashes, name_clashes
-from .configs import check_configs, effective, value_at
+from .configs import check_configs, effective, notes_on, value_at
 from .drafts import drafts, jobs_as_written
 from .exclusive import exclusive_problems
 from .inputs import inputs_of
@@ -186,9 +186,7 @@ def _warnings(spec: ExperimentSpec, jobs: list[PlannedJob]) -> Iterator[str]:
         if not own_stage and job.hook.stages and job.stage not in job.hook.stages:
             lists = " or ".join(job.hook.stages)
             yield f"{job.where}.hook: {job.hook.name} belongs to {lists} jobs; it runs here as well"
-        extra = effective(job.config)["extraConfigs"]
-        if job.hook.settings is not None and isinstance(extra, Mapping):
-            yield from (f"{job.where}.extraConfigs.{note}" for note in job.hook.settings(extra).notes)
+        yield from notes_on(job)
         for target in job.config.local or {}:
             if target.split(".")[0] in job.inputs:
                 yield f'{job.where}.local["{target}"]: has no effect; an input then replaces it all'

@@ -16,6 +16,7 @@ from sandbox_api import contract as wire
 from sandbox_api.contract import INPUTS, WORKSPACE
 from sandbox_api.data_juicer import configuration_problems
 from sandbox_api.experiment import JobConfig
+from sandbox_api.extra import Settings
 from sandbox_api.extra_schema import LATER, holds_later
 from sandbox_api.hook_resource import AnyExtra, extra_problems, merged_extra
 from sandbox_api.hooks import Hook
@@ -184,7 +185,8 @@ def _dj_problems(hook: Hook, dj: Any, where: str, targets: Set[str]) -> Iterator
 def _extra_problems(
     hook: Hook, extra: Mapping[str, Any], inputs: Set[str], where: str, gpus: int, nodes: int
 ) -> Iterator[str]:
-    filled, extra = _in_our_layout(hook, extra, inputs)
+    filled, settings = _in_our_layout(hook, extra, inputs)
+    extra = settings.values
     known = {field.alias or name for name, field in hook.extra.model_fields.items()}
     there_is = f"; it has: {', '.join(sorted(known)) or 'none'}"
     for name in sorted(filled - known):
@@ -201,30 +203,47 @@ def _extra_problems(
                 continue
             path = "".join(f".{part}" for part in entry["loc"])
             if entry["type"] == "extra_forbidden":
-                yield f"{where}.extraConfigs{path}: {hook.name} has no such setting{_of_those(hook, entry['loc'])}"
+                hint = _of_those(hook, settings, entry["loc"])
+                yield f"{where}.extraConfigs{path}: {hook.name} has no such setting{hint}"
             else:
-                yield f"{where}.extraConfigs{path}: {entry['msg'][0].lower()}{entry['msg'][1:]}"
+                said = entry["msg"].removeprefix("Value error, ")
+                yield f"{where}.extraConfigs{path}: {said[0].lower()}{said[1:]}"
 
 
-def _of_those(hook: Hook, loc: tuple[int | str, ...]) -> str:
+def _of_those(hook: Hook, settings: Settings, loc: tuple[int | str, ...]) -> str:
     """The end of a sentence about a key that is none: what it was probably meant to be, or all there are beside it."""
-    beside = sorted(fields_beside(loc, hook.extra))
-    return did_you_mean(str(loc[-1]), beside) or f"; it has: {', '.join(beside) or 'none'}"
+    key = str(loc[-1])
+    in_old_layout = len(loc) == 1 and "." in key
+    beside = sorted(settings.layout if in_old_layout else fields_beside(loc, hook.extra))
+    return did_you_mean(key, beside) or f"; it has: {', '.join(beside) or 'none'}"
 
 
-def _in_our_layout(hook: Hook, extra: Mapping[str, Any], inputs: Set[str]) -> tuple[set[str], Mapping[str, Any]]:
+def _in_our_layout(hook: Hook, extra: Mapping[str, Any], inputs: Set[str]) -> tuple[set[str], Settings]:
     """The keys that inputs fill, and the settings, both as this version lays them out."""
     targets = [target for target in inputs if target.startswith("extraConfigs.")]
     if hook.settings is None:
-        return {target.split(".")[1] for target in targets}, extra
+        return {target.split(".")[1] for target in targets}, Settings(dict(extra))
     configs: dict[str, Any] = {"djConfigs": None, "extraConfigs": extra}
     for target in targets:
         try:
             configs = placed(configs, target, LATER)
         except LookupError:
             continue  # told already
-    values = hook.settings(configs["extraConfigs"]).values
-    return {key for key, value in values.items() if holds_later(value)}, values
+    settings = hook.settings(configs["extraConfigs"])
+    return {key for key, value in settings.values.items() if holds_later(value)}, settings
+
+
+def notes_on(job: PlannedJob) -> Iterator[str]:
+    """What is worth knowing of a job's configurations, though nothing is wrong."""
+    configs = effective(job.config)
+    for root, value in configs.items():
+        if isinstance(value, str) and root not in job.inputs:
+            seen = "is seen by the job's pod only, which checks it first of all"
+            yield f"{job.where}.{root}: what stands in {value!r} {seen}"
+    extra = configs["extraConfigs"]
+    if job.hook.settings is not None and isinstance(extra, Mapping):
+        _, settings = _in_our_layout(job.hook, extra, set(job.inputs))
+        yield from (f"{job.where}.extraConfigs.{note}" for note in settings.notes)
 
 
 def _path_problems(text: str, where: str, volumes: tuple[str, ...], is_written: bool) -> Iterator[str]:

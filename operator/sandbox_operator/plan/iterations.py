@@ -99,8 +99,9 @@ def updates_of(
             problems.append(f"{where}: {job.where} runs for each item of a list; only single jobs can be updated")
         elif target in job.inputs and target in (job.config.input or {}):
             problems.append(f'{where}: {job.where}.input["{target}"] fills the same place; leave one of them out')
+        elif place_problems := [f"{where}: {words}" for words in _place_problems(spec, job, target)]:
+            problems += place_problems
         elif reference is not None:
-            problems += (f"{where}: {words}" for words in _place_problems(spec, job, target))
             problems += (f"{where}: {words}" for words in kind_problem(target, reference, producers))
             found.setdefault(job.id, {})[target] = reference
     return found

@@ -111,7 +111,7 @@ def resolve_by_name(text: str, where: str, producers: Sequence[Producer], *, num
     pipeline, meta_name, name = parts
     named = [p for p in producers if (p.pipeline, p.meta_name) == (pipeline, meta_name)]
     if not named:
-        hint = did_you_mean(f"{pipeline}.{meta_name}", dict.fromkeys(f"{p.pipeline}.{p.meta_name}" for p in producers))
+        hint = did_you_mean(f"{pipeline}.{meta_name}", (f"{p.pipeline}.{p.meta_name}" for p in producers))
         return f"{where}: no job has the metaName {meta_name!r} in the pipeline {pipeline!r}{hint}"
     found = _of_these(named, name, where)
     if found is not None:
@@ -204,7 +204,17 @@ def path_references(
             if after is not None:
                 words = f"{value!r} is written by a job that runs later ({after.where}); put that job first"
                 problems.append(f"{where}.{target}: {words}")
+            elif _names_a_result(value, earlier):
+                words = f"{value!r} is taken as a path here; for the job's result write input: {{{target}: {value}}}"
+                problems.append(f"{where}.{target}: {words}")
     return found, problems
+
+
+def _names_a_result(text: str, earlier: tuple[Producer, ...]) -> bool:
+    """Whether a text that stands in a configuration is the reference of an earlier job's output."""
+    pipeline, _, rest = text.partition(".")
+    meta_name, _, output = rest.partition(".")
+    return any((p.pipeline, p.meta_name) == (pipeline, meta_name) and output in p.outputs for p in earlier)
 
 
 def strings_in(configs: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -229,7 +239,7 @@ def _has(producer: Producer, name: str) -> bool:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The end of a sentence that helps: the nearest known word, or all of them when they are few."""
-    words = list(known)
+    words = list(dict.fromkeys(known))
     close = get_close_matches(word, words, 1, 0.6)
     if close:
         return f"; did you mean {close[0]!r}?"

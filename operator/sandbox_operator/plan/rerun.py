@@ -96,12 +96,12 @@ def begun_again(entry: JobStatus, now: datetime, reason: Reason, message: str, *
 
 
 def _not_before(entry: JobStatus, now: datetime) -> datetime:
-    """At once; but an attempt that was just ended by decision may have a Job that was deleted before it got its pod."""
-    if entry.state in DONE_STATES:
-        return now
+    """At once; but an attempt that was ended by decision may have a Job that was deleted before it got its pod, and
+    only a moment ago: nobody keeps how many tries that took."""
     if entry.retry_at is not None:
         return max(now, min(moment(entry.retry_at), now + GRACE))
-    return max(now, moment(entry.completion_time) + GRACE) if entry.completion_time is not None else now
+    by_decision = entry.state == "Skipped" or entry.reason == Reason.PENDING_TIMEOUT
+    return now + GRACE if by_decision else now
 
 
 def is_live(entry: JobStatus) -> bool:

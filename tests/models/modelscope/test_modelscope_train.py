@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tests.hook_pod import Ended, HookPod, job_contract, write_jsonl
 from tests.models.warm_pod import WarmPod
 
-from sandbox_api.modelscope import MEGATRON
+from sandbox_api.modelscope import MEGATRON, OPTIMIZERS, SCHEDULERS
 from sandbox_runtime.check import check
 from sandbox_runtime.errors import ConfigError
 from sandbox_runtime.modelscope.tiny import save_bert, save_gpt2
@@ -373,3 +373,15 @@ def test_all_keys_of_torchs_optimizers_and_schedulers_are_known() -> None:
 
 def test_the_image_checks_itself() -> None:
     assert "trained a tiny BERT and a tiny GPT-2" in check()
+
+
+def test_the_planner_knows_the_optimizers_and_schedulers_that_modelscope_has() -> None:
+    from modelscope.trainers.lrscheduler.builder import LR_SCHEDULER
+    from modelscope.trainers.optimizer.builder import OPTIMIZERS as OF_MODELSCOPE
+
+    wants_functions_or_schedulers = {"LambdaLR", "MultiplicativeLR", "ChainedScheduler", "SequentialLR"}
+    bases = {"Optimizer", "LRScheduler", "_LRScheduler"}
+    warmups = {"ConstantWarmup", "LinearWarmup", "ExponentialWarmup"}
+    assert set(OF_MODELSCOPE.modules["default"]) - bases == OPTIMIZERS
+    found = set(LR_SCHEDULER.modules["default"]) - bases - warmups
+    assert found - wants_functions_or_schedulers == SCHEDULERS

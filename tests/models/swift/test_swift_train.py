@@ -16,7 +16,9 @@ from safetensors.torch import load_file
 from tests.hook_pod import Ended, HookPod, job_contract, write_jsonl
 from tests.models.warm_pod import WarmPod
 
+from sandbox_api.swift import CATALOGUE
 from sandbox_runtime.check import check
+from sandbox_runtime.swift.catalogue import describe
 from sandbox_runtime.swift.tiny import save_qwen2
 
 
@@ -183,8 +185,8 @@ def test_a_stopped_training_goes_on_to_the_same_weights(pod: WarmPod, tuner: str
     [
         ({"dataset": "inputs/data/none.jsonl"}, 2, "extraConfigs.dataset: there is no file or folder"),
         ({"model": "inputs/data"}, 2, "extraConfigs.model: inputs/data has no config.json; it is no model"),
-        ({"model_type": "qwen22"}, 2, "extraConfigs: ms-swift refuses the settings"),
-        ({"template": "qwen22"}, 2, "extraConfigs: ms-swift refuses the settings"),
+        ({"model_type": "qwen22"}, 2, "extraConfigs.model_type: there is no model type of ms-swift named 'qwen22'"),
+        ({"template": "qwen22"}, 2, "extraConfigs.template: there is no template of ms-swift named 'qwen22'"),
         ({"lora_rang": 4}, 2, "extraConfigs.lora_rang: TrainModelHook has no such setting"),
         ({"num_train_epochs": 1}, 2, "max_steps and num_train_epochs are both given"),
         ({"dataset": "inputs/data/broken.jsonl"}, 1, "teacher"),
@@ -258,3 +260,8 @@ def test_the_arguments_are_ms_swifts_own() -> None:
 
 def test_the_image_checks_itself() -> None:
     assert "trained a tiny Qwen2" in check()
+
+
+def test_the_planner_knows_the_names_of_this_ms_swift() -> None:
+    """Stale? `make generate` writes them."""
+    assert describe() == CATALOGUE

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One of each: an executor that trains, one that infers, an evaluator, a factory and a hook.
+"""One of each: executors of data, of training and of inference, an analyzer, an evaluator, a factory and a hook.
 
 The model counts which letter follows which. The executors are written as the sandbox's developer guide has them, so
 they show what a port of existing ones looks like: the imports change.
@@ -13,7 +13,7 @@ import math
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,36 @@ class Perplexity(BaseEvaluator):
         return math.exp(mean_loss(read_model(self.eval_config["model"]), list(texts_of(eval_obj))))
 
 
+class OfData:
+    """What is made with `djConfigs` and works on its data set; settings stand in `self.context.extra`."""
+
+    context: HookContext
+    watcher: Any
+
+    def __init__(self, dj_config: dict[str, Any]) -> None:
+        self.dj_config = dj_config
+
+
+class VariedTexts(OfData):
+    """A data executor that keeps texts with several pairs of letters. Setting: `min_pairs`, how many different ones."""
+
+    def run(self) -> None:
+        rows = list(rows_of(self.dj_config["dataset_path"]))
+        least = self.context.extra.get("min_pairs", 8)
+        kept = [row for row in rows if len(set(pairs(row["text"]))) >= least]
+        write_rows(self.dj_config["export_path"], kept)
+        self.watcher.watch({"rows_in": len(rows), "rows_out": len(kept)})
+
+
+class PairCounts(OfData):
+    """A data analyzer that tells of each text how many different pairs of letters it has."""
+
+    def run(self) -> None:
+        counts = [len(set(pairs(text))) for text in texts_of(self.dj_config["dataset_path"])]
+        write_rows(self.dj_config["export_path"], ({"pairs": count} for count in counts))
+        self.watcher.watch(sum(counts) / len(counts), "pairs.mean")
+
+
 SCORES = Factory("bigram_scores")
 
 
@@ -126,7 +156,16 @@ def read_model(folder: str) -> dict[str, Any]:
     return model
 
 
+def write_rows(path: str, rows: Iterable[dict[str, Any]]) -> None:
+    with Path(path).open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
 def texts_of(path: str) -> Iterator[str]:
+    return (row["text"] for row in rows_of(path))
+
+
+def rows_of(path: str) -> Iterator[dict[str, Any]]:
     opened = gzip.open if path.endswith(".gz") else open
     with opened(path, "rt", encoding="utf-8") as lines:
-        yield from (json.loads(line)["text"] for line in lines if line.strip())
+        yield from (json.loads(line) for line in lines if line.strip())

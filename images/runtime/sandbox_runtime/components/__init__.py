@@ -7,7 +7,18 @@ processes print is in the log too, and an error ends the job.
 """
 
 from .base import BaseEvaluator, BaseModelExecutor, Watcher
+from .config import Config, config_of
 from .factories import FACTORIES, Factory, factory
 from .hook import BaseHook
 
-__all__ = ["FACTORIES", "BaseEvaluator", "BaseHook", "BaseModelExecutor", "Factory", "Watcher", "factory"]
+__all__ = [
+    "FACTORIES",
+    "BaseEvaluator",
+    "BaseHook",
+    "BaseModelExecutor",
+    "Config",
+    "Factory",
+    "Watcher",
+    "config_of",
+    "factory",
+]

@@ -6,14 +6,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import subprocess
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..logs import Tee
 from ..metrics import MetricsLog
+from .config import config_of
 
 if TYPE_CHECKING:
     from ..hooks.base import HookContext
@@ -52,11 +54,13 @@ class BaseModelExecutor:
     """Trains a model, infers with it or evaluates it.
 
     A subclass implements `_run`, and where figures stand in what it prints, `_watch_run`. `model_config` is what
-    `extraConfigs` holds. `work_dir` in it is where the log goes, by default the job's own folder.
+    `extraConfigs` holds, read by key or by attribute. `work_dir` in it is where the log goes.
     """
 
     def __init__(self, model_config: Mapping[str, Any], watcher: Any = None) -> None:
-        self.model_config: dict[str, Any] = dict(model_config)
+        self.model_config = config_of(model_config)
+        self.executor: Any = None
+        """For subclasses."""
         self.watcher = watcher
         self.context: HookContext | None = None
         """Of the job that it works for: folders, seed, processors."""
@@ -97,6 +101,10 @@ class BaseModelExecutor:
     def _run(self, run_type: str, run_obj: Any = None, **kwargs: Any) -> Any:
         """What the component does; may be `async`."""
         raise NotImplementedError(f"{type(self).__name__} has no _run")
+
+    def run_subprocess(self, script_path: str, run_args: Iterable[Any], working_dir: str, cmd: str = "bash") -> None:
+        """Run `<cmd> <script_path> <run_args>`. Raises CalledProcessError when it fails."""
+        subprocess.run([cmd, script_path, *map(str, run_args)], cwd=working_dir, check=True)
 
     async def watch_run(self, run_type: str, run_obj: Any = None, **kwargs: Any) -> None:
         """Follow the log while `_run` works, in a thread of its own, and hand each line to `_watch_run`."""
@@ -147,7 +155,7 @@ class BaseEvaluator:
     `([each data set's figures], the best)` as the sandbox's own do, or a whole `HookResult`."""
 
     def __init__(self, eval_config: Mapping[str, Any], watcher: Any = None) -> None:
-        self.eval_config: dict[str, Any] = dict(eval_config)
+        self.eval_config = config_of(eval_config)
         self.watcher = watcher
         self.context: HookContext | None = None
         """Of the job that it works for: folders, seed, processors."""

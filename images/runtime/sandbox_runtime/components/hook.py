@@ -7,11 +7,13 @@ checked, named and recorded.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..hooks.base import Artifact, HookContext, HookResult
 from .base import Watcher
+from .config import Config, config_of
 
 
 class BaseHook:
@@ -23,15 +25,17 @@ class BaseHook:
 
     context: HookContext
     meta_name: str
-    dj_cfg: dict[str, Any]
-    """Data-Juicer's configuration, `input` and `local` in their places."""
+    dj_cfg: Config
+    """Data-Juicer's configuration, `input` and `local` in their places; read by key or by attribute."""
     extra_cfg: Any
     """`extraConfigs`, likewise."""
     watcher: Watcher
 
     def run(self, context: HookContext) -> HookResult:
         self.context, self.meta_name = context, context.contract.job.meta_name
-        self.dj_cfg, self.extra_cfg = context.dj, context.extra
+        self.dj_cfg, self.extra_cfg = config_of(context.dj), context.extra
+        if isinstance(context.extra, Mapping):
+            self.extra_cfg = config_of(context.extra)
         self.watcher = Watcher(context.metrics)
         found = self.hook()
         outputs = list(found) if isinstance(found, tuple) else [found]

@@ -12,6 +12,7 @@ from pathlib import Path
 from ..data_juicer.analyze import analyze
 from ..data_juicer.dataset import prepare
 from .base import Artifact, HookContext, HookResult
+from .components import run_on_data
 from .recipe import addressed_errors, counted, data_juicer_job_id
 
 FIGURES = ("mean", "std", "min", "max", "50%")
@@ -22,9 +23,12 @@ class ProbeViaAnalyzerHook:
     """Outputs: stats (JSON lines, row-aligned), overall (CSV), histograms (folder), dataset (when it is asked for).
 
     Metrics: `rows`, and `<stat>.<figure>` for count, mean, std, min, percentiles and max.
+    Under another name (an entry point) it runs the third party's data analyzer that `type` names instead.
     """
 
     def run(self, context: HookContext) -> HookResult:
+        if (done := run_on_data(context, "data_analyzer", outputs=4)) is not None:
+            return done
         export = context.user_path("djConfigs.export_path")
         with addressed_errors(context):
             prepared = prepare(context.dj, context.scratch / "input", np=context.cpus)

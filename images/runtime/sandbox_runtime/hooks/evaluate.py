@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import ConfigError, UserError
 from ..pieces import Piece
 from .base import HookContext, HookResult
-from .models import component_settings
+from .components import component_settings
 
 
 class EvaluateDataHook:

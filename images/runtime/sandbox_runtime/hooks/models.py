@@ -5,11 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, UserError
+from ..errors import ConfigError
 from ..pieces import Piece
-from .base import Artifact, HookContext, HookResult
+from .base import HookContext, HookResult
+from .components import component_settings, result_of_component
+
+if TYPE_CHECKING:
+    from ..components import Config
 
 
 class ModelHook:
@@ -28,17 +32,10 @@ class ModelHook:
         watcher = Watcher(context.metrics)
         component, config = self._component(context, watcher)
         returned = asyncio.run(component.run(config["type"], None))
-        if isinstance(returned, HookResult):
-            return returned
-        figures = {**watcher.last, **_figures(returned)}
-        made = _made(returned, Path(config["work_dir"]))
-        if not made.exists():
-            raise UserError(f"type: the component {config['type']} has made nothing: there is no {made}")
-        return HookResult(
-            outputs=[Artifact(made), *[None] * (self.outputs - 1)],
-            metrics=figures,
-            message=f"{config['type']} has ended",
-        )
+        is_ours = not isinstance(context.extra, Mapping)  # and publishes what it was told to itself
+        publish = None if is_ours else context.user_path("extraConfigs.work_dir")
+        made = Path(config["work_dir"])
+        return result_of_component(returned, config["type"], watcher, made, self.outputs, publish)
 
     def merge(self, context: HookContext, pieces: list[Piece]) -> HookResult:
         """One result of those of all pieces, as the component makes it."""
@@ -50,13 +47,12 @@ class ModelHook:
         merged: HookResult = component.merge(pieces)
         return merged
 
-    def _component(self, context: HookContext, watcher: Any) -> tuple[Any, dict[str, Any]]:
+    def _component(self, context: HookContext, watcher: Any) -> tuple[Any, Config]:
         """The component that `type` names, for this job, and its settings."""
         from ..components import factory
 
         config = component_settings(context, self.factory)
-        if config.get("work_dir") is None or not isinstance(context.extra, Mapping):  # ours publish what is named there
-            config["work_dir"] = str(context.out / "model")
+        config["work_dir"] = str(context.out / "model")
         component = factory(self.factory)(config, watcher=watcher)
         component.context = context
         return component, config
@@ -74,25 +70,3 @@ class InferModelHook(ModelHook):
 
     factory = "model_infer"
     outputs = 2
-
-
-def component_settings(context: HookContext, factory_name: str) -> dict[str, Any]:
-    """`extraConfigs` as a component gets them, with the `type` that the job names. Raises ConfigError without one."""
-    from ..components import factory
-
-    extra = context.extra
-    config: dict[str, Any] = dict(extra) if isinstance(extra, Mapping) else extra.model_dump(by_alias=True)
-    kind = context.contract.job.type or config.get("type")
-    if not isinstance(kind, str):
-        raise ConfigError(f"type: is missing; it has: {', '.join(factory(factory_name).types())}")
-    return {**config, "type": kind}
-
-
-def _made(returned: Any, folder: Path) -> Path:
-    return Path(returned) if isinstance(returned, (str, Path)) else folder
-
-
-def _figures(returned: Any) -> dict[str, float]:
-    if not isinstance(returned, Mapping):
-        return {}
-    return {str(name): value for name, value in returned.items() if isinstance(value, (int, float))}
