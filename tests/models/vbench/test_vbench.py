@@ -26,6 +26,7 @@ from tests.models.vbench.clips import write_clip
 from tests.models.warm_pod import WarmPod
 
 from sandbox_api.contract import Limits
+from sandbox_api.result import ABSENT, UNKNOWN
 from sandbox_runtime.check import check
 from sandbox_runtime.vbench import scoring  # noqa: F401  # once, for all pods that are forked
 
@@ -190,11 +191,16 @@ def test_a_later_attempt_goes_on_after_the_dimensions_that_are_scored(pod: WarmP
     ]
 
 
-def test_weights_on_the_volume_are_found_and_count_among_what_was_read(pod: WarmPod) -> None:
-    shutil.move(pod.inputs / "weights", pod.root / "cache" / "vbench")
+@pytest.mark.parametrize("folder", ["cache/vbench", "elsewhere"])
+def test_weights_on_the_volume_are_found_and_count_among_what_was_read(pod: WarmPod, folder: str) -> None:
+    shutil.move(pod.inputs / "weights", pod.root / folder)
+    if folder == "elsewhere":
+        pod.environ["VBENCH_CACHE_DIR"] = str(pod.root / folder)
     ended = evaluate(pod, {"dimension_list": ["background_consistency"], "weights_path": None}, cache_key="k")
     assert ended.code == 0, ended.log
-    assert any(name.endswith("clip_model/ViT-B-32.pt") for name in ended.result.externals)
+    read = {name: digest for name, digest in ended.result.externals.items() if name.endswith("clip_model/ViT-B-32.pt")}
+    assert len(read) == 1
+    assert not {ABSENT, UNKNOWN} & set(read.values())
 
 
 def test_pieces_are_merged_to_what_one_pod_makes(pod: WarmPod) -> None:
