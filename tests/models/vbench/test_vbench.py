@@ -353,6 +353,9 @@ def test_an_image_without_amt_takes_it_from_among_the_weights(tmp_path: Path, we
     ended = evaluate(pod, {"dimension_list": ["motion_smoothness"]})
     assert ended.code == 2, ended.log
     assert "the package vbench.third_party.amt (pip install --no-deps --target site-packages vbench" in said(ended)
+    ended = evaluate(pod, {"dimension_list": ["color"], "detectron2": True})
+    assert "the package detectron2 (the image is built with it, images/README.md), for color;" in said(ended)
+    assert "the package vbench.third_party.grit_src (pip install" in said(ended)
     shutil.copytree(whole, pod.inputs / "weights" / "site-packages" / "vbench")
     ended = evaluate(pod, {"dimension_list": ["motion_smoothness"]})
     assert ended.code == 0, ended.log

@@ -22,7 +22,7 @@ def check() -> str:
 
     from .weights import FILES, PACKAGES, is_in_image, lay_out
 
-    absent = {dimension for dimension, package in PACKAGES.items() if not is_in_image(package.name)}
+    absent = {name for name, needs in PACKAGES.items() if not all(is_in_image(each.name) for each in needs)}
     there = [dimension for dimension in FILES if dimension not in absent]
     with tempfile.TemporaryDirectory() as name:
         vbench.utils.CACHE_DIR = str(lay_out(Path(name), Path(name) / "cache", there, static_filter=False))

@@ -93,18 +93,25 @@ FILES: dict[str, tuple[Weights, ...]] = {
     "temporal_style": (VICLIP,),
     "overall_consistency": (VICLIP,),
 }  # fmt: skip
-AMT = "vbench.third_party.amt"
-PACKAGES: dict[str, Package] = {
-    "motion_smoothness": Package(
-        AMT, f"pip install --no-deps --target {SITE} vbench==0.1.5, beside the weights", "CC BY-NC 4.0"
+WHOLE = f"pip install --no-deps --target {SITE} vbench==0.1.5, beside the weights"
+PACKAGES: dict[str, tuple[Package, ...]] = {
+    "motion_smoothness": (Package("vbench.third_party.amt", WHOLE, "CC BY-NC 4.0"),),
+    "imaging_quality": (
+        Package(
+            "pyiqa",
+            f"pip install --target {SITE}, beside the weights",
+            "PolyForm Noncommercial 1.0.0 in its newest versions",
+        ),
     ),
-    "imaging_quality": Package(
-        "pyiqa",
-        f"pip install --target {SITE}, beside the weights",
-        "PolyForm Noncommercial 1.0.0 in its newest versions",
+    **dict.fromkeys(
+        GRIT,
+        (
+            Package("detectron2", "the image is built with it, images/README.md"),
+            Package("vbench.third_party.grit_src", WHOLE, "one file (bifpn_fcos.py) as AdelaiDet, academic use"),
+        ),
     ),
-    **dict.fromkeys(GRIT, Package("detectron2", "the image is built with it, images/README.md")),
 }
+"""Parts of VBench's own wheel among them, which the image has been built without."""
 
 
 def needed(dimension: str, static_filter: bool = False) -> tuple[Weights, ...]:
@@ -116,9 +123,9 @@ def check_weights(folder: Path, named: str, dimensions: Iterable[str], *, static
     its user calls it."""
     files, packages = dict[str, list[str]](), dict[str, list[str]]()
     for dimension in dimensions:
-        package = PACKAGES.get(dimension)
-        if package is not None and not has_package(folder, package.name):
-            packages.setdefault(f"the package {package.name} ({package.how})", []).append(dimension)
+        for package in PACKAGES.get(dimension, ()):
+            if not (is_in_image(package.name) or _init(folder / SITE, package.name).is_file()):
+                packages.setdefault(f"the package {package.name} ({package.how})", []).append(dimension)
         for each in needed(dimension, static_filter):
             if not (folder / each.file).is_file():
                 files.setdefault(each.file, []).append(dimension)
@@ -132,10 +139,6 @@ def check_weights(folder: Path, named: str, dimensions: Iterable[str], *, static
         f"extraConfigs.dimension_list: missing in {named}: {'; '.join(missing[:SHOWN])}{more}. Nothing is downloaded:"
         " put it there, or name another folder with weights_path or VBENCH_CACHE_DIR of the pod"
     )
-
-
-def has_package(folder: Path, name: str) -> bool:
-    return is_in_image(name) or _init(folder / SITE, name).is_file()
 
 
 def is_in_image(name: str) -> bool:
@@ -157,8 +160,9 @@ def use_packages(folder: Path) -> None:
 
 
 def own_vbench(folder: Path, target: Path, dimensions: Iterable[str]) -> Path | None:
-    """Where Python finds the VBench that lies among the weights, if it is needed: the image's has no AMT."""
-    if "motion_smoothness" not in dimensions or is_in_image(AMT):
+    """Where Python finds the VBench that lies among the weights, if the image's lacks a part that is needed."""
+    needs = {package.name for name in dimensions for package in PACKAGES.get(name, ())}
+    if all(is_in_image(name) for name in needs if name.startswith("vbench.")):
         return None
     link_atomic(target / "vbench", folder / SITE / "vbench", relative=False)
     return target
@@ -171,9 +175,11 @@ def licences(folder: Path, dimension: str) -> list[str]:
         for each in FILES[dimension]
         if each.licence is not None
     ]
-    package = PACKAGES.get(dimension)
-    if package is not None and package.licence is not None:
-        told.append(f"{package.name}{_version(folder, package.name)}: {package.licence}: for non-commercial use only")
+    told += [
+        f"{each.name}{_version(folder, each.name)}: {each.licence}: for non-commercial use only"
+        for each in PACKAGES.get(dimension, ())
+        if each.licence is not None
+    ]
     return told
 
 
