@@ -63,11 +63,12 @@ test-api: .venv/.done tools ## Fake API server with faults, and a real etcd + ku
 	$(PYTEST) -q tests/api
 
 .PHONY: test-runtime
-test-runtime: .venvs/data/.done .venvs/easyanimate/.done .venvs/modelscope/.done .venvs/swift/.done ## Every hook on the real libraries
+test-runtime: .venvs/data/.done .venvs/easyanimate/.done .venvs/modelscope/.done .venvs/swift/.done .venvs/vbench/.done ## Every hook on the real libraries
 	.venvs/data/bin/python -m pytest -q -n auto --dist worksteal tests/runtime
 	.venvs/easyanimate/bin/python -m pytest -q -n auto --dist worksteal tests/models/easyanimate
 	.venvs/modelscope/bin/python -m pytest -q -n auto --dist worksteal tests/models/modelscope
 	.venvs/swift/bin/python -m pytest -q -n auto --dist worksteal tests/models/swift
+	.venvs/vbench/bin/python -m pytest -q -n auto --dist worksteal tests/models/vbench
 
 .PHONY: test-node
 test-node: .venv/.done tools ## The embedded node: demo, failures, Helm, the node itself
@@ -90,9 +91,10 @@ bench-check: .venv/.done ## Compare the last bench-scale with the ranges in the 
 	$(PYTHON) -m tests.bench.scale check
 
 .PHONY: bench-evaluate
-bench-evaluate: .venvs/data/.done .venvs/easyanimate/.done ## Measure evaluators: words a second and core, what FVD's time goes to
+bench-evaluate: .venvs/data/.done .venvs/easyanimate/.done .venvs/vbench/.done ## Measure evaluators: words a second, what FVD's time goes to, videos a second
 	.venvs/data/bin/python -m tests.bench.evaluate
 	.venvs/easyanimate/bin/python -m tests.bench.video_metrics
+	.venvs/vbench/bin/python -m tests.bench.vbench
 
 .PHONY: bench-models
 bench-models: .venvs/easyanimate/.done ## Measure training steps, the cache of latents, writing videos
@@ -101,7 +103,7 @@ bench-models: .venvs/easyanimate/.done ## Measure training steps, the cache of l
 ##@ Develop
 
 .PHONY: setup
-setup: .venv/.done .venvs/data/.done .venvs/easyanimate/.done .venvs/modelscope/.done .venvs/swift/.done tools ## Make the Python environments, build the tools
+setup: .venv/.done .venvs/data/.done .venvs/easyanimate/.done .venvs/modelscope/.done .venvs/swift/.done .venvs/vbench/.done tools ## Make the Python environments, build the tools
 
 .PHONY: tools
 tools: ## Build or install what the cluster and the tests need, once
@@ -141,10 +143,13 @@ lock: $(UV) ## Resolve requirements; UPGRADE=1: newest versions
 	$(LOCK) --extra easyanimate pyproject.toml -o images/easyanimate/requirements.lock -c images/torch/requirements.lock
 	$(LOCK) --extra modelscope pyproject.toml -o images/modelscope/requirements.lock -c images/torch/requirements.lock
 	$(LOCK) --extra swift pyproject.toml -o images/swift/requirements.lock -c images/torch/requirements.lock
+	$(LOCK) --extra vbench pyproject.toml -o images/vbench/requirements.lock -c images/torch/requirements.lock
+	$(LOCK) --extra detectron2 pyproject.toml -o images/vbench/detectron2.lock -c images/vbench/requirements.lock
 	$(LOCK) requirements/pytest.in -o requirements/pytest.lock -c images/data/requirements.lock
 	$(LOCK) requirements/models.in -o requirements/models.lock -c images/easyanimate/requirements.lock
 	$(LOCK) requirements/modelscope.in -o requirements/modelscope.lock -c images/modelscope/requirements.lock
 	$(LOCK) requirements/pytest.in -o requirements/swift.lock -c images/swift/requirements.lock
+	$(LOCK) requirements/pytest.in -o requirements/vbench.lock -c images/vbench/requirements.lock
 
 .PHONY: clean
 clean: ## Remove the environments and build results of this checkout
@@ -169,7 +174,8 @@ $(UV): images/base/requirements.lock
 .venvs/easyanimate/.done: requirements/models.lock
 .venvs/modelscope/.done: requirements/modelscope.lock
 .venvs/swift/.done: requirements/swift.lock
-.venvs/data/.done .venvs/easyanimate/.done .venvs/modelscope/.done .venvs/swift/.done: .venvs/%/.done: images/%/requirements.lock pyproject.toml | $(UV)
+.venvs/vbench/.done: requirements/vbench.lock
+.venvs/data/.done .venvs/easyanimate/.done .venvs/modelscope/.done .venvs/swift/.done .venvs/vbench/.done: .venvs/%/.done: images/%/requirements.lock pyproject.toml | $(UV)
 	@echo "environment of the $* image (.venvs/$*, 5 to 6 GB, most of it shared with the others)"
 	@[ -x .venvs/$*/bin/python ] || $(UV) venv --quiet --python 3.11 .venvs/$*
 	@$(UV) pip sync --quiet --python .venvs/$*/bin/python --require-hashes $(filter %.lock,$^)

@@ -3,20 +3,21 @@
 # Builds the images and pushes them where the cluster pulls from. An image is named by a digest of all that goes into it, so
 # what has not changed is neither built nor pushed again. The references, pinned by digest, go to images.env in the cache.
 #
-# usage: build.sh [operator|torch|data|easyanimate|modelscope|swift|all]...   default: all
+# usage: build.sh [operator|torch|data|easyanimate|modelscope|swift|vbench|all]...   default: all
 #   SANDBOX_CACHE                what is built once; default: ~/.cache/sandbox-operator
 #   SANDBOX_REGISTRY             where to push, e.g. registry.example/team; default: the embedded cluster's registry when it is up
 #   SANDBOX_REGISTRY_IN_CLUSTER  the same registry as pods name it; default: SANDBOX_REGISTRY
 #   SANDBOX_ENGINE               buildah or docker; default: buildah for the embedded registry, else docker where its daemon runs
 #   BASE_IMAGE                   default: python:3.11-slim with docker; with buildah a root file system made by images/base/build.sh
+#   DETECTRON2                   for vbench: a clone of detectron2's repository, whose commit below is compiled into the image; default: without
 #   SOURCE                       where the code comes from, for the label; default: unknown
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-IMAGES=(operator data easyanimate modelscope swift)
+IMAGES=(operator data easyanimate modelscope swift vbench)
 wanted=("${@:-all}")
 for what in "${wanted[@]}"; do
-  [[ $what =~ ^(operator|torch|data|easyanimate|modelscope|swift|all)$ ]] || { echo "build.sh: '$what' is not one of operator, torch, data, easyanimate, modelscope, swift, all" >&2; exit 2; }
+  [[ $what =~ ^(operator|torch|data|easyanimate|modelscope|swift|vbench|all)$ ]] || { echo "build.sh: '$what' is not one of operator, torch, data, easyanimate, modelscope, swift, vbench, all" >&2; exit 2; }
 done
 is_wanted() { local each; for each in "${wanted[@]}"; do if [ "$each" = all ] || [ "$each" = "$1" ]; then return 0; fi; done; return 1; }
 cache=${SANDBOX_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sandbox-operator}/images
@@ -35,13 +36,19 @@ exec 9>"$cache/lock"
 flock 9
 open_storage
 
+# detectron2's source, at the commit that Data-Juicer's sandbox names.
+find images/vbench/detectron2 -mindepth 1 -maxdepth 1 ! -name SOURCE.md -exec rm -rf {} +
+if [ -n "${DETECTRON2:-}" ]; then
+  git -C "$DETECTRON2" archive b7c7f4ba82192ff06f2bbb162b9f67b00ea55867 | tar -x -C images/vbench/detectron2 || die "DETECTRON2: $DETECTRON2 is no clone that has commit b7c7f4ba"
+fi
+
 # What goes in, as digests. An image's key holds the key of what it stands on.
 code=$(contents crds/sandbox_api operator/sandbox_operator images/runtime/sandbox_runtime pyproject.toml README.md LICENSE | digest)
-declare -A parent=([torch]=base [operator]=base [data]=torch [easyanimate]=torch [modelscope]=torch [swift]=torch) key
+declare -A parent=([torch]=base [operator]=base [data]=torch [easyanimate]=torch [modelscope]=torch [swift]=torch [vbench]=torch) key
 key[base]=$({ echo "${BASE_IMAGE:-}"; contents images/base; } | digest)
 key[torch]=$({ echo "${key[base]}"; contents images/torch; } | digest)
 key[operator]=$({ echo "${key[base]} $code"; contents images/operator; } | digest)
-for image in data easyanimate modelscope swift; do
+for image in data easyanimate modelscope swift vbench; do
   key[$image]=$({ echo "${key[torch]} $code"; contents "images/$image"; } | digest)
 done
 

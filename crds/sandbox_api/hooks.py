@@ -28,6 +28,7 @@ from .source import is_pinned
 from .swift import SwiftTrainConfig
 from .swift import train_settings as swift_settings
 from .text_infer import ApiInferConfig, HuggingfaceInferConfig
+from .vbench import DIMENSIONS, VBenchConfig, vbench_settings
 
 STAGES = ("probe", "refine", "execution", "evaluation")
 Kind = Literal["path", "list", "number"]
@@ -382,9 +383,31 @@ HOOKS: dict[str, Hook] = _catalogue(
                 image="easyanimate",
                 figures=("loss", "loss.*", "std", "standard_error", "clips", "broken"),
             ),
+            "vbench_video_evaluator": Component(
+                VBenchConfig,
+                image="vbench",
+                figures=(
+                    "mean_score",
+                    "quality",
+                    "semantic",
+                    "total",
+                    *DIMENSIONS,
+                    "dimensions",
+                    "videos",
+                    "missing",
+                    "extra",
+                    "seconds",
+                ),
+                settings=vbench_settings,
+                divisible=True,
+            ),
         },
-        lacks=("vbench_video_evaluator",),
-        writes={"extraConfigs.export_path": "report", "extraConfigs.result_path": "report"},
+        writes={
+            "extraConfigs.export_path": "report",
+            "extraConfigs.output_path": "report",
+            "extraConfigs.result_dir": "report",
+            "extraConfigs.result_path": "report",
+        },
     ),
     Hook("EvaluateModelHook", "evaluate_model", ("evaluation",), ("best", "ranking"), available=False),
 )

@@ -55,7 +55,6 @@ def test_it_runs_in_evaluation_and_probe_lists_on_its_image(extra: dict[str, Any
         ({**SCORED, "keep_method": "best"}, ".extraConfigs.keep_method: input should be 'label', 'pareto' or 'gpt3'"),
         ({**GRADED, "ground_truth_dataset_path": "t.jsonl"}, ".extraConfigs.ground_truth_dataset_path: 1 data sets can't be compared with the 2"),
         ({**LABELLED, "predicted_label_key": ""}, ".extraConfigs.predicted_label_key: "),
-        ({**SCORED, "type": "vbench_video_evaluator"}, ".type: EvaluateDataHook of type vbench_video_evaluator is not in this version yet"),
         ({**FVD, "metric": "fvd"}, ".extraConfigs.metric: input should be 'fvd2048_16f', 'fvd2048_128f', "),
         ({**FVD, "metric": "fid50k", "real_mm_dir": None}, ".extraConfigs.real_data_path: name the real videos, a data set or a folder, or fill one"),
         ({"type": "video_inception_evaluator", "metric": "is50k"}, ".extraConfigs.fake_data_path: name the generated videos, a data set or a folder, or fill one"),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`sandbox-runtime check`: whether the image, its GPU and the libraries work together, with nothing on any volume.
 
-Each image with a trainer imports it and trains a tiny random model for a moment.
+Each image with a trainer imports it and trains a tiny random model for a moment; that with VBench scores a video.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import importlib
 from importlib.util import find_spec
 
 SAMPLES = {
+    "vbench": "sandbox_runtime.vbench.check",
     "diffusers": "sandbox_runtime.easyanimate.check",
     "swift": "sandbox_runtime.swift.check",
     "modelscope": "sandbox_runtime.modelscope.check",
@@ -23,4 +24,4 @@ def check() -> str:
         if find_spec(package) is not None:
             said: str = importlib.import_module(module).check()
             return said
-    raise SystemExit("this image has no trainer to check; `sandbox-runtime version` says what it has")
+    raise SystemExit("this image has nothing to check; `sandbox-runtime version` says what it has")

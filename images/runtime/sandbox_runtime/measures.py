@@ -12,6 +12,7 @@ from pathlib import Path
 
 PACKAGES = (
     "sandbox-operator", "py-data-juicer", "datasets", "torch", "ray", "transformers", "peft", "modelscope", "ms-swift",
+    "vbench",
 )  # fmt: skip
 
 

@@ -66,6 +66,7 @@ FACTORIES: dict[str, Factory] = {
                 "heldout_flow_loss": "sandbox_runtime.components.heldout:HeldoutLossEvaluator",
                 "mse": "sandbox_runtime.components.pairs:MseEvaluator",
                 "video_inception_evaluator": "sandbox_runtime.components.inception:InceptionEvaluator",
+                "vbench_video_evaluator": "sandbox_runtime.components.vbench:VBenchEvaluator",
             },
         ),
         Factory(

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import UserError
+from ..errors import ConfigError, UserError
+from ..pieces import Piece
 from .base import HookContext, HookResult
 from .components import component_settings
 
@@ -18,13 +19,26 @@ class EvaluateDataHook:
     """
 
     def run(self, context: HookContext) -> HookResult:
+        evaluator, config = self._evaluator(context)
+        returned = evaluator.run("data", config.get("dataset_path"))
+        return returned if isinstance(returned, HookResult) else result_of(returned, config["type"])
+
+    def merge(self, context: HookContext, pieces: list[Piece]) -> HookResult:
+        """One result of those of all pieces, as the evaluator makes it."""
+        evaluator, config = self._evaluator(context)
+        if not hasattr(evaluator, "merge"):
+            raise ConfigError(f"shards: the evaluator {config['type']} can't be divided; leave shards at 1")
+        merged: HookResult = evaluator.merge(pieces)
+        return merged
+
+    def _evaluator(self, context: HookContext) -> tuple[Any, dict[str, Any]]:
+        """The evaluator that `type` names, for this job, and its settings."""
         from ..components import Watcher, factory
 
         config = component_settings(context, "data_evaluator")
         evaluator = factory("data_evaluator")(config)
         evaluator.watcher, evaluator.context = Watcher(context.metrics), context
-        returned = evaluator.run("data", config.get("dataset_path"))
-        return returned if isinstance(returned, HookResult) else result_of(returned, config["type"])
+        return evaluator, config
 
 
 def result_of(returned: Any, kind: str) -> HookResult:
