@@ -159,7 +159,7 @@ def test_every_hook_is_whole(hook: Any) -> None:
     assert set(hook.only_with) <= set(hook.outputs)
     assert len(set(hook.outputs)) == len(hook.outputs)
     for figures in (hook.figures, *(component.figures for component in hook.components.values())):
-        assert all(re.fullmatch(r"[a-z_A-Z.%*]+", figure) for figure in figures), "names, with * for any text"
+        assert all(re.fullmatch(r"[a-z_A-Z0-9.%*]+", figure) for figure in figures), "names, with * for any text"
 
 
 @pytest.mark.parametrize(
