@@ -16,6 +16,7 @@ ENTRY_POINTS = "sandbox.hooks"
 
 BUILT_IN = {
     "EvaluateDataHook": "sandbox_runtime.hooks.evaluate:EvaluateDataHook",
+    "EvaluateModelHook": "sandbox_runtime.hooks.evaluate_model:EvaluateModelHook",
     "InferModelHook": "sandbox_runtime.hooks.models:InferModelHook",
     "ProbeViaAnalyzerHook": "sandbox_runtime.hooks.analyzer:ProbeViaAnalyzerHook",
     "ProbeViaModelInferHook": "sandbox_runtime.hooks.model_probe:ProbeViaModelInferHook",

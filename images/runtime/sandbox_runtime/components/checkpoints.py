@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints that are judged and ranked: how they are named and found, and what is told of them.
+
+What a checkpoint is judged by is a component's business. One whose figures are not finite, or that can't be judged at
+all, is ranked last with the reason, so that the others' figures are not lost; where that is so with all, the job fails.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sandbox_api.evaluate_model import Goal, RankedConfig
+
+from ..errors import ConfigError, UserError
+from ..hooks.base import HookContext, HookResult
+from ..hooks.recipe import counted
+from .hub import HUB_ID
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    given: str
+    """As the configuration has it."""
+    name: str
+    """Of its figures: the folder's, with the checkpoint's place behind it where others are called the same."""
+    path: Path | None
+    """Its folder; None for a model of a hub."""
+
+    @property
+    def source(self) -> str:
+        """What a library loads it from."""
+        return str(self.path) if self.path else self.given
+
+
+@dataclass(frozen=True)
+class Judged:
+    checkpoint: Checkpoint
+    figures: Mapping[str, float] = field(default_factory=dict)
+    why_not: str = ""
+    """Where there are no figures that count: the reason, in words."""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    judged: Judged
+    rank: int | None
+    """From 1; equal figures have equal ranks. None: there is no figure."""
+    tied: bool = False
+    """Whether another one has exactly the same figure."""
+
+
+def checkpoints(context: HookContext, config: RankedConfig, *, hub: bool = True) -> list[Checkpoint]:
+    """Those of the configuration, in its order. hub: whether ids of a model hub may be among them. Raises ConfigError
+    where a folder is missing."""
+    given = config.checkpoints
+    key = next(name for name in ("ckpt_paths", "models", "model") if getattr(config, name, None))
+    paths = [_folder(context, each, f"extraConfigs.{key}", hub=hub) for each in given]
+    labels = [_label(path.resolve().name if path else each) for each, path in zip(given, paths, strict=True)]
+    often = Counter(labels)
+    names = [f"{label}_{place}" if often[label] > 1 else label for place, label in enumerate(labels, 1)]
+    return [Checkpoint(*each) for each in zip(given, names, paths, strict=True)]
+
+
+def _folder(context: HookContext, given: str, where: str, *, hub: bool) -> Path | None:
+    path = context.workspace.inside(given, where)
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise ConfigError(f"{where}: {given} is a file; a checkpoint is a folder")
+    if hub and HUB_ID.fullmatch(given):
+        return None
+    raise ConfigError(f"{where}: there is no folder {given}")
+
+
+def _label(name: str) -> str:
+    """A name that references can hold: dots in it would be parts of theirs."""
+    return re.sub(r"[^\w-]+", "_", name.rpartition("/")[2]).strip("_") or "model"
+
+
+def ranking_of(found: Sequence[Judged], metric: str, goal: Goal) -> list[Ranked]:
+    """The best one first; of equal ones the earlier in the list. Those without the figure come last."""
+    values = {place: each.figures[metric] for place, each in enumerate(found) if not each.why_not}
+    sign = -1 if goal == "maximize" else 1
+    order = sorted(values, key=lambda place: sign * values[place])
+    often = Counter(values.values())
+    ranks = [sum(sign * other < sign * values[place] for other in values.values()) + 1 for place in order]
+    ranked = [
+        Ranked(found[place], rank, often[values[place]] > 1) for place, rank in zip(order, ranks, strict=True)
+    ]
+    return ranked + [Ranked(each, None) for each in found if each.why_not]
+
+
+def checked(found: Judged, metric: str) -> Judged:
+    """With the reason why it can't be ranked, where its figure is missing or not finite. Raises ConfigError where there
+    are others but not this one: it is no figure of this kind."""
+    if found.why_not:
+        return found
+    if metric not in found.figures:
+        known = ", ".join(found.figures) or "none"
+        raise ConfigError(f"extraConfigs.metric: there is no figure {metric!r}; there is: {known}")
+    if not math.isfinite(value := found.figures[metric]):
+        return Judged(found.checkpoint, found.figures, f"its {metric} is {value}, which is no finite number")
+    return found
+
+
+def judge(
+    context: HookContext,
+    chosen: Sequence[Checkpoint],
+    figures_of: Callable[[Checkpoint], Mapping[str, float]],
+    metric: str,
+    goal: Goal,
+) -> HookResult:
+    """Judge all, one after another, and rank them. figures_of: figures by name; raises UserError for a checkpoint that
+    can't be judged, which does not end the job while there are others."""
+    found = []
+    for place, checkpoint in enumerate(chosen, 1):
+        try:
+            judged = checked(Judged(checkpoint, figures_of(checkpoint)), metric)
+        except UserError as error:
+            judged = Judged(checkpoint, why_not=str(error))
+        print(f"{checkpoint.name}: {judged.why_not or _told(judged.figures)}", flush=True)
+        context.metrics.log({f"{checkpoint.name}.{name}": value for name, value in judged.figures.items()}, step=place)
+        found.append(judged)
+    return result_of(context, found, metric, goal)
+
+
+def result_of(context: HookContext, found: Sequence[Judged], metric: str, goal: Goal) -> HookResult:
+    """Outputs: best (the checkpoint), ranking (the best first), value (the best one's figure), results (in the order of
+    the configuration). Metrics: the value, all figures of the best one, those of each by its name. Raises UserError
+    where no checkpoint has the figure."""
+    ranked = ranking_of(found, metric, goal)
+    best = ranked[0]
+    if best.rank is None:
+        raise UserError("; ".join(f"{each.checkpoint.given}: {each.why_not}" for each in found))
+    places = {id(each.judged): each for each in ranked}
+    figures = best.judged.figures
+    value = figures[metric]
+    each = {f"{one.checkpoint.name}.{name}": number for one in found for name, number in one.figures.items()}
+    return HookResult(
+        outputs=[
+            _output(context, best.judged.checkpoint),
+            [_row(context, one) for one in ranked],
+            value,
+            [_row(context, places[id(one)]) for one in found],
+        ],
+        metrics={"": value, metric: value, **figures, **each},
+        message=_message(ranked, metric, goal),
+    )
+
+
+def _output(context: HookContext, checkpoint: Checkpoint) -> Path | str:
+    """A folder of the volume as such, whose digest is part of the result; another one by its name."""
+    if checkpoint.path is None:
+        return checkpoint.given
+    found, root = checkpoint.path.resolve(), context.workspace.root.resolve()
+    return context.workspace.root / found.relative_to(root) if found.is_relative_to(root) else checkpoint.given
+
+
+def _row(context: HookContext, ranked: Ranked) -> dict[str, Any]:
+    judged = ranked.judged
+    path = judged.checkpoint.path
+    return {
+        "name": judged.checkpoint.name,
+        "model": context.workspace.user_name(path) if path else judged.checkpoint.given,
+        "rank": ranked.rank,
+        "tied": ranked.tied,
+        **{name: value if math.isfinite(value) else None for name, value in judged.figures.items()},
+        **({"error": judged.why_not} if judged.why_not else {}),
+    }
+
+
+def _message(ranked: Sequence[Ranked], metric: str, goal: Goal) -> str:
+    best, lost = ranked[0], [each for each in ranked if each.rank is None]
+    value = f"{metric} {best.judged.figures[metric]:.6g}"
+    if len(ranked) == 1:
+        return f"{best.judged.checkpoint.name}: {_told(best.judged.figures)}"
+    way = "largest" if goal == "maximize" else "smallest"
+    words = [f"{counted(len(ranked), 'checkpoint')}, the {way} {metric} first: {best.judged.checkpoint.name}, {value}"]
+    if equal := [each.judged.checkpoint.name for each in ranked[1:] if each.rank == best.rank]:
+        words.append(f"{', '.join(equal)} equal to it, so the first in the list is taken")
+    if others := [each.judged.checkpoint.name for each in ranked if each.tied and each.rank != best.rank]:
+        words.append(f"among {', '.join(others)} are equal ones")
+    words += [f"{each.judged.checkpoint.name} is last: {each.judged.why_not}" for each in lost]
+    return "; ".join(words)
+
+
+def _told(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.6g}" for name, value in figures.items())
