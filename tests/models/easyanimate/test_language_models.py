@@ -218,7 +218,7 @@ def test_checkpoints_of_a_training_come_as_a_list_and_the_best_goes_on(pod: Hook
 @pytest.mark.parametrize(
     ("extra", "words"),
     [
-        ({"models": ["inputs/models/checkpoint-9"]}, "there is no file or folder inputs/models/checkpoint-9"),
+        ({"models": ["inputs/models/checkpoint-9"]}, "extraConfigs.models[0]: there is no file or folder inputs/models/checkpoint-9"),
         ({"models": ["outputs/none"]}, "extraConfigs.models: there is no folder outputs/none"),
         ({"models": ["inputs/models"]}, "has neither config.json nor adapter_config.json, so it is no model of transformers; name what is in it: "),
         ({"models": ["inputs/heldout/rows.jsonl"]}, "is a file; a checkpoint is a folder"),

@@ -32,7 +32,7 @@ def row_sets(
             name: _read(path, f"{name}_dataset", config.key_remapping, [], scratch / name)
             for name, path in paths.items()
         }, {}
-    stands = ((folder.configuration or {}).get("dataset") or {}).get("train") or {}
+    stands = _stands(folder)
     said = config.dataset.train
     first = said.first_sequence or stands.get("first_sequence") or "text"
     label = said.label or stands.get("label") or "label"
@@ -49,10 +49,20 @@ def row_sets(
         for name, path in paths.items()
     }
     found = {"first_sequence": first, "label": label}
-    if not said.labels and not stands.get("labels"):
+    if not labels_said(config, folder):
         found["labels"] = _labels(made["train"], label)
         print(f"dataset.train.labels: {found['labels']}", flush=True)
     return made, found
+
+
+def labels_said(config: ModelscopeTrainConfig, folder: Folder) -> bool:
+    """Whether the classes are named, by the user or by the model's configuration."""
+    return bool(config.dataset.train.labels or _stands(folder).get("labels"))
+
+
+def _stands(folder: Folder) -> dict[str, Any]:
+    """What the model's configuration says of columns."""
+    return ((folder.configuration or {}).get("dataset") or {}).get("train") or {}
 
 
 def language_sets(

@@ -79,7 +79,7 @@ def weights_reached(model: torch.nn.Module, folder: Folder) -> str:
     if equal < found or found * 2 < total:
         raise ConfigError(
             f"extraConfigs.model_name: of {total} weights in {folder.path} only {equal} are in the model that was"
-            " built; the training would begin at random. Convert the folder, so that its names are the model's"
+            " built; it would begin at random. Convert the folder, so that its names are the model's"
         )
     return f"{equal} of {total} weights of the folder are in the model"
 

@@ -22,9 +22,9 @@ from sandbox_api.modelscope import ModelscopeTrainConfig
 
 from ..errors import ConfigError
 from ..workers.desk import Desk, work
-from .data import language_sets, row_sets
-from .folder import Folder, look, task_of
-from .follow import Follow, Shuffled, Start, ToldToStop
+from .data import labels_said, language_sets, row_sets
+from .folder import CONFIGURATION, Folder, look, task_of
+from .follow import EVALUATION, Follow, Shuffled, Start, ToldToStop, figures_of
 from .layout import BIN, Layout, laid_out, weights_reached
 
 SMALLER = "a smaller train.dataloader.batch_size_per_gpu or preprocessor.max_length needs less"
@@ -76,6 +76,35 @@ def train(job: dict[str, Any], desk: Desk) -> Any:
         "figures": follow.last,
         "outputs": [path.name for path in outputs],
     }
+
+
+def evaluate(job: dict[str, Any], desk: Desk) -> Any:
+    """Figures by name, as `trainer.evaluate` finds them. Raises ConfigError."""
+    config = ModelscopeTrainConfig.model_validate(job["config"])
+    places = {name: Path(job[name]) for name in ("scratch", "state", "work_dir")}
+    _known_trainer(config.trainer_name)
+    folder = look(Path(job["model"]))
+    task = task_of(folder, config)
+    layout = laid_out(folder, task, places["scratch"] / "model")
+    if layout.is_hugging_face and task == "text-generation":
+        raise ConfigError(
+            f"extraConfigs.model_name: {folder.path.name} is a language model of transformers, which ModelScope's metrics"
+            " judge by the wrong tokens (they do not shift labels); use type: lm"
+        )
+    if task == "text-classification" and not labels_said(config, folder):
+        raise ConfigError(
+            f"extraConfigs.dataset.train.labels: name the classes in the model's order; the {CONFIGURATION} of"
+            f" {folder.path.name} does not"
+        )
+    trainer, _, _ = _build(config, folder, layout, task, job, places, desk)
+    print(weights_reached(trainer.model, folder), flush=True)
+
+    def stop(*_: Any) -> None:
+        if desk.should_stop():
+            raise ToldToStop
+
+    trainer.unwrap_module(trainer.model).register_forward_pre_hook(stop)
+    return {"figures": dict(figures_of({f"{EVALUATION}{key}": value for key, value in trainer.evaluate().items()}))}
 
 
 def _on_volume(config: ModelscopeTrainConfig, path: str | None) -> Path:
@@ -186,7 +215,7 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-TASKS: dict[str, Callable[[dict[str, Any], Desk], Any]] = {"train": train}
+TASKS: dict[str, Callable[[dict[str, Any], Desk], Any]] = {"train": train, "evaluate": evaluate}
 
 
 def main() -> None:
