@@ -95,7 +95,7 @@ class LanguageModelConfig(RankedConfig):
 
 GOALS: Mapping[str, Goal] = {
     "accuracy": "maximize", "f1": "maximize", "binary_f1": "maximize", "macro_f1": "maximize", "micro_f1": "maximize",
-    "precision": "maximize", "recall": "maximize", "avg_loss": "minimize", "ppl": "minimize",
+    "precision": "maximize", "recall": "maximize", "loss": "minimize", "ppl": "minimize",
 }  # fmt: skip
 """Of ModelScope's figures, those whose direction is beyond doubt."""
 
@@ -121,9 +121,9 @@ class ModelscopeEvalConfig(RankedConfig):
     seed: int = 42
     """For preprocessors that draw."""
     metric: Text = "accuracy"
-    """The figure that ranks the checkpoints, as TrainModelHook calls it after `eval_`: accuracy, f1, avg_loss, ..."""
+    """The figure that ranks the checkpoints, as TrainModelHook calls it after `eval_`: accuracy, f1, loss, ..."""
     goal: Goal | None = None
-    """Which of them is the best; default: maximize accuracy, f1, precision and recall, minimize avg_loss and ppl. Needed
+    """Which of them is the best; default: maximize accuracy, f1, precision and recall, minimize loss and ppl. Needed
     for any other metric."""
 
     def misfits(self, gpus: int, nodes: int) -> Iterator[str]:  # noqa: ARG002

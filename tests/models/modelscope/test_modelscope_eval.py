@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from tests.hook_pod import Ended, HookPod, job_contract, write_jsonl
 from tests.models.warm_pod import WarmPod
 
@@ -46,7 +45,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> HookPod:
     for name, epochs in (("short", 1), ("long", 30)):
         train = {
             "max_epochs": epochs,
-            "optimizer": {"type": "AdamW", "lr": 5e-3},
+            "optimizer": {"type": "AdamW", "lr": 2e-3},
             "dataloader": {"batch_size_per_gpu": 4, "workers_per_gpu": 0},
         }
         extra = {
@@ -99,8 +98,8 @@ def test_checkpoints_are_ranked_by_what_the_trainer_evaluates(shelf: HookPod) ->
     figures = ended.message.metrics
     for name in ("short", "long"):
         assert figures[f"judge.{name}.accuracy"] == pytest.approx(accuracy(shelf.inputs / "models" / name))
-    assert figures["judge"] == figures["judge.accuracy"] == figures["judge.long.accuracy"] == 1.0
-    assert figures["judge.short.accuracy"] < 1.0
+    assert figures["judge"] == figures["judge.accuracy"] == figures["judge.long.accuracy"]
+    assert figures["judge.short.accuracy"] < figures["judge.long.accuracy"]
     assert 0 < figures["judge.short.macro_f1"] < 1.0
     assert ended.result.outputs["best"].value == "inputs/models/long"
     assert [row["name"] for row in ended.result.outputs["ranking"].value] == ["long", "short"]
@@ -127,14 +126,14 @@ def test_an_average_loss_may_rank_and_one_that_is_nan_is_last(shelf: HookPod) ->
     broken = shelf.inputs / "models" / "diverged"
     shutil.copytree(shelf.inputs / "models" / "short", broken, dirs_exist_ok=True)
     weights = torch.load(broken / "pytorch_model.bin", weights_only=True)
-    next(tensor for name, tensor in weights.items() if name.startswith("classifier")).fill_(float("nan"))
+    [*weights.values()][-1].fill_(float("nan"))
     torch.save(weights, broken / "pytorch_model.bin")
     how = {"dataloader": {"batch_size_per_gpu": 13, "workers_per_gpu": 0}, "metrics": ["loss-metric", "seq-cls-metric"]}
-    ended = evaluate(shelf, "diverged", "short", metric="avg_loss", evaluation=how)
+    ended = evaluate(shelf, "diverged", "short", metric="loss", evaluation=how)
     assert ended.code == 0, ended.log
     first, last = ended.result.outputs["ranking"].value
     assert (first["name"], first["rank"], last["name"], last["rank"]) == ("short", 1, "diverged", None)
-    assert last["error"] == "its avg_loss is nan, which is no finite number"
+    assert last["error"] == "its loss is nan, which is no finite number"
 
 
 @pytest.mark.parametrize(
@@ -146,6 +145,7 @@ def test_an_average_loss_may_rank_and_one_that_is_nan_is_last(shelf: HookPod) ->
         (["bert"], {"task": "text-classification"}, "extraConfigs.dataset.train.labels: name the classes in the model's order"),
         (["short"], {"eval_dataset": "inputs/none.jsonl"}, "extraConfigs.eval_dataset: there is no file"),
         (["short"], {"eval_dataset": "inputs/empty.jsonl"}, "extraConfigs.eval_dataset: the data set has no rows"),
+        (["short"], {"eval_dataset": "inputs/torn.jsonl"}, "inputs/torn.jsonl, line 2: not JSON"),
         (["short"], {"dataset": {"train": {"label": "class"}}}, "extraConfigs.eval_dataset: row 1 has no 'class'"),
         (["short"], {"metric": "bleu", "goal": "maximize"}, "extraConfigs.metric: there is no figure 'bleu'; there is: accuracy"),
         (["short"], {"metric": "bleu"}, "extraConfigs.goal: say whether the best checkpoint has the largest bleu"),
@@ -157,6 +157,7 @@ def test_what_is_wrong_is_said_in_a_sentence(
     shelf: HookPod, names: list[str], extra: dict[str, Any], words: str
 ) -> None:
     (shelf.inputs / "empty.jsonl").touch()
+    (shelf.inputs / "torn.jsonl").write_text(json.dumps(ROWS[0]) + '\n{"content": ')
     ended = evaluate(shelf, *names, **extra)
     assert ended.code == 2, ended.log
     assert words in said(ended)

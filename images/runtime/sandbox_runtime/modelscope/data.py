@@ -11,6 +11,7 @@ from datasets import Dataset
 
 from sandbox_api.modelscope import ModelscopeTrainConfig
 
+from ..data_juicer.errors import DatasetError
 from ..data_juicer.rows import read_json
 from ..errors import ConfigError
 from .folder import LENGTH, Folder, longest
@@ -93,13 +94,14 @@ def _read(path: Path, field: str, renamed: dict[str, str], wanted: list[str], sc
             yield {name: row[name] for name in wanted} if wanted else row
 
     try:
-        found = Dataset.from_generator(rows, cache_dir=str(scratch))
+        if next(read_json(path), None) is None:  # datasets can't make one without any
+            raise ConfigError(f"extraConfigs.{field}: the data set has no rows")
+        return Dataset.from_generator(rows, cache_dir=str(scratch))
     except Exception as error:  # datasets wraps what the generator raises
-        cause = error.__cause__ or error.__context__ or error
+        cause = error if isinstance(error, ConfigError | DatasetError) else error.__cause__ or error.__context__
+        if isinstance(cause, DatasetError):
+            raise ConfigError(f"extraConfigs.{field}: {cause.problem}") from error
         raise cause if isinstance(cause, ConfigError) else error from None
-    if not len(found):
-        raise ConfigError(f"extraConfigs.{field}: the data set has no rows")
-    return found
 
 
 def _labels(rows: Dataset, column: str) -> list[Any]:

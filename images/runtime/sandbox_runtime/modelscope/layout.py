@@ -75,7 +75,7 @@ def weights_reached(model: torch.nn.Module, folder: Folder) -> str:
         if mine is None or mine.shape != tensor.shape:
             continue
         found += 1
-        equal += torch.equal(mine.cpu(), tensor.to(mine.dtype))
+        equal += torch.allclose(mine.cpu(), tensor.to(mine.dtype), rtol=0, atol=0, equal_nan=True)
     if equal < found or found * 2 < total:
         raise ConfigError(
             f"extraConfigs.model_name: of {total} weights in {folder.path} only {equal} are in the model that was"

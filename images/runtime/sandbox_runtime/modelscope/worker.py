@@ -104,7 +104,8 @@ def evaluate(job: dict[str, Any], desk: Desk) -> Any:
             raise ToldToStop
 
     trainer.unwrap_module(trainer.model).register_forward_pre_hook(stop)
-    return {"figures": dict(figures_of({f"{EVALUATION}{key}": value for key, value in trainer.evaluate().items()}))}
+    found = figures_of({f"{EVALUATION}{key}": float(value) for key, value in trainer.evaluate().items()})
+    return {"figures": {name.removeprefix("eval_"): value for name, value in found}}
 
 
 def _on_volume(config: ModelscopeTrainConfig, path: str | None) -> Path:
