@@ -17,7 +17,6 @@ from .contract import REFINED
 from .easyanimate import EasyAnimateInferConfig, EasyAnimateTrainConfig, infer_settings, train_settings
 from .evaluate import AccuracyConfig, MseConfig, QualityConfig
 from .evaluate_model import (
-    CAPTION_FIGURES,
     CaptionConfig,
     LanguageModelConfig,
     ModelscopeEvalConfig,
@@ -379,7 +378,10 @@ HOOKS: dict[str, Hook] = _catalogue(
                 ModelscopeEvalConfig, image="modelscope", figures=("*",), settings=scored_settings
             ),
             "internvl_coco_caption": Component(
-                CaptionConfig, image="data", figures=_each("avg_score", *CAPTION_FIGURES), settings=caption_settings
+                CaptionConfig,
+                image="data",
+                figures=_each("avg_score", "Bleu_*", "METEOR", "ROUGE_L", "CIDEr"),
+                settings=caption_settings,
             ),
         },
         lacks=("easyanimate",),
