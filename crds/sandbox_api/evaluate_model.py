@@ -41,6 +41,8 @@ class RankedConfig(ComponentConfig):
     `input: {extraConfigs.models: anonymous.train.checkpoints}`."""
     model: Text | None = None
     """A single one, instead of models."""
+    metric: str
+    """What ranks them."""
 
     @field_validator("model")
     @classmethod
@@ -52,6 +54,11 @@ class RankedConfig(ComponentConfig):
     @property
     def checkpoints(self) -> list[str]:
         return self.models or ([self.model] if self.model else [])
+
+    @property
+    def data(self) -> str | None:
+        """What they are judged on, where that is not part of them."""
+        return None
 
 
 class LanguageModelConfig(RankedConfig):
@@ -87,6 +94,10 @@ class LanguageModelConfig(RankedConfig):
                 SAID, f"must be less than max_length ({length}), so that each token has one before it in its window"
             )
         return value
+
+    @property
+    def data(self) -> str:
+        return self.dataset_path
 
     def misfits(self, gpus: int, nodes: int) -> Iterator[str]:  # noqa: ARG002
         if self.metric == "bits_per_byte" and not self.add_start_token:
@@ -125,6 +136,10 @@ class ModelscopeEvalConfig(RankedConfig):
     goal: Goal | None = None
     """Which of them is the best; default: maximize accuracy, f1, precision and recall, minimize loss and ppl. Needed
     for any other metric."""
+
+    @property
+    def data(self) -> str:
+        return self.eval_dataset
 
     def misfits(self, gpus: int, nodes: int) -> Iterator[str]:  # noqa: ARG002
         if self.goal is None and self.metric not in GOALS:

@@ -374,9 +374,7 @@ HOOKS: dict[str, Hook] = _catalogue(
                 image="easyanimate",
                 figures=_each("perplexity", "loss", "bits_per_byte", "tokens", "rows", "empty"),
             ),
-            "modelscope": Component(
-                ModelscopeEvalConfig, image="modelscope", figures=("*",), settings=scored_settings
-            ),
+            "modelscope": Component(ModelscopeEvalConfig, image="modelscope", figures=("*",), settings=scored_settings),
             "internvl_coco_caption": Component(
                 CaptionConfig,
                 image="data",

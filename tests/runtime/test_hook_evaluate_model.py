@@ -78,7 +78,7 @@ def test_results_stand_in_the_order_of_the_checkpoints_and_the_ranking_in_its_ow
 
 def test_an_evaluation_that_was_done_again_counts(pod: HookPod) -> None:
     path = pod.inputs / "work_dirs" / "low" / "eval_log.txt"
-    path.write_text(path.read_text() + log({key: 1.0 for key in FIGURES}))
+    path.write_text(path.read_text() + log(dict.fromkeys(FIGURES, 1.0)))
     assert evaluate(pod, "low", "high").message.metrics["judge.low.avg_score"] == 1.0
 
 
@@ -100,7 +100,7 @@ def test_one_that_has_failed_is_last_and_the_others_stand(pod: HookPod) -> None:
     [
         (None, "extraConfigs.ckpt_paths: there is no eval_log.txt in inputs/work_dirs/low"),
         (log({**FIGURES, "CIDEr": "-"}), "CIDEr is '-', which is no number"),
-        (log({key: value for key, value in FIGURES.items() if key != "METEOR"}), "the eval_log.txt of inputs/work_dirs/low has no METEOR, which others have"),
+        (log({key: value for key, value in FIGURES.items() if key != "METEOR"}), "extraConfigs.metric: the eval_log.txt of inputs/work_dirs/low and of inputs/work_dirs/middle have different figures"),
     ],
 )  # fmt: skip
 def test_a_log_that_can_not_be_compared_is_named(pod: HookPod, text: str | None, words: str) -> None:
@@ -111,6 +111,14 @@ def test_a_log_that_can_not_be_compared_is_named(pod: HookPod, text: str | None,
     ended = evaluate(pod, "low", "middle")
     assert ended.code == 2, ended.log
     assert words in said(ended)
+
+
+def test_logs_that_differ_may_be_ranked_by_what_both_have(pod: HookPod) -> None:
+    path = pod.inputs / "work_dirs" / "low" / "eval_log.txt"
+    path.write_text(log({"CIDEr": 2.0}))
+    ended = evaluate(pod, "low", "middle", metric="CIDEr")
+    assert ended.code == 0, ended.log
+    assert ended.message.metrics["judge"] == ended.message.metrics["judge.low.avg_score"] == 2.0
 
 
 def test_a_folder_that_is_missing_is_named(pod: HookPod) -> None:

@@ -26,9 +26,7 @@ def judged(extra: dict[str, Any], **more: Any) -> Compiled:
     return compile_spec(a_spec(probes=[], executions=[process(), TRAIN], evaluations=[job]))
 
 
-@pytest.mark.parametrize(
-    ("extra", "image"), [(LANGUAGE, "easyanimate"), (SCORED, "modelscope"), (CAPTIONS, "data")]
-)
+@pytest.mark.parametrize(("extra", "image"), [(LANGUAGE, "easyanimate"), (SCORED, "modelscope"), (CAPTIONS, "data")])
 def test_each_type_runs_in_its_image(extra: dict[str, Any], image: str) -> None:
     found = judged(extra)
     assert (found.problems, found.warnings) == ((), ())
@@ -39,9 +37,7 @@ def test_each_type_runs_in_its_image(extra: dict[str, Any], image: str) -> None:
     assert has_key(found.spec, job), "equal models and rows give equal figures"
 
 
-@pytest.mark.parametrize(
-    ("extra", "name"), [(LANGUAGE, "models"), (SCORED, "models"), (CAPTIONS, "ckpt_paths")]
-)
+@pytest.mark.parametrize(("extra", "name"), [(LANGUAGE, "models"), (SCORED, "models"), (CAPTIONS, "ckpt_paths")])
 @pytest.mark.parametrize("output", ["checkpoints", "model"])
 def test_checkpoints_come_from_a_training(extra: dict[str, Any], name: str, output: str) -> None:
     without = {key: value for key, value in extra.items() if key != name}

@@ -65,7 +65,7 @@ def pod(tmp_path: Path, shelf: Path) -> HookPod:
     return pod
 
 
-def evaluate(pod: HookPod, *names: str, **more: Any) -> Ended:
+def evaluate(pod: HookPod, *names: str, attempt: int = 1, **more: Any) -> Ended:
     extra = {
         "models": [f"inputs/models/{name}" for name in names],
         "dataset_path": "inputs/heldout/rows.jsonl",
@@ -73,7 +73,9 @@ def evaluate(pod: HookPod, *names: str, **more: Any) -> Ended:
         **more,
     }
     return pod.run(
-        job_contract("EvaluateModelHook", stage="evaluation", type="lm", meta_name="judge", extra=extra, seed=3)
+        job_contract(
+            "EvaluateModelHook", stage="evaluation", type="lm", meta_name="judge", extra=extra, attempt=attempt
+        )
     )
 
 
@@ -213,6 +215,34 @@ def test_checkpoints_of_a_training_come_as_a_list_and_the_best_goes_on(pod: Hook
     best = ended.result.outputs["best"]
     assert (best.kind, best.sha256 is not None) == ("path", True)
     assert str(ended.output("best")) in trained
+
+
+def test_a_later_attempt_judges_what_is_missing_or_has_changed(pod: HookPod, shelf: Path) -> None:
+    broken = pod.inputs / "models" / "checkpoint-2" / "config.json"
+    broken.write_text("{}")
+    first = evaluate(pod, "checkpoint-1", "checkpoint-2")
+    assert first.code == 2, first.log
+    assert "extraConfigs.models: inputs/models/checkpoint-2 can't be loaded: " in said(first)
+    shutil.copy(shelf / "checkpoint-2" / "config.json", broken)
+    second = evaluate(pod, "checkpoint-1", "checkpoint-2", attempt=2)
+    assert second.code == 0, second.log
+    kept = "checkpoint-1: an earlier attempt has judged it"
+    assert kept in second.log
+    whole = evaluate(pod, "checkpoint-2", "checkpoint-1", attempt=3)
+    assert whole.code == 0, whole.log
+    assert kept not in whole.log, "what a job has kept goes with its success"
+    names = ("loss", "checkpoint-1.loss", "checkpoint-2.loss", "tokens")
+    for name in names:
+        assert second.message.metrics[f"judge.{name}"] == whole.message.metrics[f"judge.{name}"]
+
+    broken.write_text("{}")
+    assert evaluate(pod, "checkpoint-1", "checkpoint-2", attempt=4).code == 2
+    shutil.copy(shelf / "checkpoint-2" / "config.json", broken)
+    write_jsonl(pod.inputs / "heldout" / "rows.jsonl", [{"doc": {"text": "other texts"}}])
+    other = evaluate(pod, "checkpoint-1", "checkpoint-2", attempt=5)
+    assert other.code == 0, other.log
+    assert kept not in other.log
+    assert other.message.metrics["judge.tokens"] == len("other texts")
 
 
 @pytest.mark.parametrize(

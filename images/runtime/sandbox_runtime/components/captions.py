@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sandbox_api.evaluate_model import CAPTION_FIGURES, CaptionConfig
 
 from ..errors import ConfigError, UserError
-from ..hooks.base import HookContext, HookResult
+from ..hooks.base import HookResult
 from .base import BaseEvaluator
-from .checkpoints import Checkpoint, checkpoints, judge
+from .checkpoints import Checkpoint, Measured, checkpoints, judge
 
 LOG = "eval_log.txt"
 AVERAGE = "avg_score"
@@ -33,19 +32,28 @@ class CaptionEvaluator(BaseEvaluator):
         context = self.for_job()
         config: CaptionConfig = context.extra
         chosen = checkpoints(context, config, hub=False)
-        found = {checkpoint.name: captions_of(log_of(checkpoint, context)) for checkpoint in chosen}
-        same_figures({each.given: set(found[each.name]) for each in chosen if found[each.name]})
+        logs = {checkpoint.name: log_of(checkpoint) for checkpoint in chosen}
 
-        def figures_of(checkpoint: Checkpoint) -> Mapping[str, float]:
-            figures = found[checkpoint.name]
+        def measure(checkpoint: Checkpoint) -> Measured:
+            figures = captions_of(logs[checkpoint.name])
             if not figures:
-                raise UserError(f"its {LOG} has none of {', '.join(CAPTION_FIGURES)}: the evaluation has not ended well")
-            return {AVERAGE: math.fsum(figures.values()) / len(figures), **figures}
+                raise UserError(
+                    f"its {LOG} has none of {', '.join(CAPTION_FIGURES)}: the evaluation has not ended well"
+                )
+            average = math.fsum(figures.values()) / len(figures)
+            return Measured({AVERAGE: average, **figures}, ", ".join(figures) if config.metric == AVERAGE else "")
 
-        return judge(context, chosen, figures_of, config.metric, config.goal)
+        return judge(context, config, chosen, measure, config.goal, unlike)
 
 
-def log_of(checkpoint: Checkpoint, context: HookContext) -> Path:
+def unlike(one: str, other: str) -> str:
+    return (
+        f"the {LOG} of {one} and of {other} have different figures, whose means can't be compared; evaluate again (METEOR"
+        " needs Java), or rank by one that both have"
+    )
+
+
+def log_of(checkpoint: Checkpoint) -> Path:
     assert checkpoint.path is not None, "no model of a hub has logs"
     path = checkpoint.path / LOG
     if not path.is_file():
@@ -66,14 +74,3 @@ def captions_of(log: Path) -> dict[str, float]:
         except ValueError as error:
             raise ConfigError(f"extraConfigs.ckpt_paths: {log}: {name} is {value!r}, which is no number") from error
     return {name: found[name] for name in CAPTION_FIGURES if name in found}
-
-
-def same_figures(found: Mapping[str, set[str]]) -> None:
-    """Raises ConfigError where a log lacks what another one has."""
-    every = set().union(*found.values())
-    for given, names in found.items():
-        if missing := [name for name in CAPTION_FIGURES if name in every - names]:
-            raise ConfigError(
-                f"extraConfigs.ckpt_paths: the {LOG} of {given} has no {', '.join(missing)}, which others have, so that"
-                f" their {AVERAGE} can't be compared; evaluate it again, with Java for METEOR"
-            )

@@ -7,17 +7,20 @@ all, is ranked last with the reason, so that the others' figures are not lost; w
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sandbox_api.digest import sha256_of
 from sandbox_api.evaluate_model import Goal, RankedConfig
 
 from ..errors import ConfigError, UserError
+from ..files import write_atomic
 from ..hooks.base import HookContext, HookResult
 from ..hooks.recipe import counted
 from .hub import HUB_ID
@@ -36,6 +39,13 @@ class Checkpoint:
     def source(self) -> str:
         """What a library loads it from."""
         return str(self.path) if self.path else self.given
+
+
+@dataclass(frozen=True)
+class Measured:
+    figures: Mapping[str, float]
+    basis: str = ""
+    """What they were measured on: figures can be compared where it is equal."""
 
 
 @dataclass(frozen=True)
@@ -90,44 +100,77 @@ def ranking_of(found: Sequence[Judged], metric: str, goal: Goal) -> list[Ranked]
     order = sorted(values, key=lambda place: sign * values[place])
     often = Counter(values.values())
     ranks = [sum(sign * other < sign * values[place] for other in values.values()) + 1 for place in order]
-    ranked = [
-        Ranked(found[place], rank, often[values[place]] > 1) for place, rank in zip(order, ranks, strict=True)
-    ]
+    ranked = [Ranked(found[place], rank, often[values[place]] > 1) for place, rank in zip(order, ranks, strict=True)]
     return ranked + [Ranked(each, None) for each in found if each.why_not]
-
-
-def checked(found: Judged, metric: str) -> Judged:
-    """With the reason why it can't be ranked, where its figure is missing or not finite. Raises ConfigError where there
-    are others but not this one: it is no figure of this kind."""
-    if found.why_not:
-        return found
-    if metric not in found.figures:
-        known = ", ".join(found.figures) or "none"
-        raise ConfigError(f"extraConfigs.metric: there is no figure {metric!r}; there is: {known}")
-    if not math.isfinite(value := found.figures[metric]):
-        return Judged(found.checkpoint, found.figures, f"its {metric} is {value}, which is no finite number")
-    return found
 
 
 def judge(
     context: HookContext,
+    config: RankedConfig,
     chosen: Sequence[Checkpoint],
-    figures_of: Callable[[Checkpoint], Mapping[str, float]],
-    metric: str,
+    measure: Callable[[Checkpoint], Measured],
     goal: Goal,
+    differ: Callable[[str, str], str] = "{} and {} can't be compared".format,
 ) -> HookResult:
-    """Judge all, one after another, and rank them. figures_of: figures by name; raises UserError for a checkpoint that
-    can't be judged, which does not end the job while there are others."""
-    found = []
+    """Judge all, one after another, and rank them. What an earlier attempt has measured is not measured again.
+
+    measure: raises UserError for a checkpoint that can't be judged, which does not end the job while there are others.
+    differ: says of two that were measured on different things why they can't be ranked, and what to do; it is raised as
+    ConfigError.
+    """
+    found: list[Judged] = []
+    first: tuple[str, str] | None = None
     for place, checkpoint in enumerate(chosen, 1):
         try:
-            judged = checked(Judged(checkpoint, figures_of(checkpoint)), metric)
+            measured = _kept(context, config, checkpoint, measure)
         except UserError as error:
-            judged = Judged(checkpoint, why_not=str(error))
-        print(f"{checkpoint.name}: {judged.why_not or _told(judged.figures)}", flush=True)
-        context.metrics.log({f"{checkpoint.name}.{name}": value for name, value in judged.figures.items()}, step=place)
-        found.append(judged)
-    return result_of(context, found, metric, goal)
+            found.append(Judged(checkpoint, why_not=str(error)))
+            print(f"{checkpoint.name}: {error}", flush=True)
+            continue
+        first = first or (checkpoint.given, measured.basis)
+        if measured.basis != first[1]:
+            raise ConfigError(f"extraConfigs.metric: {differ(first[0], checkpoint.given)}")
+        found.append(_judged(checkpoint, measured.figures, config.metric))
+        print(f"{checkpoint.name}: {_told(measured.figures)}", flush=True)
+        context.metrics.log(
+            {f"{checkpoint.name}.{name}": value for name, value in measured.figures.items()}, step=place
+        )
+    return result_of(context, found, config.metric, goal)
+
+
+def _kept(
+    context: HookContext, config: RankedConfig, checkpoint: Checkpoint, measure: Callable[[Checkpoint], Measured]
+) -> Measured:
+    data = context.workspace.inside(config.data, "extraConfigs") if config.data else None
+    seen = [_seen(path) for path in (checkpoint.path, data) if path is not None]
+    key = sha256_of([config.model_dump(mode="json"), checkpoint.source, seen])
+    path = context.state / f"judged-{key[:16]}.json"
+    if path.exists():
+        print(f"{checkpoint.name}: an earlier attempt has judged it", flush=True)
+        return Measured(**json.loads(path.read_text()))
+    measured = measure(checkpoint)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, json.dumps(asdict(measured)).encode())
+    return measured
+
+
+def _seen(path: Path) -> list[Any]:
+    """What the file system says of a file, or of all below a folder: it changes when one of them is written."""
+    files = sorted(file for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())
+    looks = [(file, file.stat()) for file in files]
+    return [[str(file), look.st_size, look.st_mtime_ns] for file, look in looks]
+
+
+def _judged(checkpoint: Checkpoint, figures: Mapping[str, float], metric: str) -> Judged:
+    """With the reason why it can't be ranked, where its figure is not finite. Raises ConfigError where there is none of
+    that name."""
+    if metric not in figures:
+        known = ", ".join(figures) or "none"
+        raise ConfigError(f"extraConfigs.metric: there is no figure {metric!r}; there is: {known}")
+    value = figures[metric]
+    return Judged(
+        checkpoint, figures, "" if math.isfinite(value) else f"its {metric} is {value}, which is no finite number"
+    )
 
 
 def result_of(context: HookContext, found: Sequence[Judged], metric: str, goal: Goal) -> HookResult:

@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 from sandbox_api.evaluate_model import LanguageModelConfig
@@ -18,18 +17,9 @@ from ..errors import ConfigError, UserError
 from ..hooks.base import HookContext, HookResult
 from ..hooks.recipe import addressed_errors
 from .base import BaseEvaluator
-from .checkpoints import Checkpoint, checkpoints, judge
+from .checkpoints import Checkpoint, Measured, checkpoints, judge
 
 TELL_SECONDS = 2.0
-
-
-@dataclass
-class Told:
-    """What is known of all texts by one model so far."""
-
-    first: Checkpoint | None = None
-    tokens: str = ""
-    """Digest of the tokens of all texts, as the first model's tokenizer makes them."""
 
 
 class LanguageModelEvaluator(BaseEvaluator):
@@ -49,41 +39,40 @@ class LanguageModelEvaluator(BaseEvaluator):
         for checkpoint in chosen:
             if checkpoint.path is not None and (base := models.check(checkpoint.path, checkpoint.given, context)):
                 context.read.add(base)
-        told = Told()
-
-        def figures_of(checkpoint: Checkpoint) -> Mapping[str, float]:
-            return self._figures(context, config, checkpoint, told)
-
         with addressed_errors(context, EXTRA):
-            return judge(context, chosen, figures_of, config.metric, config.goal)
-
-    def _figures(
-        self, context: HookContext, config: LanguageModelConfig, checkpoint: Checkpoint, told: Told
-    ) -> Mapping[str, float]:
-        from ..language.models import load
-        from ..language.perplexity import NotFinite, Tally, add_texts
-
-        model = load(checkpoint.source, config, f"{checkpoint.given}")
-        tally, clock = Tally(), time.monotonic()
-        try:
-            for _ in add_texts(tally, model, texts(config), config):
-                if time.monotonic() - clock > TELL_SECONDS:
-                    clock = time.monotonic()
-                    context.metrics.log({f"{checkpoint.name}.rows_done": tally.rows})
-        except NotFinite as error:
-            raise UserError(f"its loss is {error.loss} in row {error.row} of {config.dataset_path}") from error
-        if not tally.rows:
-            raise DatasetError(f"{config.dataset_path} holds no rows", "dataset_path")
-        if not tally.tokens:
-            raise DatasetError(f"{config.dataset_path} has no text with a token that could be predicted", "dataset_path")
-        if told.first is None:
-            told.first, told.tokens = checkpoint, tally.digest
-        elif told.tokens != tally.digest and config.metric != "bits_per_byte":
-            raise ConfigError(
-                f"extraConfigs.metric: {told.first.given} and {checkpoint.given} cut the texts into different tokens, so"
-                f" that their {config.metric} can't be compared; rank them by bits_per_byte"
+            return judge(
+                context,
+                config,
+                chosen,
+                lambda checkpoint: measured(context, config, checkpoint),
+                config.goal,
+                lambda one, other: (
+                    f"{one} and {other} cut the texts into different tokens, so that their {config.metric} can't be"
+                    " compared; rank them by bits_per_byte"
+                ),
             )
-        return tally.figures(whole=config.add_start_token)
+
+
+def measured(context: HookContext, config: LanguageModelConfig, checkpoint: Checkpoint) -> Measured:
+    """One model on all texts. Raises UserError where its loss is not finite."""
+    from ..language.models import load
+    from ..language.perplexity import NotFinite, Tally, add_texts
+
+    model = load(checkpoint.source, config, checkpoint.given)
+    tally, clock = Tally(), time.monotonic()
+    try:
+        for _ in add_texts(tally, model, texts(config), config):
+            if time.monotonic() - clock > TELL_SECONDS:
+                clock = time.monotonic()
+                context.metrics.log({f"{checkpoint.name}.rows_done": tally.rows})
+    except NotFinite as error:
+        raise UserError(f"its loss is {error.loss} in row {error.row} of {config.dataset_path}") from error
+    if not tally.rows:
+        raise DatasetError(f"{config.dataset_path} holds no rows", "dataset_path")
+    if not tally.tokens:
+        raise DatasetError(f"{config.dataset_path} has no text with a token that counts", "dataset_path")
+    figures = tally.figures(whole=config.add_start_token)
+    return Measured(figures, "" if config.metric == "bits_per_byte" else tally.digest)
 
 
 def texts(config: LanguageModelConfig) -> Iterator[str]:

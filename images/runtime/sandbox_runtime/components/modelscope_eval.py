@@ -14,7 +14,7 @@ from ..hooks.base import HookContext, HookResult
 from ..modelscope.folder import look
 from ..workers.launch import run_workers
 from .base import BaseEvaluator
-from .checkpoints import Checkpoint, checkpoints, judge
+from .checkpoints import Checkpoint, Measured, checkpoints, judge
 from .modelscope import WORKER, file_of
 
 SHARED = {"trainer_name", "key_remapping", "task", "dataset", "preprocessor", "evaluation", "seed"}
@@ -37,14 +37,14 @@ class ModelscopeEvaluator(BaseEvaluator):
         data = str(file_of(config.eval_dataset, "eval_dataset", context))
         shared = config.model_dump(mode="json", exclude_unset=True, include=SHARED)
 
-        def figures_of(checkpoint: Checkpoint) -> Mapping[str, float]:
+        def measure(checkpoint: Checkpoint) -> Measured:
             said = {"model_name": checkpoint.source, "train_dataset": data, "eval_dataset": data}
-            return _evaluated(context, {**said, **shared}, checkpoint)
+            return Measured(_evaluated(context, {**said, **shared}, checkpoint))
 
         try:
             for checkpoint in chosen:
                 look(Path(checkpoint.source))
-            return judge(context, chosen, figures_of, config.metric, config.goal or GOALS[config.metric])
+            return judge(context, config, chosen, measure, config.goal or GOALS[config.metric])
         except ConfigError as error:
             told = str(error)
             for theirs, ours in RENAMED.items():
@@ -69,7 +69,7 @@ def _evaluated(context: HookContext, config: Mapping[str, Any], checkpoint: Chec
         together=True,
         cpus=context.cpus,
         scratch=place / "worker",
-        on_figures=lambda figures, step: None,
+        on_figures=lambda *_: None,
         should_stop=lambda: False,
     )
     figures: Mapping[str, float] = told["figures"]

@@ -33,7 +33,7 @@ class Loaded:
 
 
 def check(folder: Path, given: str, context: HookContext) -> str | None:
-    """Whether a folder is a model, before any is loaded. Returns the folder of an adapter's base. Raises ConfigError."""
+    """Look at a folder before any model is loaded. Returns the folder of an adapter's base. Raises ConfigError."""
     where = f"extraConfigs.models: {given}"
     if (folder / ADAPTER).is_file():
         base = base_of(folder)

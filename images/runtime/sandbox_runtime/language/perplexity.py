@@ -42,6 +42,7 @@ class Tally:
     _hash: Any = field(default_factory=hashlib.sha256)
 
     def text(self, text: str, tokens: Sequence[int], counting: int) -> None:
+        """counting: how many of its tokens will count; their losses come later."""
         self.rows += 1
         self.empty += counting == 0
         self.bytes += len(text.encode())
@@ -53,7 +54,7 @@ class Tally:
         return str(self._hash.hexdigest())
 
     def figures(self, *, whole: bool) -> dict[str, float]:
-        """whole: whether the first token of each text counts; else its bytes have no bits, and a share means nothing."""
+        """whole: whether the first token of each text counts; else there are bytes without bits."""
         loss = self.nats / self.tokens
         try:
             perplexity = math.exp(loss)

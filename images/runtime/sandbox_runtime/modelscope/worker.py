@@ -88,8 +88,8 @@ def evaluate(job: dict[str, Any], desk: Desk) -> Any:
     layout = laid_out(folder, task, places["scratch"] / "model")
     if layout.is_hugging_face and task == "text-generation":
         raise ConfigError(
-            f"extraConfigs.model_name: {folder.path.name} is a language model of transformers, which ModelScope's metrics"
-            " judge by the wrong tokens (they do not shift labels); use type: lm"
+            f"extraConfigs.model_name: {folder.path.name} is a language model of transformers, which ModelScope's"
+            " metrics judge by the wrong tokens (they do not shift labels); use type: lm"
         )
     if task == "text-classification" and not labels_said(config, folder):
         raise ConfigError(
