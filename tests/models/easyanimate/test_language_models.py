@@ -236,10 +236,10 @@ def test_a_later_attempt_judges_what_is_missing_or_has_changed(pod: HookPod, she
         assert second.message.metrics[f"judge.{name}"] == whole.message.metrics[f"judge.{name}"]
 
     broken.write_text("{}")
-    assert evaluate(pod, "checkpoint-1", "checkpoint-2", attempt=4).code == 2
+    assert evaluate(pod, "checkpoint-1", "checkpoint-2", attempt=4, batch_size=3).code == 2
     shutil.copy(shelf / "checkpoint-2" / "config.json", broken)
     write_jsonl(pod.inputs / "heldout" / "rows.jsonl", [{"doc": {"text": "other texts"}}])
-    other = evaluate(pod, "checkpoint-1", "checkpoint-2", attempt=5)
+    other = evaluate(pod, "checkpoint-1", "checkpoint-2", attempt=5, batch_size=3)
     assert other.code == 0, other.log
     assert kept not in other.log
     assert other.message.metrics["judge.tokens"] == len("other texts")
