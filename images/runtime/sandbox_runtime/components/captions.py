@@ -48,8 +48,8 @@ class CaptionEvaluator(BaseEvaluator):
 
 def unlike(one: str, other: str) -> str:
     return (
-        f"the {LOG} of {one} and of {other} have different figures, whose means can't be compared; evaluate again (METEOR"
-        " needs Java), or rank by one that both have"
+        f"the {LOG} of {one} and of {other} have different figures, whose means can't be compared; evaluate again"
+        " (METEOR needs Java), or rank by one that both have"
     )
 
 
