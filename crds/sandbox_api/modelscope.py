@@ -238,7 +238,7 @@ class EvaluationConfig(ExtraConfig):
     dataloader: Dataloader | None = None
     """How rows are read."""
     metrics: str | list[str] | None = None
-    """E.g. seq-cls-metric, ppl."""
+    """E.g. seq-cls-metric, loss-metric."""
     period: EvaluationPeriod | None = None
     """Default: after each epoch, with an eval_dataset."""
     val_iters_per_epoch: Annotated[int, Field(ge=1)] | None = None

@@ -24,6 +24,9 @@ from .folder import CONFIGURATION, LENGTH, Folder, longest
 BERT = "bert"
 """The one Hugging Face architecture that is given to ModelScope's own code."""
 BIN = "pytorch_model.bin"
+LOSS, PPL = "loss-metric", "ppl"
+"""ModelScope's metrics of language models. PPL compares what is said at a token with that token, not with the next one,
+which transformers' labels mean; LOSS takes the model's own."""
 BUFFERS = ("position_ids",)
 """Names of what is computed, though some files hold it."""
 
@@ -91,7 +94,7 @@ def _configuration(folder: Folder, task: str, kind: str) -> dict[str, Any]:
         made["preprocessor"] = {"type": "sen-cls-tokenizer", "max_length": min(LENGTH, longest(folder.config))}
         made["evaluation"] = {"metrics": "seq-cls-metric"}
     elif task == "text-generation":
-        made["evaluation"] = {"metrics": "ppl"}
+        made["evaluation"] = {"metrics": LOSS}
     return made
 
 

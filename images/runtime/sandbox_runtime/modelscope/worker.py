@@ -18,6 +18,7 @@ from modelscope.utils.ast_utils import INDEX_KEY
 from modelscope.utils.config import Config
 from modelscope.utils.import_utils import LazyImportModule
 
+from sandbox_api.evaluate import as_list
 from sandbox_api.modelscope import ModelscopeTrainConfig
 
 from ..errors import ConfigError
@@ -25,7 +26,7 @@ from ..workers.desk import Desk, work
 from .data import labels_said, language_sets, row_sets
 from .folder import CONFIGURATION, Folder, look, task_of
 from .follow import EVALUATION, Follow, Shuffled, Start, ToldToStop, figures_of
-from .layout import BIN, Layout, laid_out, weights_reached
+from .layout import BIN, LOSS, PPL, Layout, laid_out, weights_reached
 
 SMALLER = "a smaller train.dataloader.batch_size_per_gpu or preprocessor.max_length needs less"
 UNEXPECTED = "got an unexpected keyword argument"
@@ -143,6 +144,11 @@ def _build(
 ) -> tuple[Any, Start, Follow]:
     is_language_model = layout.is_hugging_face and task == "text-generation"
     paths = {name: Path(job[f"{name}_dataset"]) for name in ("train", "eval") if job[f"{name}_dataset"]}
+    if is_language_model and PPL in as_list(config.evaluation.metrics or []):
+        raise ConfigError(
+            f"extraConfigs.evaluation.metrics: ModelScope's {PPL} compares what a model says with the wrong token; use"
+            f" {LOSS}, or EvaluateModelHook of type lm"
+        )
     if is_language_model:
         rows, found_out = language_sets(config, folder, paths, places["scratch"]), {}
     else:
@@ -161,6 +167,8 @@ def _build(
         made["train"]["hooks"] = [hook for layer in layers for hook in (layer.get("train") or {}).get("hooks") or ()]
         if is_language_model:
             made.pop("preprocessor", None)  # its rows are tokens already
+            known = [name for name in as_list(made["evaluation"].get("metrics") or []) if name != PPL]
+            made["evaluation"]["metrics"] = known or LOSS
         return Config(made)
 
     # the hub would be asked whether a local folder is the newest there, and asked again for seven seconds
