@@ -65,7 +65,7 @@ def pod(tmp_path: Path, shelf: Path) -> HookPod:
     return pod
 
 
-def evaluate(pod: HookPod, *names: str, attempt: int = 1, **more: Any) -> Ended:
+def evaluate(pod: HookPod, *names: str, attempt: int = 1, cache_key: str = "", **more: Any) -> Ended:
     extra = {
         "models": [f"inputs/models/{name}" for name in names],
         "dataset_path": "inputs/heldout/rows.jsonl",
@@ -74,7 +74,13 @@ def evaluate(pod: HookPod, *names: str, attempt: int = 1, **more: Any) -> Ended:
     }
     return pod.run(
         job_contract(
-            "EvaluateModelHook", stage="evaluation", type="lm", meta_name="judge", extra=extra, attempt=attempt
+            "EvaluateModelHook",
+            stage="evaluation",
+            type="lm",
+            meta_name="judge",
+            extra=extra,
+            attempt=attempt,
+            cache_key=cache_key,
         )
     )
 
@@ -179,16 +185,20 @@ def test_checkpoints_are_ranked_and_ties_are_said(pod: HookPod) -> None:
 
 
 def test_an_adapter_is_judged_on_its_base(pod: HookPod, shelf: Path) -> None:
-    ended = evaluate(pod, "checkpoint-1", "adapter", max_length=24, stride=7)
+    ended = evaluate(pod, "adapter", max_length=24, stride=7, cache_key="k")
     assert ended.code == 0, ended.log
+    models = {f"inputs/models/{name}" for name in ("adapter", "checkpoint-1")}
+    read = {name[name.index("inputs/") :] for name in ended.result.externals}
+    assert read == {"inputs/heldout/rows.jsonl", *models}, "what a later use must find unchanged"
     from peft import PeftModel
 
     base = AutoModelForCausalLM.from_pretrained(shelf / "checkpoint-1")
     model = PeftModel.from_pretrained(base, shelf / "adapter").eval()
     loss, _ = direct(model, AutoTokenizer.from_pretrained(shelf / "checkpoint-1"), 24, 7)
-    figures = ended.message.metrics
-    assert figures["judge.adapter.loss"] == pytest.approx(loss, abs=1e-5)
-    assert figures["judge.checkpoint-1.loss"] != pytest.approx(loss, abs=1e-3)
+    base = AutoModelForCausalLM.from_pretrained(shelf / "checkpoint-1").eval()
+    bare, _ = direct(base, AutoTokenizer.from_pretrained(shelf / "checkpoint-1"), 24, 7)
+    assert ended.message.metrics["judge.loss"] == pytest.approx(loss, abs=1e-5)
+    assert abs(loss - bare) > 1e-3
 
 
 def test_other_tokenizers_are_compared_by_bytes_alone(pod: HookPod) -> None:
@@ -215,6 +225,22 @@ def test_checkpoints_of_a_training_come_as_a_list_and_the_best_goes_on(pod: Hook
     best = ended.result.outputs["best"]
     assert (best.kind, best.sha256 is not None) == ("path", True)
     assert str(ended.output("best")) in trained
+    chosen = job_contract(
+        "EvaluateModelHook",
+        stage="evaluation",
+        type="lm",
+        index=1,
+        meta_name="again",
+        extra={"dataset_path": "inputs/heldout/rows.jsonl", "text_key": "doc.text"},
+        inputs={"extraConfigs.model": ended.reference("best")},
+    )
+    later = pod.run(chosen)
+    assert later.code == 0, later.log
+    assert later.message.metrics["again"] == ended.message.metrics["judge"]
+    (ended.output("best") / "config.json").write_text("{}")
+    assert pod.run(chosen.model_copy(update={"attempt": 2, "generation": 2})).code == 3, (
+        "it was changed after its choice"
+    )
 
 
 def test_a_later_attempt_judges_what_is_missing_or_has_changed(pod: HookPod, shelf: Path) -> None:

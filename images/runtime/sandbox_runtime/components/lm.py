@@ -55,18 +55,23 @@ class LanguageModelEvaluator(BaseEvaluator):
 
 def measured(context: HookContext, config: LanguageModelConfig, checkpoint: Checkpoint) -> Measured:
     """One model on all texts. Raises UserError where its loss is not finite."""
+    import torch
+
     from ..language.models import load
     from ..language.perplexity import NotFinite, Tally, add_texts
 
-    model = load(checkpoint.source, config, checkpoint.given)
     tally, clock = Tally(), time.monotonic()
     try:
+        model = load(checkpoint.source, config, checkpoint.given)
         for _ in add_texts(tally, model, texts(config), config):
             if time.monotonic() - clock > TELL_SECONDS:
                 clock = time.monotonic()
                 context.metrics.log({f"{checkpoint.name}.rows_done": tally.rows})
     except NotFinite as error:
         raise UserError(f"its loss is {error.loss} in row {error.row} of {config.dataset_path}") from error
+    except torch.OutOfMemoryError as error:
+        less = "a smaller batch_size or max_length, or model_params: {dtype: bfloat16} needs less"
+        raise UserError(f"a GPU has too little memory: {str(error).splitlines()[0]}; {less}") from error
     if not tally.rows:
         raise DatasetError(f"{config.dataset_path} holds no rows", "dataset_path")
     if not tally.tokens:
