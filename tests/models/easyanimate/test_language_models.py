@@ -225,6 +225,10 @@ def test_checkpoints_of_a_training_come_as_a_list_and_the_best_goes_on(pod: Hook
     best = ended.result.outputs["best"]
     assert (best.kind, best.sha256 is not None) == ("path", True)
     assert str(ended.output("best")) in trained
+    second = str(pod.experiment / "outputs" / "last_1")
+    shutil.copytree(trained[1], second)
+    both = evaluate(pod, models=[*trained, second], max_length=16)
+    assert [row["name"] for row in both.result.outputs["results"].value] == ["last_1", "last_2", "last_1_3"]
     chosen = job_contract(
         "EvaluateModelHook",
         stage="evaluation",

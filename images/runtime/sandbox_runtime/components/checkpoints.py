@@ -59,7 +59,7 @@ class Judged:
 @dataclass(frozen=True)
 class Ranked:
     judged: Judged
-    rank: int | None
+    rank: int | None = None
     """From 1; equal figures have equal ranks. None: there is no figure."""
     tied: bool = False
     """Whether another one has exactly the same figure."""
@@ -72,8 +72,11 @@ def checkpoints(context: HookContext, config: RankedConfig, *, hub: bool = True)
     key = next(name for name in ("ckpt_paths", "models", "model") if getattr(config, name, None))
     paths = [_folder(context, each, f"extraConfigs.{key}", hub=hub) for each in given]
     labels = [_label(path.resolve().name if path else each) for each, path in zip(given, paths, strict=True)]
+    numbered = [f"{label}_{place}" for place, label in enumerate(labels, 1)]
     often = Counter(labels)
-    names = [f"{label}_{place}" if often[label] > 1 else label for place, label in enumerate(labels, 1)]
+    names = [number if often[label] > 1 else label for number, label in zip(numbered, labels, strict=True)]
+    if len(set(names)) < len(names):  # a folder is called as another one would be by its place
+        names = numbered
     return [Checkpoint(*each) for each in zip(given, names, paths, strict=True)]
 
 
@@ -93,15 +96,17 @@ def _label(name: str) -> str:
     return re.sub(r"[^\w-]+", "_", name.rpartition("/")[2]).strip("_") or "model"
 
 
-def ranking_of(found: Sequence[Judged], metric: str, goal: Goal) -> list[Ranked]:
-    """The best one first; of equal ones the earlier in the list. Those without the figure come last."""
-    values = {place: each.figures[metric] for place, each in enumerate(found) if not each.why_not}
+def ranked(found: Sequence[Judged], metric: str, goal: Goal) -> list[Ranked]:
+    """Each with its rank, in the order in which they are given."""
     sign = -1 if goal == "maximize" else 1
-    order = sorted(values, key=lambda place: sign * values[place])
-    often = Counter(values.values())
-    ranks = [sum(sign * other < sign * values[place] for other in values.values()) + 1 for place in order]
-    ranked = [Ranked(found[place], rank, often[values[place]] > 1) for place, rank in zip(order, ranks, strict=True)]
-    return ranked + [Ranked(each, None) for each in found if each.why_not]
+    values = [None if each.why_not else sign * each.figures[metric] for each in found]
+    known = [value for value in values if value is not None]
+    return [
+        Ranked(each)
+        if value is None
+        else Ranked(each, 1 + sum(other < value for other in known), known.count(value) > 1)
+        for each, value in zip(found, values, strict=True)
+    ]
 
 
 def judge(
@@ -177,23 +182,23 @@ def result_of(context: HookContext, found: Sequence[Judged], metric: str, goal: 
     """Outputs: best (the checkpoint), ranking (the best first), value (the best one's figure), results (in the order of
     the configuration). Metrics: the value, all figures of the best one, those of each by its name. Raises UserError
     where no checkpoint has the figure."""
-    ranked = ranking_of(found, metric, goal)
-    best = ranked[0]
+    results = ranked(found, metric, goal)
+    ranking = sorted(results, key=lambda each: each.rank or len(results) + 1)  # equal ones stay in their order
+    best = ranking[0]
     if best.rank is None:
         raise UserError("; ".join(f"{each.checkpoint.given}: {each.why_not}" for each in found))
-    places = {id(each.judged): each for each in ranked}
     figures = best.judged.figures
     value = figures[metric]
     each = {f"{one.checkpoint.name}.{name}": number for one in found for name, number in one.figures.items()}
     return HookResult(
         outputs=[
             _output(context, best.judged.checkpoint),
-            [_row(context, one) for one in ranked],
+            [_row(context, one) for one in ranking],
             value,
-            [_row(context, places[id(one)]) for one in found],
+            [_row(context, one) for one in results],
         ],
         metrics={"": value, metric: value, **figures, **each},
-        message=_message(ranked, metric, goal),
+        message=_message(ranking, metric, goal),
     )
 
 
@@ -205,31 +210,32 @@ def _output(context: HookContext, checkpoint: Checkpoint) -> Path | str:
     return context.workspace.root / found.relative_to(root) if found.is_relative_to(root) else checkpoint.given
 
 
-def _row(context: HookContext, ranked: Ranked) -> dict[str, Any]:
-    judged = ranked.judged
+def _row(context: HookContext, one: Ranked) -> dict[str, Any]:
+    judged = one.judged
     path = judged.checkpoint.path
     return {
         "name": judged.checkpoint.name,
         "model": context.workspace.user_name(path) if path else judged.checkpoint.given,
-        "rank": ranked.rank,
-        "tied": ranked.tied,
+        "rank": one.rank,
+        "tied": one.tied,
         **{name: value if math.isfinite(value) else None for name, value in judged.figures.items()},
         **({"error": judged.why_not} if judged.why_not else {}),
     }
 
 
-def _message(ranked: Sequence[Ranked], metric: str, goal: Goal) -> str:
-    best, lost = ranked[0], [each for each in ranked if each.rank is None]
-    value = f"{metric} {best.judged.figures[metric]:.6g}"
-    if len(ranked) == 1:
-        return f"{best.judged.checkpoint.name}: {_told(best.judged.figures)}"
+def _message(ranking: Sequence[Ranked], metric: str, goal: Goal) -> str:
+    best, names = ranking[0], [each.judged.checkpoint.name for each in ranking]
+    if len(ranking) == 1:
+        return f"{names[0]}: {_told(best.judged.figures)}"
     way = "largest" if goal == "maximize" else "smallest"
-    words = [f"{counted(len(ranked), 'checkpoint')}, the {way} {metric} first: {best.judged.checkpoint.name}, {value}"]
-    if equal := [each.judged.checkpoint.name for each in ranked[1:] if each.rank == best.rank]:
+    value = f"{metric} {best.judged.figures[metric]:.6g}"
+    words = [f"{counted(len(ranking), 'checkpoint')}, the {way} {metric} first: {names[0]}, {value}"]
+    places = range(1, len(ranking))
+    if equal := [names[place] for place in places if ranking[place].rank == best.rank]:
         words.append(f"{', '.join(equal)} equal to it, so the first in the list is taken")
-    if others := [each.judged.checkpoint.name for each in ranked if each.tied and each.rank != best.rank]:
+    if others := [names[place] for place in places if ranking[place].tied and ranking[place].rank != best.rank]:
         words.append(f"among {', '.join(others)} are equal ones")
-    words += [f"{each.judged.checkpoint.name} is last: {each.judged.why_not}" for each in lost]
+    words += [f"{names[place]} is last: {ranking[place].judged.why_not}" for place in places if not ranking[place].rank]
     return "; ".join(words)
 
 
