@@ -25,15 +25,15 @@ END = "<|endoftext|>"
 TEXTS = ["a short one", "", "Sein oder Nichtsein — das ist hier die Frage: " * 3, "x", "the same words, the same words"]
 
 
-def save_gpt2(folder: Path, seed: int, merges: tuple[tuple[str, str], ...] = ()) -> Path:
-    """A GPT-2 of two layers over bytes, and what is merged of them; it can take 32 tokens."""
+def save_gpt2(folder: Path, seed: int, merges: tuple[tuple[str, str], ...] = (), length: int = 32) -> Path:
+    """A GPT-2 of two layers over bytes, and what is merged of them. length: tokens that it can take."""
     letters = [END, *sorted(ByteLevel.alphabet()), *("".join(pair) for pair in merges)]
     tokenizer = Tokenizer(cuts.BPE(vocab={each: place for place, each in enumerate(letters)}, merges=list(merges)))
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     torch.manual_seed(seed)
     config = GPT2Config(
-        vocab_size=len(letters), n_positions=32, n_embd=16, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0
+        vocab_size=len(letters), n_positions=length, n_embd=16, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0
     )
     model = GPT2LMHeadModel(config)
     for weight in model.parameters():
@@ -204,12 +204,21 @@ def test_an_adapter_is_judged_on_its_base(pod: HookPod, shelf: Path) -> None:
 def test_other_tokenizers_are_compared_by_bytes_alone(pod: HookPod) -> None:
     ended = evaluate(pod, "checkpoint-1", "pairs")
     assert ended.code == 2
-    assert "cut the texts into different tokens, so that their perplexity can't be compared" in said(ended)
+    assert "read the texts in different tokens or windows, so that their perplexity can't be compared" in said(ended)
     ended = evaluate(pod, "checkpoint-1", "pairs", metric="bits_per_byte")
     assert ended.code == 0, ended.log
     figures = ended.message.metrics
     assert figures["judge.pairs.tokens"] < figures["judge.checkpoint-1.tokens"]
     assert figures["judge"] == min(figures[f"judge.{name}.bits_per_byte"] for name in ("pairs", "checkpoint-1"))
+
+
+def test_models_are_compared_in_windows_that_both_can_take(pod: HookPod) -> None:
+    save_gpt2(pod.inputs / "models" / "small", 4, length=16)
+    ended = evaluate(pod, "checkpoint-1", "small")
+    assert ended.code == 2
+    assert "or set max_length to what each can take" in said(ended)
+    ended = evaluate(pod, "checkpoint-1", "small", max_length=16)
+    assert ended.code == 0, ended.log
 
 
 def test_checkpoints_of_a_training_come_as_a_list_and_the_best_goes_on(pod: HookPod) -> None:

@@ -47,8 +47,8 @@ class LanguageModelEvaluator(BaseEvaluator):
                 lambda checkpoint: measured(context, config, checkpoint),
                 config.goal,
                 lambda one, other: (
-                    f"{one} and {other} cut the texts into different tokens, so that their {config.metric} can't be"
-                    " compared; rank them by bits_per_byte"
+                    f"{one} and {other} read the texts in different tokens or windows, so that their {config.metric}"
+                    " can't be compared; rank them by bits_per_byte, or set max_length to what each can take"
                 ),
             )
 

@@ -41,16 +41,16 @@ class Tally:
     """Rows without a token that counts."""
     _hash: Any = field(default_factory=hashlib.sha256)
 
-    def text(self, text: str, tokens: Sequence[int], counting: int) -> None:
-        """counting: how many of its tokens will count; their losses come later."""
+    def text(self, text: str, tokens: Sequence[int], read: Sequence[Window]) -> None:
+        """Count a text that is read in these windows; the losses of its tokens come later."""
         self.rows += 1
-        self.empty += counting == 0
+        self.empty += not read
         self.bytes += len(text.encode())
-        self._hash.update(array("q", [len(tokens), *tokens]).tobytes())
+        self._hash.update(array("q", [len(tokens), *tokens, *(place for window in read for place in window)]).tobytes())
 
     @property
     def digest(self) -> str:
-        """Of the tokens of all texts: equal for tokenizers that cut them the same way."""
+        """Of the tokens of all texts and of the windows: equal for models that read the same in the same way."""
         return str(self._hash.hexdigest())
 
     def figures(self, *, whole: bool) -> dict[str, float]:
@@ -79,8 +79,9 @@ def add_texts(tally: Tally, loaded: Loaded, texts: Iterable[str], config: Langua
     for text in texts:
         ids = loaded.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         tokens = [*loaded.start, *ids]
-        tally.text(text, ids, max(0, len(tokens) - 1))
-        for window in windows(len(tokens), loaded.length, loaded.stride):
+        read = list(windows(len(tokens), loaded.length, loaded.stride))
+        tally.text(text, ids, read)
+        for window in read:
             batch.append(_Piece(tally.rows, tokens, window))
             if len(batch) == config.batch_size:
                 _add(tally, loaded.model, batch)
