@@ -74,13 +74,13 @@ def test_a_warning_is_printed_and_is_no_failure(tmp_path: Path) -> None:
 
 
 def test_several_experiments_of_a_file_are_all_shown(tmp_path: Path) -> None:
-    bad = manifest(a_spec(repeats=3), metadata={"name": "bad"})
+    bad = manifest(a_spec(queueName="q"), metadata={"name": "bad"})
     result = planned(tmp_path, manifest(a_spec()), {"kind": "ConfigMap"}, bad)
 
     assert result.exit_code == 1
     assert "demo: 1 job" in result.output
     assert "bad: 1 job" in result.output
-    assert "spec.repeats: this version can't do it yet" in result.output
+    assert "spec.queueName: this version can't do it yet" in result.output
 
 
 def test_experiments_of_one_name_are_told(tmp_path: Path) -> None:

@@ -102,3 +102,11 @@ def test_targets_look_at_the_mean_and_only_single_jobs_hand_on() -> None:
 def test_too_many_are_refused_with_their_number() -> None:
     (problem,) = compiled(repeats=100).problems
     assert problem == "spec.repeats: makes 302 jobs; at most 256 may stand in an experiment"
+
+
+def test_repeats_of_what_draws_by_no_seed_are_remarked() -> None:
+    found = compile_spec(a_spec(repeats=3))
+    assert found.problems == ()
+    assert [words for words in found.warnings if "repeats" in words] == [
+        "spec.repeats: has no effect; no job here draws by a seed (TrainModelHook and InferModelHook do)"
+    ]

@@ -202,6 +202,8 @@ def _warnings(spec: ExperimentSpec, jobs: list[PlannedJob]) -> Iterator[str]:
         for target in job.config.local or {}:
             if target.split(".")[0] in job.inputs:
                 yield f'{job.where}.local["{target}"]: has no effect; an input then replaces it all'
+    if spec.repeats > 1 and all(job.repeat is None for job in jobs):
+        yield "spec.repeats: has no effect; no job here draws by a seed (TrainModelHook and InferModelHook do)"
     used = {job.hook.image for job in jobs}
     for name in spec.images:
         if name not in used:
