@@ -15,6 +15,13 @@ from . import pools
 from .contract import REFINED
 from .easyanimate import EasyAnimateInferConfig, EasyAnimateTrainConfig, infer_settings, train_settings
 from .evaluate import AccuracyConfig, MseConfig, QualityConfig
+from .evaluate_model import (
+    CaptionConfig,
+    LanguageModelConfig,
+    ModelscopeEvalConfig,
+    caption_settings,
+    scored_settings,
+)
 from .extra import ComponentConfig, ExtraConfig, NoExtra, Settings, without_surroundings
 from .fetch import FetchConfig
 from .heldout import HeldoutLossConfig
@@ -143,6 +150,11 @@ def _catalogue(*hooks: Hook) -> dict[str, Hook]:
 def _both(*figures: str) -> tuple[str, ...]:
     """Figures of a refine job, which may have its probe's metaName: then they are told from the probe's."""
     return (*figures, *(f"{REFINED}.{figure}" for figure in figures))
+
+
+def _each(*figures: str) -> tuple[str, ...]:
+    """Figures of the best checkpoint, and of each one by its name."""
+    return (*figures, *(f"*.{figure}" for figure in figures))
 
 
 HOOKS: dict[str, Hook] = _catalogue(
@@ -409,7 +421,28 @@ HOOKS: dict[str, Hook] = _catalogue(
             "extraConfigs.result_path": "report",
         },
     ),
-    Hook("EvaluateModelHook", "evaluate_model", ("evaluation",), ("best", "ranking"), available=False),
+    Hook(
+        "EvaluateModelHook",
+        "evaluate_model",
+        ("evaluation",),
+        ("best", "ranking", "value", "results"),
+        ("path", "list", "number", "list"),
+        components={
+            "lm": Component(
+                LanguageModelConfig,
+                image="easyanimate",
+                figures=_each("perplexity", "loss", "bits_per_byte", "tokens", "rows", "empty"),
+            ),
+            "modelscope": Component(ModelscopeEvalConfig, image="modelscope", figures=("*",), settings=scored_settings),
+            "internvl_coco_caption": Component(
+                CaptionConfig,
+                image="data",
+                figures=_each("avg_score", "Bleu_*", "METEOR", "ROUGE_L", "CIDEr"),
+                settings=caption_settings,
+            ),
+        },
+        lacks=("easyanimate",),
+    ),
 )
 
 

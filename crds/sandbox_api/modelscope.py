@@ -51,7 +51,7 @@ SCHEDULER_KEYS = frozenset({
 """What the optimizers and the schedulers of torch take, all together."""
 
 
-def _not_megatron(name: str) -> str:
+def not_megatron(name: str) -> str:
     if name in MEGATRON_TRAINERS or _MEGATRON_IDS.match(name):
         raise PydanticCustomError(SAID, f"{name} {MEGATRON}")
     return name
@@ -238,7 +238,7 @@ class EvaluationConfig(ExtraConfig):
     dataloader: Dataloader | None = None
     """How rows are read."""
     metrics: str | list[str] | None = None
-    """E.g. seq-cls-metric, ppl."""
+    """E.g. seq-cls-metric, loss-metric."""
     period: EvaluationPeriod | None = None
     """Default: after each epoch, with an eval_dataset."""
     val_iters_per_epoch: Annotated[int, Field(ge=1)] | None = None
@@ -248,12 +248,12 @@ class EvaluationConfig(ExtraConfig):
 class ModelscopeTrainConfig(ComponentConfig):
     """Training by one of ModelScope's trainers."""
 
-    model_name: Annotated[str, Field(min_length=1), AfterValidator(_not_megatron)]
+    model_name: Annotated[str, Field(min_length=1), AfterValidator(not_megatron)]
     """Folder of a model, ModelScope's (configuration.json) or a Hugging Face one (config.json); or an id of
     ModelScope's hub, where the pod can reach it."""
     model_revision: str | None = None
     """Of the hub's model."""
-    trainer_name: Annotated[str, AfterValidator(_not_megatron)] = "nlp-base-trainer"
+    trainer_name: Annotated[str, AfterValidator(not_megatron)] = "nlp-base-trainer"
     """ModelScope's name of the trainer."""
     train_dataset: Annotated[str, Field(min_length=1)]
     """Rows to train on: JSON lines, or a data set that another job has made."""

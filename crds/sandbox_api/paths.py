@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 PATH_WORDS = frozenset(
-    ["path", "paths", "dir", "dirs", "file", "files", "folder", "folders", "recipe", "model", "dataset"]
+    ["path", "paths", "dir", "dirs", "file", "files", "folder", "folders", "recipe", "model", "models", "dataset"]
 )
 """A key that holds one of these words between its underscores names a path, if its value looks like one."""
 

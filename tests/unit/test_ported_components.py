@@ -46,6 +46,11 @@ class LinesEvaluator(BaseEvaluator):
         raise NotImplementedError("Unsupported evaluation type: {}".format(eval_type))
 
 
+class SizeEvaluator(BaseEvaluator):
+    def run(self, eval_type, eval_obj=None, **kwargs):
+        return [{"bytes": os.path.getsize(path), "first": i == 0} for i, path in enumerate(self.eval_config.ckpt_paths)]
+
+
 class CountHook(BaseHook):
     def hook(self, **kwargs):
         self.watcher.watch(len(self.extra_cfg.words), "words")
@@ -55,11 +60,14 @@ ENTRY_POINTS = """
 [sandbox.hooks]
 port-train = sandbox_runtime.hooks.models:TrainModelHook
 port-judge = sandbox_runtime.hooks.evaluate:EvaluateDataHook
+port-size = sandbox_runtime.hooks.evaluate_model:EvaluateModelHook
 port-count = ported:CountHook
 [sandbox.components.model_train]
 script = ported:ScriptTrainExecutor
 [sandbox.components.data_evaluator]
 lines = ported:LinesEvaluator
+[sandbox.components.model_evaluator]
+size = ported:SizeEvaluator
 """
 
 
@@ -114,6 +122,11 @@ def test_an_evaluator_and_a_hook_work_as_they_are(pod: HookPod) -> None:
     (pod.experiment / "a.jsonl").write_text("{}\n{}\n")
     judged = run(pod, "port-judge", {"type": "lines", "dataset_path": "a.jsonl"}, ["value"], "evaluation")
     assert judged.message.metrics == {"job": 2.0, "job.lines": 2.0, "job.least": 0.0}
+
+    (pod.experiment / "b.bin").write_text("12345")
+    sized = run(pod, "port-size", {"type": "size", "ckpt_paths": ["a.jsonl", "b.bin"]}, ["value", "each"], "evaluation")
+    assert sized.message.metrics == {"job": 6.0, "job.bytes": 6.0}
+    assert [row["bytes"] for row in sized.result.outputs["each"].value] == [6, 5]
 
     counted = run(pod, "port-count", {"words": ["a", "b"]}, ["words"], "probe")
     assert counted.result.outputs["words"].value == ["a", "b"]

@@ -78,6 +78,10 @@ def _output(value: Any, workspace: Workspace) -> tuple[Output, list[Any]]:
             published=workspace.user_name(value.publish) if value.publish else None,
         )
         return output, ["path", digest.content]
+    if isinstance(value, Path):  # what another job has made, and this one has chosen
+        digest = digest_of(value, durable=True)
+        path = workspace.relative(value)
+        return Output(kind="path", path=path, sha256=digest.sha256, bytes=digest.bytes), ["path", digest.content]
     plain, contents = value, value
     elements: list[Element] = []
     if isinstance(value, list):

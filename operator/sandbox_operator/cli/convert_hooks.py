@@ -58,7 +58,7 @@ _RETURNS: dict[tuple[str, str | None], tuple[str, ...]] = {
     (EVALUATE_DATA, "accuracy"): ("report", "value"),
     (EVALUATE_DATA, "mse"): ("report", "value"),
     (EVALUATE_DATA, "video_inception_evaluator"): ("report",),
-    ("EvaluateModelHook", None): ("ranking",),
+    ("EvaluateModelHook", None): ("results",),
 }
 """Where what upstream returns is not what stands first with us: our outputs in upstream's order."""
 

@@ -198,6 +198,16 @@ def test_a_tiny_gpt2_trains_and_what_it_leaves_is_what_was_trained(pod: HookPod,
         after = [float(each(**tokens, labels=tokens["input_ids"]).loss) for each in (before, loaded)]
     assert after[1] < after[0]
 
+    tokenizer = AutoTokenizer.from_pretrained(model / "output")
+    tokenizer.pad_token = tokenizer.eos_token
+    batch = tokenizer([text + tokenizer.eos_token for text in (*GOOD, *BAD)], padding=True, return_tensors="pt")
+    labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+    with torch.inference_mode():
+        said = float(
+            loaded(batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels).loss
+        )  # both batches of the evaluation are these eight rows
+    assert ended.message.metrics["train.eval_loss"] == pytest.approx(said, abs=1e-5)
+
 
 def test_real_minilm_weights_are_what_the_model_begins_with(minilm: Path, tmp_path: Path) -> None:
     from modelscope.models import Model
@@ -214,7 +224,7 @@ def test_real_minilm_weights_are_what_the_model_begins_with(minilm: Path, tmp_pa
     assert weights_reached(model, folder) == "103 of 103 weights of the folder are in the model"
 
     model.state_dict()[f"bert.{QUERY}"].normal_()
-    with pytest.raises(ConfigError, match="the training would begin at random"):
+    with pytest.raises(ConfigError, match="it would begin at random"):
         weights_reached(model, folder)
 
 
@@ -245,7 +255,7 @@ def test_a_folder_whose_weights_do_not_reach_the_model_is_refused(pod: HookPod, 
     ended = pod.run(contract(settings(odd, pod)))
     assert ended.code == 2, ended.log
     assert ended.message.error is not None
-    assert "the training would begin at random" in ended.message.error.message
+    assert "it would begin at random" in ended.message.error.message
 
 
 def test_code_in_a_models_folder_does_not_run(pod: HookPod, bert: Path, tmp_path: Path) -> None:
@@ -327,10 +337,17 @@ def test_a_stopped_training_goes_on_to_the_same_weights(pod: HookPod, bert: Path
             {"task": "text-classification", "train": {"optimizer": {"type": "SGD", "lr": 1, "betas": [0, 0]}}},
             "extraConfigs.train: SGD",
         ),
+        (
+            {"model_name": "inputs/models/gpt2", "evaluation": {"metrics": "ppl"}},
+            "extraConfigs.evaluation.metrics: ModelScope's ppl compares what a model says with the wrong token",
+        ),
         ({"train": {"max_epoch": 1}}, "extraConfigs.train.max_epoch: TrainModelHook has no such setting"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_sentence(pod: HookPod, bert: Path, extra: dict[str, Any], said: str) -> None:
+def test_what_is_wrong_is_said_in_a_sentence(
+    pod: HookPod, bert: Path, gpt2: Path, extra: dict[str, Any], said: str
+) -> None:
+    shutil.copytree(gpt2, pod.inputs / "models" / "gpt2")
     ended = pod.run(contract({**settings(bert, pod), **extra}))
     assert ended.code == 2, ended.log
     assert ended.message.error is not None

@@ -108,7 +108,14 @@ FACTORIES: dict[str, Factory] = {
                 "huggingface": "sandbox_runtime.components.huggingface_infer:HuggingfaceInferExecutor",
             },
         ),
-        Factory("model_evaluator"),
+        Factory(
+            "model_evaluator",
+            {
+                "internvl_coco_caption": "sandbox_runtime.components.captions:CaptionEvaluator",
+                "lm": "sandbox_runtime.components.lm:LanguageModelEvaluator",
+                "modelscope": "sandbox_runtime.components.modelscope_eval:ModelscopeEvaluator",
+            },
+        ),
     )
 }
 

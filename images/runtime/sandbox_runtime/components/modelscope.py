@@ -28,8 +28,8 @@ class ModelscopeTrainExecutor(BaseModelExecutor):
         job = {
             "config": config.model_dump(mode="json", exclude_unset=True),
             "model": _model(config, context),
-            "train_dataset": str(_file(config.train_dataset, "train_dataset", context)),
-            "eval_dataset": str(_file(config.eval_dataset, "eval_dataset", context)) if config.eval_dataset else None,
+            "train_dataset": str(file_of(config.train_dataset, "train_dataset", context)),
+            "eval_dataset": str(file_of(config.eval_dataset, "eval_dataset", context)) if config.eval_dataset else None,
             "work_dir": str(work_dir),
             "state": str(context.state),
             "scratch": str(context.scratch / "modelscope"),
@@ -71,7 +71,8 @@ def _model(config: ModelscopeTrainConfig, context: HookContext) -> str | None:
     return None
 
 
-def _file(name: str, key: str, context: HookContext) -> Path:
+def file_of(name: str, key: str, context: HookContext) -> Path:
+    """A file that `extraConfigs` names. Raises ConfigError."""
     path = context.workspace.inside(name, f"extraConfigs.{key}")
     if not path.is_file():
         raise ConfigError(f"extraConfigs.{key}: there is no file {name}")

@@ -17,6 +17,7 @@ ENTRY_POINTS = "sandbox.hooks"
 BUILT_IN = {
     "DataPoolManipulationHook": "sandbox_runtime.hooks.pools:DataPoolManipulationHook",
     "EvaluateDataHook": "sandbox_runtime.hooks.evaluate:EvaluateDataHook",
+    "EvaluateModelHook": "sandbox_runtime.hooks.evaluate_model:EvaluateModelHook",
     "GeneralDataExecutorHook": "sandbox_runtime.hooks.pools:GeneralDataExecutorHook",
     "GeneralProbeHook": "sandbox_runtime.hooks.pools:GeneralProbeHook",
     "InferModelHook": "sandbox_runtime.hooks.models:InferModelHook",

@@ -37,7 +37,8 @@ class Artifact:
 @dataclass(frozen=True)
 class HookResult:
     outputs: list[Any]
-    """By position: an `Artifact`, None for one that was not made, a list, or a value that JSON can hold."""
+    """By position: an `Artifact`, the `Path` of what another job has made, None for one that was not made, a list, or a
+    value that JSON can hold."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Figures without the metaName, the most important ones first: a cut keeps the first. Not finite: left out."""
     message: str = ""

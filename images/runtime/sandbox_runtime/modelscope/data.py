@@ -11,6 +11,7 @@ from datasets import Dataset
 
 from sandbox_api.modelscope import ModelscopeTrainConfig
 
+from ..data_juicer.errors import DatasetError
 from ..data_juicer.rows import read_json
 from ..errors import ConfigError
 from .folder import LENGTH, Folder, longest
@@ -32,7 +33,7 @@ def row_sets(
             name: _read(path, f"{name}_dataset", config.key_remapping, [], scratch / name)
             for name, path in paths.items()
         }, {}
-    stands = ((folder.configuration or {}).get("dataset") or {}).get("train") or {}
+    stands = _stands(folder)
     said = config.dataset.train
     first = said.first_sequence or stands.get("first_sequence") or "text"
     label = said.label or stands.get("label") or "label"
@@ -49,10 +50,20 @@ def row_sets(
         for name, path in paths.items()
     }
     found = {"first_sequence": first, "label": label}
-    if not said.labels and not stands.get("labels"):
+    if not labels_said(config, folder):
         found["labels"] = _labels(made["train"], label)
         print(f"dataset.train.labels: {found['labels']}", flush=True)
     return made, found
+
+
+def labels_said(config: ModelscopeTrainConfig, folder: Folder) -> bool:
+    """Whether the classes are named, by the user or by the model's configuration."""
+    return bool(config.dataset.train.labels or _stands(folder).get("labels"))
+
+
+def _stands(folder: Folder) -> dict[str, Any]:
+    """What the model's configuration says of columns."""
+    return ((folder.configuration or {}).get("dataset") or {}).get("train") or {}
 
 
 def language_sets(
@@ -83,13 +94,14 @@ def _read(path: Path, field: str, renamed: dict[str, str], wanted: list[str], sc
             yield {name: row[name] for name in wanted} if wanted else row
 
     try:
-        found = Dataset.from_generator(rows, cache_dir=str(scratch))
+        if next(read_json(path), None) is None:  # datasets can't make one without any
+            raise ConfigError(f"extraConfigs.{field}: the data set has no rows")
+        return Dataset.from_generator(rows, cache_dir=str(scratch))
     except Exception as error:  # datasets wraps what the generator raises
-        cause = error.__cause__ or error.__context__ or error
+        cause = error if isinstance(error, ConfigError | DatasetError) else error.__cause__ or error.__context__
+        if isinstance(cause, DatasetError):
+            raise ConfigError(f"extraConfigs.{field}: {cause.problem}") from error
         raise cause if isinstance(cause, ConfigError) else error from None
-    if not len(found):
-        raise ConfigError(f"extraConfigs.{field}: the data set has no rows")
-    return found
 
 
 def _labels(rows: Dataset, column: str) -> list[Any]:

@@ -24,6 +24,9 @@ from .folder import CONFIGURATION, LENGTH, Folder, longest
 BERT = "bert"
 """The one Hugging Face architecture that is given to ModelScope's own code."""
 BIN = "pytorch_model.bin"
+LOSS, PPL = "loss-metric", "ppl"
+"""ModelScope's metrics of language models. PPL compares what is said at a token with that token, not with the next one,
+which transformers' labels mean; LOSS takes the model's own."""
 BUFFERS = ("position_ids",)
 """Names of what is computed, though some files hold it."""
 
@@ -75,11 +78,11 @@ def weights_reached(model: torch.nn.Module, folder: Folder) -> str:
         if mine is None or mine.shape != tensor.shape:
             continue
         found += 1
-        equal += torch.equal(mine.cpu(), tensor.to(mine.dtype))
+        equal += torch.allclose(mine.cpu(), tensor.to(mine.dtype), rtol=0, atol=0, equal_nan=True)
     if equal < found or found * 2 < total:
         raise ConfigError(
             f"extraConfigs.model_name: of {total} weights in {folder.path} only {equal} are in the model that was"
-            " built; the training would begin at random. Convert the folder, so that its names are the model's"
+            " built; it would begin at random. Convert the folder, so that its names are the model's"
         )
     return f"{equal} of {total} weights of the folder are in the model"
 
@@ -91,7 +94,7 @@ def _configuration(folder: Folder, task: str, kind: str) -> dict[str, Any]:
         made["preprocessor"] = {"type": "sen-cls-tokenizer", "max_length": min(LENGTH, longest(folder.config))}
         made["evaluation"] = {"metrics": "seq-cls-metric"}
     elif task == "text-generation":
-        made["evaluation"] = {"metrics": "ppl"}
+        made["evaluation"] = {"metrics": LOSS}
     return made
 
 

@@ -18,14 +18,15 @@ from modelscope.utils.ast_utils import INDEX_KEY
 from modelscope.utils.config import Config
 from modelscope.utils.import_utils import LazyImportModule
 
+from sandbox_api.evaluate import as_list
 from sandbox_api.modelscope import ModelscopeTrainConfig
 
 from ..errors import ConfigError
 from ..workers.desk import Desk, work
-from .data import language_sets, row_sets
-from .folder import Folder, look, task_of
-from .follow import Follow, Shuffled, Start, ToldToStop
-from .layout import BIN, Layout, laid_out, weights_reached
+from .data import labels_said, language_sets, row_sets
+from .folder import CONFIGURATION, Folder, look, task_of
+from .follow import EVALUATION, Follow, Shuffled, Start, ToldToStop, figures_of
+from .layout import BIN, LOSS, PPL, Layout, laid_out, weights_reached
 
 SMALLER = "a smaller train.dataloader.batch_size_per_gpu or preprocessor.max_length needs less"
 UNEXPECTED = "got an unexpected keyword argument"
@@ -78,6 +79,36 @@ def train(job: dict[str, Any], desk: Desk) -> Any:
     }
 
 
+def evaluate(job: dict[str, Any], desk: Desk) -> Any:
+    """Figures by name, as `trainer.evaluate` finds them. Raises ConfigError."""
+    config = ModelscopeTrainConfig.model_validate(job["config"])
+    places = {name: Path(job[name]) for name in ("scratch", "state", "work_dir")}
+    _known_trainer(config.trainer_name)
+    folder = look(Path(job["model"]))
+    task = task_of(folder, config)
+    layout = laid_out(folder, task, places["scratch"] / "model")
+    if layout.is_hugging_face and task == "text-generation":
+        raise ConfigError(
+            f"extraConfigs.model_name: {folder.path.name} is a language model of transformers, which ModelScope's"
+            " metrics judge by the wrong tokens (they do not shift labels); use type: lm"
+        )
+    if task == "text-classification" and not labels_said(config, folder):
+        raise ConfigError(
+            f"extraConfigs.dataset.train.labels: name the classes in the model's order; the {CONFIGURATION} of"
+            f" {folder.path.name} does not"
+        )
+    trainer, _, _ = _build(config, folder, layout, task, job, places, desk)
+    print(weights_reached(trainer.model, folder), flush=True)
+
+    def stop(*_: Any) -> None:
+        if desk.should_stop():
+            raise ToldToStop
+
+    trainer.unwrap_module(trainer.model).register_forward_pre_hook(stop)
+    found = figures_of({f"{EVALUATION}{key}": float(value) for key, value in trainer.evaluate().items()})
+    return {"figures": {name.removeprefix("eval_"): value for name, value in found}}
+
+
 def _on_volume(config: ModelscopeTrainConfig, path: str | None) -> Path:
     """The model's folder, fetched from ModelScope's hub where it is an id of it. Raises ConfigError."""
     if path is not None:
@@ -113,6 +144,11 @@ def _build(
 ) -> tuple[Any, Start, Follow]:
     is_language_model = layout.is_hugging_face and task == "text-generation"
     paths = {name: Path(job[f"{name}_dataset"]) for name in ("train", "eval") if job[f"{name}_dataset"]}
+    if is_language_model and PPL in as_list(config.evaluation.metrics or []):
+        raise ConfigError(
+            f"extraConfigs.evaluation.metrics: ModelScope's {PPL} compares what a model says with the wrong token; use"
+            f" {LOSS}, or EvaluateModelHook of type lm"
+        )
     if is_language_model:
         rows, found_out = language_sets(config, folder, paths, places["scratch"]), {}
     else:
@@ -131,6 +167,8 @@ def _build(
         made["train"]["hooks"] = [hook for layer in layers for hook in (layer.get("train") or {}).get("hooks") or ()]
         if is_language_model:
             made.pop("preprocessor", None)  # its rows are tokens already
+            known = [name for name in as_list(made["evaluation"].get("metrics") or []) if name != PPL]
+            made["evaluation"]["metrics"] = known or LOSS
         return Config(made)
 
     # the hub would be asked whether a local folder is the newest there, and asked again for seven seconds
@@ -186,7 +224,7 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-TASKS: dict[str, Callable[[dict[str, Any], Desk], Any]] = {"train": train}
+TASKS: dict[str, Callable[[dict[str, Any], Desk], Any]] = {"train": train, "evaluate": evaluate}
 
 
 def main() -> None:
