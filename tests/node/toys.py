@@ -157,8 +157,12 @@ class Toys:
         return found
 
     def pod(self, name: str) -> str:
-        """The name of the one pod of an experiment that runs."""
-        (pod,) = (pod for pod in self.pods(name) if pod["status"]["phase"] == "Running")
+        """The name of the one pod of an experiment whose hook runs: its phase lags behind."""
+        (pod,) = (
+            pod
+            for pod in self.pods(name)
+            if any("running" in container["state"] for container in pod["status"].get("containerStatuses", ()))
+        )
         return str(pod["metadata"]["name"])
 
     def events(self, name: str) -> list[Object]:
