@@ -44,6 +44,11 @@ class ExtraConfig(BaseModel):
     NEEDED: ClassVar[Mapping[tuple[str, ...], str]] = {}
     """Keys of which one must have a value, written or filled by an input, and what to do where none has."""
 
+    @classmethod
+    def lacking(cls, has: Callable[[str], object]) -> Iterator[str]:
+        """A sentence for each of NEEDED of which no key has a value, as `has` says of a key."""
+        yield from (f"{keys[0]}: {advice}" for keys, advice in cls.NEEDED.items() if not any(map(has, keys)))
+
     def misfits(self, gpus: int, nodes: int) -> Iterator[str]:  # noqa: ARG002  # for models that look
         """What does not go with the job's GPUs a pod (0: it asks for none) and its pods, a sentence each."""
         yield from ()

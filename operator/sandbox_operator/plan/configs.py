@@ -191,9 +191,8 @@ def _extra_problems(
     there_is = f"; it has: {', '.join(sorted(known)) or 'none'}"
     for name in sorted(filled - known):
         yield f"{where}.extraConfigs.{name}: {hook.name} has no such setting{there_is}"
-    for keys, advice in hook.extra.NEEDED.items():
-        if not any(key in filled or extra.get(key) for key in keys):
-            yield f"{where}.extraConfigs.{keys[0]}: {advice}"
+    lacking = hook.extra.lacking(lambda key: key in filled or extra.get(key))
+    yield from (f"{where}.extraConfigs.{problem}" for problem in lacking)
     try:
         found = hook.extra.model_validate({key: value for key, value in extra.items() if key not in filled})
         yield from (f"{where}.extraConfigs.{problem}" for problem in found.misfits(gpus, nodes))
