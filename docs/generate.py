@@ -90,7 +90,7 @@ def support_page() -> str:
         "| --- | --- | --- | --- | --- |",
     ]
     for hook in HOOKS.values():
-        state = "works" if hook.available else "refused: not there yet"
+        state = "works"
         if hook.lacks:
             state += f"; not of type {', '.join(f'`{name}`' for name in hook.lacks)}"
         lines.append(

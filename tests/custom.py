@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
+from sandbox_api.hook import Hook
 from sandbox_api.hook_resource import extra_problems, hooks_in, merged_extra
-from sandbox_api.hooks import Hook
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CUSTOM = REPOSITORY / "configs" / "custom"

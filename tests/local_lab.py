@@ -13,7 +13,7 @@ from typing import Any
 from tests.hook_pod import PATHS
 
 from sandbox_api.extra import ExtraConfig
-from sandbox_api.hooks import STAGES, Hook
+from sandbox_api.hook import STAGES, Hook
 from sandbox_api.status import ExperimentStatus, JobStatus
 from sandbox_operator.cli.local_apply import applied
 from sandbox_operator.cli.local_folder import LocalFolder, Stored

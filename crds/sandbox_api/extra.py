@@ -49,6 +49,11 @@ class ExtraConfig(BaseModel):
         """The same, where it depends on the other settings."""
         return cls.NEEDED
 
+    @classmethod
+    def lacking(cls, given: Mapping[str, Any], has: Callable[[str], object]) -> Iterator[str]:
+        """A sentence for each of what is needed of which no key has a value, as `has` says of a key."""
+        yield from (f"{keys[0]}: {advice}" for keys, advice in cls.needed(given).items() if not any(map(has, keys)))
+
     def misfits(self, gpus: int, nodes: int) -> Iterator[str]:  # noqa: ARG002  # for models that look
         """What does not go with the job's GPUs a pod (0: it asks for none) and its pods, a sentence each."""
         yield from ()

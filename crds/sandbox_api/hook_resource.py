@@ -20,7 +20,8 @@ from .experiment import rules
 from .extra import ExtraConfig
 from .extra_schema import LATER, inlined, properties_of, schema_problems, value_problems
 from .forms import ImageReference
-from .hooks import HOOKS, Hook
+from .hook import Hook
+from .hooks import HOOKS
 from .status import Condition
 
 KIND = "SandboxHook"

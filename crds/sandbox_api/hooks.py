@@ -6,11 +6,6 @@ The planner checks a spec against it before anything starts; the runtime finds t
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
-
 from . import pools
 from .contract import REFINED
 from .easyanimate import EasyAnimateInferConfig, EasyAnimateTrainConfig, infer_settings, train_settings
@@ -22,9 +17,9 @@ from .evaluate_model import (
     caption_settings,
     scored_settings,
 )
-from .extra import ComponentConfig, ExtraConfig, NoExtra, Settings, without_surroundings
 from .fetch import FetchConfig
 from .heldout import HeldoutLossConfig
+from .hook import Component, Hook
 from .inception import FIGURES as INCEPTION_FIGURES
 from .inception import InceptionConfig, inception_settings
 from .model_probe import ModelProbeConfig, PipelineProbeConfig, pipeline_settings
@@ -36,111 +31,6 @@ from .swift import SwiftTrainConfig
 from .swift import train_settings as swift_settings
 from .text_infer import ApiInferConfig, HuggingfaceInferConfig
 from .vbench import DIMENSIONS, VBenchConfig, vbench_settings
-
-STAGES = ("probe", "refine", "execution", "evaluation")
-Kind = Literal["path", "list", "number"]
-
-
-@dataclass(frozen=True)
-class Component:
-    """A kind of a hook, chosen by a job's `type`: a library, its settings, the image that has it."""
-
-    extra: type[ComponentConfig]
-    image: str
-    figures: tuple[str, ...] = ()
-    """As a hook's."""
-    cacheable: bool = True
-    """As a hook's."""
-    settings: Callable[[Mapping[str, Any]], Settings] = without_surroundings
-    """From the layout of Data-Juicer's sandbox to ours."""
-    spans_pods: bool = False
-    """As a hook's."""
-    divisible: bool = False
-    """As a hook's."""
-    outputs: tuple[str, ...] = ()
-    """In place of the hook's."""
-    kinds: tuple[Kind, ...] = ()
-    """Of these outputs."""
-
-
-@dataclass(frozen=True)
-class Hook:
-    """One hook of the catalogue."""
-
-    name: str
-    meta_name: str
-    """Default metaName; the second one of a pipeline gets `_2`, and so on."""
-    stages: tuple[str, ...]
-    """Job lists it belongs to; in another list it is a warning."""
-    outputs: tuple[str, ...]
-    """Default names of what it returns, in order."""
-    kinds: tuple[Kind, ...] = ()
-    """What each of them is, as far as anybody knows before it has run: of a SandboxHook nobody does."""
-    image: str = "data"
-    extra: type[ExtraConfig] = NoExtra
-    writes: dict[str, str] = field(default_factory=dict)
-    """Configuration keys that name a file it writes, and the output that file is."""
-    only_with: dict[str, str] = field(default_factory=dict)
-    """Outputs that it makes only where a configuration key is true."""
-    reads_probe: str | None = None
-    """The output of a ProbeViaAnalyzerHook that it reads; which probe, `metaName` or `probe` says."""
-    reads_dj: bool = False
-    """Whether it runs on a Data-Juicer configuration."""
-    reads_data: bool = False
-    """Whether that configuration must name a data set."""
-    figures: tuple[str, ...] = ()
-    """Names of the figures that may be referred to besides outputs, without the metaName; `*` stands for any text."""
-    components: Mapping[str, Component] = field(default_factory=dict)
-    """Its kinds by `type`; without any there is only one."""
-    settings: Callable[[Mapping[str, Any]], Settings] | None = None
-    """A component's."""
-    lacks: tuple[str, ...] = ()
-    """Kinds that Data-Juicer's sandbox has and this version has not."""
-    available: bool = True
-    """Whether this version can run it."""
-    cacheable: bool = True
-    """Whether equal inputs give results that are as good as equal."""
-    pinned: Callable[[Mapping[str, Any]], bool] | None = None
-    """Where that depends on `extraConfigs`: whether they settle what comes out."""
-    spans_pods: bool = False
-    """Whether several pods can work at it as one (`nodes`)."""
-    spans_with: Mapping[str, str] = field(default_factory=dict)
-    """Configuration keys that must have a value for that."""
-    divisible: bool = False
-    """Whether it can be divided into independent pieces (`shards`) and made one again."""
-    draws: bool = False
-    """Whether what comes out depends on a seed: it is repeated (`repeats`)."""
-    repeats_with_inputs: bool = True
-    """Whether it is repeated with what it reads; else it reads the list of what all repeats made."""
-    image_reference: str | None = None
-    """A SandboxHook's own image, used as it stands instead of the image named `image`."""
-    command: tuple[str, ...] = ()
-    """A SandboxHook's own program (`contract: raw`) instead of the runtime's."""
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    """A SandboxHook's `extraConfigs` where a job does not say otherwise."""
-    schema: Mapping[str, Any] | None = None
-    """A SandboxHook's JSON schema of `extraConfigs`; None: `extra` says what it may hold."""
-
-    def of_type(self, type_: str) -> Hook:
-        """The hook as one of its components makes it."""
-        found = self.components[type_]
-        return replace(
-            self,
-            image=found.image,
-            extra=found.extra,
-            figures=found.figures,
-            cacheable=found.cacheable,
-            settings=found.settings,
-            spans_pods=found.spans_pods,
-            divisible=found.divisible,
-            outputs=found.outputs or self.outputs,
-            kinds=found.kinds if found.outputs else self.kinds,
-            components={},
-        )
-
-    def has_figure(self, name: str) -> bool:
-        """Whether a metric of that name (without the metaName) comes out of this hook."""
-        return any(re.fullmatch(".*".join(map(re.escape, figure.split("*"))), name) for figure in self.figures)
 
 
 def _catalogue(*hooks: Hook) -> dict[str, Hook]:

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sandbox_api.contract import CONTRACT_ENV, JobContract, decode_contract
+from sandbox_api.hook import STAGES, Hook
 from sandbox_api.hook_resource import AnyExtra
-from sandbox_api.hooks import STAGES, Hook
 from sandbox_api.result import Message, ResultError, encode_message
 from sandbox_api.status import ExperimentStatus, JobStatus
 from sandbox_operator.build.defaults import Defaults

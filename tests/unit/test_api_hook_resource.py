@@ -11,8 +11,9 @@ import yaml
 from tests.unit.test_api_models import nodes, properties
 
 from sandbox_api.crd import crd_yaml, hook_crd
+from sandbox_api.hook import STAGES, Hook
 from sandbox_api.hook_resource import HOOK_NAME, HookSpec, extra_problems, hook_of, hooks_in, merged_extra
-from sandbox_api.hooks import HOOKS, STAGES, Hook
+from sandbox_api.hooks import HOOKS
 
 Resource = dict[str, Any]
 SCHEMA = {
@@ -54,7 +55,6 @@ def test_the_shortest_hook_is_named_by_its_resource() -> None:
 
     assert (hook.name, hook.meta_name, hook.image, hook.image_reference) == ("my-hook", "my-hook", "data", None)
     assert (hook.stages, hook.outputs, hook.command, hook.schema) == (STAGES, (), (), None)
-    assert hook.available
     assert not hook.cacheable, "nobody has said that it gives the same twice"
     assert not hook.has_figure("rows")
 

@@ -14,7 +14,8 @@ from sandbox_api.base import seconds
 from sandbox_api.crd import ALWAYS_MUTABLE, crd_yaml, experiment_crd, write_crds
 from sandbox_api.data_juicer import catalogue, configuration_problems
 from sandbox_api.experiment import ExperimentSpec
-from sandbox_api.hooks import HOOKS, STAGES
+from sandbox_api.hook import STAGES
+from sandbox_api.hooks import HOOKS
 from sandbox_api.paths import data_sets_in, paths_in
 from sandbox_api.status import ExperimentStatus, Reason
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from tests.unit.builders import a_spec
 
-from sandbox_api.hooks import Component, ComponentConfig, Hook
+from sandbox_api.extra import ComponentConfig
+from sandbox_api.hook import Component, Hook
 from sandbox_operator.plan.compile import Compiled, compile_spec
 
 

@@ -13,8 +13,8 @@ import pytest
 from tests.custom import ROUTES, documents, hook_in
 from tests.unit.builders import DEFAULTS, NOW, a_spec, an_experiment, created, probe
 
+from sandbox_api.hook import Hook
 from sandbox_api.hook_resource import hook_of
-from sandbox_api.hooks import Hook
 from sandbox_operator.plan.compile import Compiled, compile_spec
 from sandbox_operator.plan.experiment import plan_experiment
 from sandbox_operator.plan.facts import ClaimFact

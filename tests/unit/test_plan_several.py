@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tests.unit.builders import OWN_HOOKS, a_spec, an_experiment, created, plan, probe, process, workers
 
 from sandbox_api.contract import CONTRACT_ENV
+from sandbox_api.hook import Hook
 from sandbox_api.hook_resource import hook_of
-from sandbox_api.hooks import Hook
 from sandbox_api.ranges import numbers_in, ranges_of
 from sandbox_operator.cli.offline import Experiment
 from sandbox_operator.cli.preview import manifests, previewed

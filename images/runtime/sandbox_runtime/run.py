@@ -321,10 +321,8 @@ def _extra(hook: type, contract: JobContract, configured: dict[str, Any]) -> Any
     except ValidationError as error:
         raise ConfigError("\n".join(_told(problem, job.hook) for problem in error.errors())) from error
     if isinstance(found, ExtraConfig):  # what the planner has looked at too, where it saw the settings
-        needed = [
-            f"{keys[0]}: {advice}" for keys, advice in found.NEEDED.items() if not any(getattr(found, k) for k in keys)
-        ]
-        if problems := [*needed, *found.misfits(contract.limits.gpus, contract.nodes)]:
+        lacking = found.lacking(configured, lambda key: getattr(found, key))
+        if problems := [*lacking, *found.misfits(contract.limits.gpus, contract.nodes)]:
             raise ConfigError("\n".join(f"extraConfigs.{problem}" for problem in problems))
     return found
 

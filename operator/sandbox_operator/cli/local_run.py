@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sandbox_api.hooks import Hook
+from sandbox_api.hook import Hook
 from sandbox_api.status import ExperimentStatus
 
 from ..build.defaults import Defaults

@@ -13,9 +13,9 @@ from typing import Any
 import yaml
 
 from sandbox_api.base import API_VERSION
+from sandbox_api.hook import Hook
 from sandbox_api.hook_resource import KIND as HOOK_KIND
 from sandbox_api.hook_resource import hooks_in
-from sandbox_api.hooks import Hook
 
 from .documents import documents_in
 from .experiments import Ended

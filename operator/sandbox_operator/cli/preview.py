@@ -14,7 +14,7 @@ from typing import Any
 from sandbox_api.base import ContractModel
 from sandbox_api.contract import JobContract
 from sandbox_api.crd import MAX_NAME
-from sandbox_api.hooks import Hook
+from sandbox_api.hook import Hook
 
 from ..build.defaults import Defaults
 from ..plan.compile import Compiled, compile_spec

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from sandbox_api.digest import sha256_of
 from sandbox_api.experiment import ExperimentSpec
-from sandbox_api.hooks import HOOKS, Hook
+from sandbox_api.hook import Hook
+from sandbox_api.hooks import HOOKS
 
 from .clashes import comparison_problems, file_clashes, name_clashes
 from .configs import check_configs, effective, notes_on, value_at
@@ -136,7 +137,7 @@ def _with_inputs(spec: ExperimentSpec, jobs: list[PlannedJob], problems: list[st
         found = inputs_of(job, tuple(earlier), tuple(later), fans, pipeline_fans)
         problems += found.problems
         known = {target: source for target, source in found.inputs.items() if not isinstance(source, Item)}
-        if job.hook.available:
+        if job.hook.known:
             gpus = gpus_of(job.resources)
             problems += check_configs(job.config, job.hook, job.where, set(found.inputs), volumes, gpus)
         source = known.get("djConfigs")

@@ -18,8 +18,8 @@ from sandbox_api.data_juicer import configuration_problems
 from sandbox_api.experiment import JobConfig
 from sandbox_api.extra import Settings
 from sandbox_api.extra_schema import LATER, holds_later
+from sandbox_api.hook import Hook
 from sandbox_api.hook_resource import AnyExtra, extra_problems, merged_extra
-from sandbox_api.hooks import Hook
 from sandbox_api.paths import data_sets_in, paths_in
 
 from .job import Given, PlannedJob
@@ -191,9 +191,8 @@ def _extra_problems(
     there_is = f"; it has: {', '.join(sorted(known)) or 'none'}"
     for name in sorted(filled - known):
         yield f"{where}.extraConfigs.{name}: {hook.name} has no such setting{there_is}"
-    for keys, advice in hook.extra.needed(extra).items():
-        if not any(key in filled or extra.get(key) for key in keys):
-            yield f"{where}.extraConfigs.{keys[0]}: {advice}"
+    lacking = hook.extra.lacking(extra, lambda key: key in filled or extra.get(key))
+    yield from (f"{where}.extraConfigs.{problem}" for problem in lacking)
     try:
         found = hook.extra.model_validate({key: value for key, value in extra.items() if key not in filled})
         yield from (f"{where}.extraConfigs.{problem}" for problem in found.misfits(gpus, nodes))

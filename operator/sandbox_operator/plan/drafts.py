@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sandbox_api.experiment import ExperimentSpec, ForEach, JobConfig, JobLists, Pipeline, PodProfile, Policy, Resources
-from sandbox_api.hooks import STAGES, Hook
+from sandbox_api.hook import STAGES, Hook
 
 from ..build.job import limits_of
 from .job import ANY_ITEM, PlannedJob, time_limits
@@ -73,8 +73,6 @@ def drafts(
         elif isinstance(hook, tuple):
             problems.append(f"{where}.hook: the SandboxHook {config.hook!r} can't be used: {'; '.join(hook)}")
             hook = _unknown(config)
-        elif not hook.available:
-            problems.append(f"{where}.hook: {hook.name} is not in this version yet")
         elif hook.components:
             config = config.model_copy(update={"type": type_of(config)})
             hook = _of_type(hook, config, where, problems)
@@ -233,7 +231,7 @@ def _unknown(config: JobConfig) -> Hook:
     """A stand-in that can be referred to in any way, so that one misspelt hook is one mistake."""
     outputs = tuple(config.output or ())
     return Hook(
-        config.hook, config.meta_name or "unknown", STAGES, outputs, figures=("*",), available=False,
+        config.hook, config.meta_name or "unknown", STAGES, outputs, figures=("*",), known=False,
         spans_pods=True, divisible=True,
     )  # fmt: skip
 

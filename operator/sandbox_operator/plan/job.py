@@ -14,7 +14,7 @@ from typing import Any
 
 from sandbox_api.base import seconds
 from sandbox_api.experiment import JobConfig, PodProfile, Policy, Resources, Timeouts
-from sandbox_api.hooks import Hook
+from sandbox_api.hook import Hook
 
 from .retry import Budgets
 

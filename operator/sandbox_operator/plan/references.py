@@ -15,7 +15,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from sandbox_api.contract import INPUTS, REFINED
-from sandbox_api.hooks import HOOKS, Hook, Kind
+from sandbox_api.hook import Hook, Kind
+from sandbox_api.hooks import HOOKS
 
 from .job import ANY_ITEM, Reference, is_of_each_item
 
@@ -52,7 +53,7 @@ class Producer:
         """What an output or a figure is; None: nobody knows yet."""
         if name in self.outputs:
             return self.kinds.get(name)
-        return "number" if self.hook.available else None
+        return "number" if self.hook.known else None
 
 
 def kind_problem(target: str, source: object, producers: Sequence[Producer]) -> Iterator[str]:

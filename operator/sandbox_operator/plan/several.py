@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from sandbox_api.experiment import ExperimentSpec, JobConfig
-from sandbox_api.hooks import Hook
+from sandbox_api.hook import Hook
 
 from .configs import effective, value_at
 

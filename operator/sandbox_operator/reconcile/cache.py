@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from sandbox_api.hooks import Hook
+from sandbox_api.hook import Hook
 from sandbox_api.status import ExperimentStatus, Reason
 
 from ..build.names import LABEL_MANAGED, LABEL_UID, MANAGED_BY, TASKS, claim_name, helper_name, job_name

@@ -23,7 +23,7 @@ from prometheus_client import generate_latest as exposition
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from sandbox_api.hooks import STAGES
+from sandbox_api.hook import STAGES
 from sandbox_api.status import FINISHED_STATES, Outcome
 
 from .observations import OTHER_STAGE, AttemptOutcome

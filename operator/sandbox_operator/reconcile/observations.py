@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Literal
 
 from sandbox_api.experiment import Resources
-from sandbox_api.hooks import STAGES
+from sandbox_api.hook import STAGES
 from sandbox_api.status import DONE_STATES, FINISHED_STATES, ExperimentStatus, Failures, JobStatus
 
 from ..build.quantity import amount

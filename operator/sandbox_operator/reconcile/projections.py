@@ -13,8 +13,8 @@ from typing import Any, Generic, TypeVar
 import orjson
 
 from sandbox_api.contract import CONTAINER
+from sandbox_api.hook import Hook
 from sandbox_api.hook_resource import HookStatus, hook_of
-from sandbox_api.hooks import Hook
 from sandbox_api.ranges import numbers_in
 from sandbox_api.status import ExperimentStatus, Reason
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sandbox_api.hooks import Hook
+from sandbox_api.hook import Hook
 from sandbox_api.status import ExperimentStatus
 
 from ..build.defaults import Defaults

@@ -139,3 +139,8 @@ class Hook(Protocol):
     def run(self, context: HookContext) -> HookResult:
         """Do the job. Raises an error of `sandbox_runtime.errors` whose class fits; others count as the user's."""
         ...
+
+
+def data_set_name(publish: Path | None) -> str:
+    """The file that a data set is written to, in the format of the path that its user wants it under."""
+    return f"dataset{publish.suffix if publish and publish.suffix else '.jsonl'}"

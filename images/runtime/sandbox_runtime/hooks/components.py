@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, UserError
-from .base import Artifact, HookContext, HookResult
+from .base import Artifact, HookContext, HookResult, data_set_name
 
 if TYPE_CHECKING:
     from ..components import Config, Watcher
@@ -61,7 +61,7 @@ def run_on_data(context: HookContext, factory_name: str, outputs: int) -> HookRe
 
     kind = component_settings(context, factory_name)["type"]
     publish = context.user_path("djConfigs.export_path")
-    made = context.out / f"dataset{publish.suffix if publish and publish.suffix else '.jsonl'}"
+    made = context.out / data_set_name(publish)
     component = factory(factory_name).load(kind)(config_of({**context.dj, "export_path": str(made)}))
     component.context, component.watcher = context, Watcher(context.metrics)
     return result_of_component(component.run(), kind, component.watcher, made, outputs, publish)

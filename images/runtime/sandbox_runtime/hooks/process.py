@@ -9,7 +9,7 @@ from typing import Any
 
 from ..data_juicer.dataset import prepare
 from ..data_juicer.process import OperatorRows, Processed, lend, process
-from .base import Artifact, HookContext, HookResult
+from .base import Artifact, HookContext, HookResult, data_set_name
 from .components import run_on_data
 from .recipe import addressed_errors, counted, data_juicer_job_id
 
@@ -30,7 +30,7 @@ class ProcessDataHook:
         if (done := run_on_data(context, "data_executor", outputs=1)) is not None:
             return done
         publish = context.user_path("djConfigs.export_path")
-        name = f"dataset{publish.suffix if publish and publish.suffix else '.jsonl'}"
+        name = data_set_name(publish)
         sharded = bool(context.dj.get("export_shard_size"))
 
         if context.place.rank > 0:
