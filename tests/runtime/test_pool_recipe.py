@@ -145,6 +145,7 @@ def test_the_recipe_of_the_best_pool_selects_just_its_rows(tmp_path: Path) -> No
     job = shell.job("winner", "refine")
     assert job["message"] == "text_len bounded: 10 rows of the pool are kept"
     assert (job["metrics"]["winner.rows_pool"], job["metrics"]["winner.rows_kept"]) == (10, 10)
+    assert job["outputs"]["bounds"] == {"text_length_filter.min_len": 50, "text_length_filter.max_len": 77}
     changes = shell.folder / "workspace" / job["outputs"]["changes"]
     with changes.open() as file:
         assert [(row["argument"], row["after"]) for row in csv.DictReader(file)] == [

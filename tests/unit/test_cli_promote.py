@@ -64,7 +64,7 @@ def origin(**more: Any) -> Origin:
 
 
 def asked(**more: Any) -> Asked:
-    return replace(Asked("inputs/raw/train.jsonl", {}), **more)
+    return replace(Asked("inputs/data/all.jsonl", {}), **more)
 
 
 def said(source: Origin, wanted: Asked | None = None) -> str:
@@ -89,7 +89,7 @@ def test_the_recipe_is_frozen_and_its_data_takes_the_items_place() -> None:
         {"video_duration_filter": {"video_backend": "av", "min_duration": 1}},
         {"video_motion_score_filter": {"sampling_fps": 8, "min_score": 0.6251, "max_score": 2.75}},
     ]
-    assert jobs["process"]["djConfigs"] == {"dataset_path": "inputs/raw/train.jsonl", "process": process}
+    assert jobs["process"]["djConfigs"] == {"dataset_path": "inputs/data/all.jsonl", "process": process}
     assert jobs["before"]["djConfigs"] == jobs["process"]["djConfigs"]
     assert jobs["after"] == {
         "hook": "ProbeViaAnalyzerHook", "metaName": "after",
@@ -148,7 +148,9 @@ def test_what_the_ranking_leaves_in_doubt_is_said(row: Mapping[str, Any], words:
     found = promoted(origin(status=status(ranking=(FIRST.model_copy(update=row), RANDOM))), asked())
 
     assert found.doubts == (words,)
-    assert [text for key, text in found.manifest["metadata"]["annotations"].items() if key.endswith("/doubts")] == [words]
+    assert [text for key, text in found.manifest["metadata"]["annotations"].items() if key.endswith("/doubts")] == [
+        words
+    ]
 
 
 def test_a_recipe_of_another_item_than_the_first_is_said() -> None:
@@ -176,7 +178,7 @@ def test_the_second_operator_of_a_name_gets_its_own_bounds_and_texts_stay_texts(
     found = promoted(origin(spec=source, status=status(entry)), asked())
 
     assert jobs_of(found)["process"]["djConfigs"] == {
-        "dataset_path": "inputs/raw/train.jsonl", "text_keys": "text",
+        "dataset_path": "inputs/data/all.jsonl", "text_keys": "text",
         "process": [
             {"text_length_filter": {"min_len": 1}}, {"video_aspect_ratio_filter": {"min_ratio": "1.3333"}},
             {"text_length_filter": {"max_len": 30}},
@@ -230,11 +232,11 @@ def test_what_cant_be_promoted_is_told_in_sentences() -> None:
     )
 
 
-@pytest.mark.parametrize("dataset", ["inputs/all/train.jsonl", "inputs/raw", "outputs/a.jsonl", "https://a.example/b"])
+@pytest.mark.parametrize("dataset", ["inputs/raw/train.jsonl", "inputs/data", "outputs/a.jsonl", "https://a.example/b"])
 def test_a_data_set_outside_the_inputs_is_refused(dataset: str) -> None:
     assert said(origin(), asked(dataset=dataset)).splitlines()[:2] == [
         "what would be written is no sound experiment:",
-        f"--dataset: {dataset!r} is not among the inputs (inputs/raw/...); write inputs/<name>/<path>, and name a further"
+        f"--dataset: {dataset!r} is not among the inputs (inputs/data/..., inputs/models/...); write inputs/<name>/<path>, and name a further"
         " volume in spec.inputs of the values",
     ]
 
@@ -261,7 +263,7 @@ def test_the_command_reads_a_local_run_and_writes_what_plan_takes(tmp_path: Path
     tied = status(ranking=(FIRST.model_copy(update={"interval": [-0.7, 0.1]}), RANDOM))
     folder = stored(tmp_path, origin(status=tied))
     values, out = BENCH / "promoted-tiny.yaml", tmp_path / "large.yaml"
-    arguments = ["promote", "leaderboard", "-f", str(folder), "--dataset", "inputs/raw/train.jsonl"]
+    arguments = ["promote", "leaderboard", "-f", str(folder), "--dataset", "inputs/data/all.jsonl"]
 
     ended = CliRunner().invoke(app, [*arguments, "--values", str(values), "-o", str(out)])
     assert ended.exit_code == 0, ended.output

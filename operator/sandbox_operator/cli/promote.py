@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sandbox_api.base import API_VERSION, GROUP, OBJECT_NAME
-from sandbox_api.experiment import ExperimentSpec, Rank
+from sandbox_api.experiment import Rank
 from sandbox_api.hook import Hook
 from sandbox_api.recipe import operator_names
 from sandbox_api.status import DONE_STATES, ExperimentStatus, JobStatus, RankRow
@@ -150,7 +150,8 @@ def _doubts(rank: Rank, rows: Sequence[RankRow], row: RankRow, pool: str | None)
     elif row.interval is None:
         yield f"{row.item} was trained once: whether it is better than the baseline {rank.baseline}, nobody can tell"
     elif row.interval[0] <= 0 <= row.interval[1]:
-        yield f"{row.item} is tied with the baseline {rank.baseline}: the difference may be chance; more repeats tell more"
+        words = "the difference may be chance; more repeats tell more"
+        yield f"{row.item} is tied with the baseline {rank.baseline}: {words}"
 
 
 def _provenance(source: Origin, result: JobStatus, recipe: str, winner: Winner) -> dict[str, str]:
@@ -247,36 +248,19 @@ def _spec(
     spec: Mapping[str, Any], pipeline: Mapping[str, Any], recipe: Mapping[str, Any], dataset: str
 ) -> dict[str, Any]:
     own = PIPELINE if pipeline["name"] != PIPELINE else f"{PIPELINE}_set"
-    process = f"{own}.{PROCESS}.dataset"
-    looked = {key: value for key, value in recipe.items() if key != "process"}
+    processed = f"{own}.{PROCESS}.dataset"
+    whole = {"dataset_path": dataset, **recipe}
+    look = {"hook": "ProbeViaAnalyzerHook"}
+    again = {"input": {"djConfigs.dataset_path": processed}, "djConfigs": recipe}
     data = {
         "name": own,
-        "probeJobConfigs": [
-            {
-                "hook": "ProbeViaAnalyzerHook",
-                "metaName": BEFORE,
-                "djConfigs": {"dataset_path": dataset, **looked, "process": recipe["process"]},
-            }
-        ],
-        "executionJobConfigs": [
-            {
-                "hook": "ProcessDataHook",
-                "metaName": PROCESS,
-                "djConfigs": {"dataset_path": dataset, **looked, "process": recipe["process"]},
-            }
-        ],
-        "evaluationJobConfigs": [
-            {
-                "hook": "ProbeViaAnalyzerHook",
-                "metaName": AFTER,
-                "input": {"djConfigs.dataset_path": process},
-                "djConfigs": {**looked, "process": recipe["process"]},
-            }
-        ],
+        "probeJobConfigs": [{**look, "metaName": BEFORE, "djConfigs": whole}],
+        "executionJobConfigs": [{"hook": "ProcessDataHook", "metaName": PROCESS, "djConfigs": whole}],
+        "evaluationJobConfigs": [{**look, "metaName": AFTER, **again}],
     }
-    name = pipeline["forEach"]["item"]
+    item = f"{ITEM}.{pipeline['forEach']['item']}"
     rest = {key: value for key, value in pipeline.items() if key != "forEach"}
-    model = with_each_job(rest, lambda job: _of_data(job, f"{ITEM}.{name}", process))
+    model = with_each_job(rest, lambda job: _of_data(job, item, processed))
     return {
         **{key: spec[key] for key in CARRIED if key in spec},
         "comparison": [{"before": BEFORE, "after": AFTER}],
@@ -304,6 +288,6 @@ def _dataset_problems(dataset: str, spec: Mapping[str, Any]) -> Iterator[str]:
     if root != INPUTS or name not in names or not rest:
         known = ", ".join(f"{INPUTS}/{one}/..." for one in names) or "none"
         yield (
-            f"--dataset: {dataset!r} is not among the inputs ({known}); write {INPUTS}/<name>/<path>, and name a further"
-            " volume in spec.inputs of the values"
+            f"--dataset: {dataset!r} is not among the inputs ({known}); write {INPUTS}/<name>/<path>, and name a"
+            " further volume in spec.inputs of the values"
         )

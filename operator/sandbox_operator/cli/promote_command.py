@@ -24,10 +24,8 @@ def promote(
     context: typer.Context,
     name: Name,
     dataset: Annotated[str, typer.Option(metavar="PATH", help="All the data: inputs/NAME/PATH.")],
-    values: Annotated[
-        Path, typer.Option(metavar="FILE", help="The sizes there: spec, and jobs by metaName (before, process, after too).")
-    ],
-    new_name: Annotated[str | None, typer.Option("--name", help="Of the new experiment. Default: NAME-promoted.")] = None,
+    values: Annotated[Path, typer.Option(metavar="FILE", help="What differs there: spec, and jobs by metaName.")],
+    new_name: Annotated[str | None, typer.Option("--name", help="Of the new one. Default: NAME-promoted.")] = None,
     recipe: Annotated[
         str | None, typer.Option(metavar="METANAME", help="The refine job whose recipe it is, where there are several.")
     ] = None,

@@ -66,16 +66,20 @@ def baseline_problems(spec: ExperimentSpec, ranked: Sequence[Reference], jobs: S
 def ranking(
     rank: Rank | None, ranked: Sequence[Reference], jobs: Sequence[PlannedJob], committed: Mapping[str, JobStatus]
 ) -> list[RankRow]:
-    """Items whose repeats have all given a figure, the best first. Repeats of equal number share their seeds."""
+    """Items whose repeats have all given a figure, the best first. Repeats of equal number share their seeds.
+
+    An item that is called as one of an earlier pipeline has its own pipeline before its name.
+    """
     if rank is None or not ranked:
         return []
-    spread_out = [job for job in ranked_jobs(ranked, jobs) if job.is_spread]
-    clashing = {a.label for a in spread_out for b in spread_out if a.label == b.label and a.pipeline != b.pipeline}
+    first: dict[str, str] = {}
     of_items: dict[str, list[float | None]] = {}
-    for job in spread_out:
-        entry = committed.get(job.id)
-        name = f"{job.pipeline} {job.label}" if job.label in clashing else job.label
-        of_items.setdefault(name, []).append(figure_of(entry, ranked[0].output) if entry else None)
+    for job in ranked_jobs(ranked, jobs):
+        if job.is_spread:
+            entry = committed.get(job.id)
+            is_first = first.setdefault(job.label, job.pipeline) == job.pipeline
+            name = job.label if is_first else f"{job.pipeline}.{job.label}"
+            of_items.setdefault(name, []).append(figure_of(entry, ranked[0].output) if entry else None)
     figures = {label: [v for v in values if v is not None] for label, values in of_items.items() if None not in values}
     order = sorted(figures, key=lambda label: fmean(figures[label]), reverse=rank.goal == "maximize")
     baseline = figures.get(rank.baseline or "")

@@ -23,8 +23,8 @@ Figures = tuple[float, ...] | None
 
 
 class DataPoolRanking(BaseDataPoolManipulator):
-    """type: data_pool_ranking. Ranked: the paths, the best one first; equal ones in their own order. `by_statistic`: only
-    the best of those that one statistic has cut.
+    """type: data_pool_ranking. Ranked: the paths, the best one first; equal ones in their own order; with
+    `by_statistic` only the best of those that one statistic has cut.
 
     Metrics: `pools` (that were ranked), `unranked` (whose figure is null or NaN: they come last), `rank.<place>` with
     numbers, `rank.<place>.<key>` with keys; the best has place 1.

@@ -39,7 +39,8 @@ COLUMNS = (
 
 class RefineRecipeViaModelFeedbackHook:
     """Outputs: recipe (the whole configuration, YAML or JSON), changes (CSV, a line a bound, with why it moved or
-    stays), copies (list of lists: statistics that say the same of the rows), bounds (those that moved, by `<op>.<arg>`).
+    stays), copies (list of lists: statistics that say the same of the rows), bounds (those that moved, by
+    `<op>.<arg>`).
 
     Metrics: `expected_kept`, the share of the analysed rows within all bounds of the refined recipe; `kept_before`;
     `rows_scored`; `refined.<op>.<arg>.before` and `.after` of the bounds that moved. Needs the input `probe`, the

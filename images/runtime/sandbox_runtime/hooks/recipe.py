@@ -62,7 +62,7 @@ def write_recipe(recipe: Mapping[str, Any], out: Path, published: Path | None) -
 
 
 def bounds_set(bounds: Sequence[Moved], process: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The changed bounds as they stand in the recipe, by `<op>.<arg>`: with the job's configuration all of the recipe."""
+    """The changed bounds as they stand in the recipe, by `<op>.<arg>`: what is not in the job's own configuration."""
     names = operator_names(process)
     return {f"{names[bound.index]}.{bound.arg}": bound.after for bound in bounds}
 
