@@ -186,6 +186,14 @@ def test_the_second_operator_of_a_name_gets_its_own_bounds_and_texts_stay_texts(
     }  # fmt: skip
 
 
+def test_a_recipe_that_keeps_more_than_the_pool_is_said() -> None:
+    figures = {"winner.rows_pool": 8.0, "winner.rows_kept": 11.0}
+    found = promoted(origin(status=status(refined(metrics=figures))), asked())
+    assert found.doubts == ("the recipe keeps 11 rows of the sample, of which the pool has 8",)
+    found = promoted(origin(status=status(refined(outputs={"recipe": "r", "bounds": {}}))), asked())
+    assert found.doubts == ("the recipe's job has set no bound: it is what stands in its djConfigs",)
+
+
 def with_refine(*jobs: Mapping[str, Any], **first: Any) -> dict[str, Any]:
     source = spec()
     (own,) = source["pipelines"][-1]["refineRecipeJobConfigs"]

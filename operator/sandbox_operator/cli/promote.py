@@ -22,6 +22,7 @@ from sandbox_api.status import DONE_STATES, ExperimentStatus, JobStatus, RankRow
 from ..plan.compile import Compiled, compile_spec
 from ..plan.configs import effective
 from ..plan.inputs import ITEM
+from ..plan.iterations import figure_of
 from ..plan.job import PlannedJob, Reference, is_of_each_item, planned_id
 from ..plan.references import did_you_mean
 from ..plan.spread import name_of
@@ -88,10 +89,12 @@ def promoted(source: Origin, asked: Asked) -> Promoted:
     if compiled.spec is None:
         raise Ended(f"its spec can't be read by this version: {'; '.join(compiled.problems)}")
     job, result = _refined(compiled, source.status, asked.recipe)
-    recipe = frozen(job, (result.outputs or {}).get(_output(job, "bounds")))
+    bounds = (result.outputs or {}).get(_output(job, "bounds"))
+    recipe = frozen(job, bounds)
     pipeline = _ranked_pipeline(compiled, source.spec)
     assert compiled.spec.rank is not None, "there would be no ranked pipeline"
     winner = winner_of(compiled.spec.rank, source.status.ranking or [], _pool_of(job, source.status))
+    doubts = (*winner.doubts, *_recipe_doubts(bounds, result))
     spec = with_values(_spec(source.spec, pipeline, recipe, asked.dataset), asked.values)
     manifest = {
         "apiVersion": API_VERSION,
@@ -99,14 +102,14 @@ def promoted(source: Origin, asked: Asked) -> Promoted:
         "metadata": {
             "name": _name(source.name, asked.name),
             **({"namespace": source.namespace} if source.namespace else {}),
-            "annotations": _provenance(source, result, _output(job, "recipe"), winner),
+            "annotations": _provenance(source, result, _output(job, "recipe"), winner.told, doubts),
         },
         "spec": spec,
     }
     problems = [*_dataset_problems(asked.dataset, spec), *compile_spec(spec, source.hooks).problems]
     if problems:
         raise Ended("\n".join(["what would be written is no sound experiment:", *problems]))
-    return Promoted(manifest, winner.doubts)
+    return Promoted(manifest, doubts)
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,16 @@ def _doubts(rank: Rank, rows: Sequence[RankRow], row: RankRow, pool: str | None)
         yield f"{row.item} is tied with the baseline {rank.baseline}: {words}"
 
 
-def _provenance(source: Origin, result: JobStatus, recipe: str, winner: Winner) -> dict[str, str]:
+def _recipe_doubts(bounds: Mapping[str, Any], result: JobStatus) -> Iterator[str]:
+    """Where the recipe is not what was trained on."""
+    pool, kept = (figure_of(result, name) for name in ("rows_pool", "rows_kept"))
+    if not bounds:
+        yield "the recipe's job has set no bound: it is what stands in its djConfigs"
+    elif pool is not None and kept is not None and kept > pool:
+        yield f"the recipe keeps {kept:.0f} rows of the sample, of which the pool has {pool:.0f}"
+
+
+def _provenance(source: Origin, result: JobStatus, recipe: str, winner: str, doubts: Sequence[str]) -> dict[str, str]:
     """Where it comes from, as annotations."""
     assert result.result is not None, "it is done"
     whole = f"{source.namespace}/{source.name}" if source.namespace else source.name
@@ -166,8 +178,8 @@ def _provenance(source: Origin, result: JobStatus, recipe: str, winner: Winner) 
         "recipe": str((result.outputs or {}).get(recipe, "")),
         "recipe-digest": result.result.content or "",
         "result-digest": result.result.sha256,
-        "winner": winner.told,
-        "doubts": "; ".join(winner.doubts),
+        "winner": winner,
+        "doubts": "; ".join(doubts),
     }
     return {f"{PREFIX}{name}": text for name, text in said.items() if text}
 
