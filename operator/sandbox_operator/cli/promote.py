@@ -233,13 +233,13 @@ def _output(job: PlannedJob, name: str) -> str:
 
 def _pool_of(job: PlannedJob, status: ExperimentStatus) -> str | None:
     """The item of the ranking that a recipe was made from, where it is one."""
-    source = job.inputs.get(POOL)
-    if not isinstance(source, Reference):
-        return None
-    entry = next((entry for entry in status.jobs if entry.id == source.job_id), None)
-    value = (entry.outputs or {}).get(source.output) if entry is not None else None
-    if isinstance(value, list) and source.element is not None:
-        value = value[source.element]
+    source, extra = job.inputs.get(POOL), effective(job.config)["extraConfigs"]
+    value = extra.get("pool_path") if source is None and isinstance(extra, Mapping) else None
+    if isinstance(source, Reference):
+        entry = next((entry for entry in status.jobs if entry.id == source.job_id), None)
+        value = (entry.outputs or {}).get(source.output) if entry is not None else None
+        if isinstance(value, list) and source.element is not None:
+            value = value[source.element]
     if isinstance(value, list):
         value = value[0] if len(value) == 1 else None
     return name_of(value)
