@@ -199,7 +199,7 @@ class VideoConfig(ComponentConfig):
             raise ValueError("prompts and prompt_info_path are both given; give one of them")
         return self
 
-    NEEDED: ClassVar = {
+    NEEDED: ClassVar[Mapping[tuple[str, ...], str]] = {
         (
             "prompts",
             "prompt_info_path",
