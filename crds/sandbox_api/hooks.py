@@ -17,7 +17,9 @@ from .evaluate_model import (
     caption_settings,
     scored_settings,
 )
+from .evaluate_videos import EasyAnimateEvalConfig, judged_settings
 from .fetch import FetchConfig
+from .heldout import FIGURES as HELDOUT_FIGURES
 from .heldout import HeldoutLossConfig
 from .hook import Component, Hook
 from .inception import FIGURES as INCEPTION_FIGURES
@@ -283,7 +285,7 @@ HOOKS: dict[str, Hook] = _catalogue(
             "heldout_flow_loss": Component(
                 HeldoutLossConfig,
                 image="easyanimate",
-                figures=("loss", "loss.*", "std", "standard_error", "clips", "broken"),
+                figures=HELDOUT_FIGURES,
             ),
             "vbench_video_evaluator": Component(
                 VBenchConfig,
@@ -330,8 +332,10 @@ HOOKS: dict[str, Hook] = _catalogue(
                 figures=_each("avg_score", "Bleu_*", "METEOR", "ROUGE_L", "CIDEr"),
                 settings=caption_settings,
             ),
+            "easyanimate": Component(
+                EasyAnimateEvalConfig, image="easyanimate", figures=("*",), settings=judged_settings
+            ),
         },
-        lacks=("easyanimate",),
     ),
 )
 
