@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the bench experiments work on, made in a pod of the easyanimate image: clips cut from real videos with captions in
-English and Chinese, clips of noise with letters of noise among them, held-out clips, and a tiny random model.
+"""What the bench experiments work on, made in a pod of the easyanimate image: clips cut from real videos with captions
+in English and Chinese, clips of noise with random letters among them, held-out clips, and a tiny random model.
 
 usage: make_data.py VIDEOS TARGET [--rows 60] [--all 2000] [--seed 7]
 
@@ -36,7 +36,7 @@ WORDS = {
     "bikes": (
         ["people ride bikes in a street", "a woman on a bicycle passes by a row of parked cars",
          "cyclists wait at a crossing while the traffic goes on", "it is a grey afternoon in the city"],
-        ["几个人在街上骑着自行车", "一个女人骑车经过一排停着的汽车", "骑车的人在路口等待，车流还在继续", "城里的下午天色灰暗"],
+        ["几个人在街上骑着自行车", "一个女人骑车经过一排停着的汽车", "骑车的人在路口等待", "城里的下午天色灰暗"],
     ),
     "carphone_pristine": (
         ["a man talks in a car", "he looks at the camera and then out of the window",
