@@ -117,7 +117,12 @@ def test_bounds_are_k_standard_deviations_about_the_mean(chain: dict[str, Ended]
     assert ratio == pytest.approx(
         figures["analysis.special_char_ratio.mean"] + K * figures["analysis.special_char_ratio.std"]
     )
-    assert set(refine.result.outputs) == {"refined_recipe", "changes"}
+    assert set(refine.result.outputs) == {"refined_recipe", "changes", "bounds"}
+    told = refine.result.outputs["bounds"].value
+    assert (told["text_length_filter.max_len"], told["special_characters_filter.max_ratio"]) == (
+        bounds["max_len"],
+        ratio,
+    )
     published = refine.root / "experiments/demo-1f2e3d4c/outputs/refined.yaml"
     assert published.resolve() == refine.output("refined_recipe").resolve()
     assert len(list(csv.reader(refine.output("changes").open()))) == len(metrics) / 2 + 1
