@@ -27,11 +27,18 @@ demo-clean: ## Remove what the demo made, its namespace with the data included
 	@configs/demo/run.sh clean
 
 .PHONY: demo-full demo-full-clean
-demo-full: .venv/.done ## Analyse, refine, process, train and infer a tiny text-to-video model, on the cluster
+demo-full: .venv/.done ## Analyse, refine, process, train, infer, evaluate with a tiny text-to-video model, on the cluster
 	@configs/demo-full/run.sh
 
 demo-full-clean: ## Remove what demo-full made, its namespace with the data included
 	@configs/demo-full/run.sh clean
+
+.PHONY: demo-bench demo-bench-clean
+demo-bench: .venv/.done ## The bench experiments at tiny size on the cluster, the leaderboard, its winner on all clips
+	@configs/bench/run.sh
+
+demo-bench-clean: ## Remove what demo-bench made, its namespace with the data included
+	@configs/bench/run.sh clean
 
 .PHONY: images
 images: .venv/.done ## Build the images and push them where the cluster pulls from

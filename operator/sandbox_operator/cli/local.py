@@ -223,13 +223,15 @@ def _page(status: ExperimentStatus, folder: LocalFolder) -> RenderableType:
 def interpreters_of(texts: Iterable[str]) -> tuple[str, dict[str, str]]:
     """The interpreter for all images, and those for some by their names, of texts `PATH` or `IMAGE=PATH`.
 
-    Raises Ended when a path is none.
+    Paths become absolute, since hooks run in folders of their own. Raises Ended when a path is none.
     """
     default, named = sys.executable, dict[str, str]()
     for text in texts:
         image, _, path = text.rpartition("=")
         if not path:
             raise Ended(f"--python: write PATH or IMAGE=PATH, not {text!r}")
+        if "/" in path:  # else a name that is looked for on the PATH
+            path = str(Path(path).absolute())  # not resolved: an environment's Python is a link that must stay one
         if image:
             named[image] = path
         else:
