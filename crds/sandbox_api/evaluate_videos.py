@@ -89,7 +89,7 @@ class Evaluator(ExtraConfig):
     @property
     def draft(self) -> Any:
         """The same before there is a checkpoint."""
-        return self.settings_with(**dict.fromkeys(JUDGES[self.type].filled[:2], "each checkpoint's"))
+        return self.settings_with(**dict.fromkeys(JUDGES[self.type].filled, "each checkpoint's"))
 
     def goal_of(self, figure: str) -> Goal | None:
         """The better direction of a figure (empty: the main one), where it is beyond doubt."""
