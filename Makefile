@@ -27,7 +27,7 @@ demo-clean: ## Remove what the demo made, its namespace with the data included
 	@configs/demo/run.sh clean
 
 .PHONY: demo-full demo-full-clean
-demo-full: .venv/.done ## Analyse, refine, process, train and infer a tiny text-to-video model, on the cluster
+demo-full: .venv/.done ## Analyse, refine, process, train, infer, evaluate with a tiny text-to-video model, on the cluster
 	@configs/demo-full/run.sh
 
 demo-full-clean: ## Remove what demo-full made, its namespace with the data included

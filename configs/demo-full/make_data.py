@@ -21,6 +21,8 @@ FRAMES = 24
 """Of a clip: a second."""
 STILLS = 6
 """Of each video: clips whose frames are all the same, as slide shows have them."""
+HELDOUT = 3
+"""Of each video: its last clips, which no training sees."""
 
 
 def frames(path: Path) -> np.ndarray:
@@ -32,21 +34,28 @@ def frames(path: Path) -> np.ndarray:
 def main(videos: Path, target: Path) -> None:
     clips = target / "clips"
     clips.mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows: list[dict[str, object]] = []
+    heldout: list[dict[str, object]] = []
     for name, caption in CAPTIONS.items():
         whole = frames(videos / name)
         starts = range(0, len(whole) - FRAMES, FRAMES // 2)
         moving = [whole[start : start + FRAMES] for start in starts]
-        stills = [np.repeat(whole[start : start + 1], FRAMES, axis=0) for start in list(starts)[:STILLS]]
-        for number, clip in enumerate([*moving, *stills]):
+        still = [np.repeat(whole[start : start + 1], FRAMES, axis=0) for start in list(starts)[:STILLS]]
+        for number, clip in enumerate([*moving, *still]):
             path = clips / f"{Path(name).stem}-{number}.mp4"
             write_video(path, clip, FPS)
             kind = "moving" if number < len(moving) else "still"
             text = f"<__dj__video> {caption}, part {number} <|__dj__eoc|>"
-            rows.append({"videos": [f"clips/{path.name}"], "text": text, "kind": kind})
-    (target / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            row = {"videos": [f"clips/{path.name}"], "text": text, "kind": kind}
+            if number in range(len(moving) - HELDOUT, len(moving)):
+                heldout.append(row)
+            elif number != len(moving) - HELDOUT - 1:  # which has half its frames in common with the first held-out one
+                rows.append(row)
+    for file, its in (("train.jsonl", rows), ("heldout.jsonl", heldout)):
+        (target / file).write_text("".join(json.dumps(row) + "\n" for row in its))
     tiny.save_model(target / "model")
-    print(f"{len(rows)} clips, {sum(row['kind'] == 'still' for row in rows)} of them stills; a model of 0.8 MB")
+    stills = sum(row["kind"] == "still" for row in rows)
+    print(f"{len(rows)} clips, {stills} of them stills, and {len(heldout)} held out; a model of 0.8 MB")
 
 
 if __name__ == "__main__":

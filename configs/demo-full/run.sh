@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# From nothing to videos: cluster, images, Helm, clips, one experiment that analyses, refines, processes, trains and infers.
+# From nothing to videos: cluster, images, Helm, clips, one experiment that analyses, refines, processes, trains, infers and
+# evaluates, and what has changed.
 #
 # usage: run.sh [clean]
 #   CLUSTER=current   see configs/demo/install.sh
@@ -44,4 +45,6 @@ sandboxctl watch $name -n $namespace
 step "which clips were left, and what was made"
 report configs/demo-full/report-job.yaml \
   "s|IMAGE|$EASYANIMATE_IMAGE|; s|AFTER|$(output process dataset)|; s|VIDEOS|$(output infer dir)|"
+step "before and after: sandboxctl compare $name -n $namespace"
+sandboxctl compare $name -n $namespace
 farewell demo-full

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -155,13 +155,11 @@ class EasyAnimateTrainConfig(ComponentConfig):
             yield str(error)
 
 
-class EasyAnimateInferConfig(ComponentConfig):
-    """Videos from prompts by EasyAnimate V5.1, with or without a LoRA."""
+class VideoConfig(ComponentConfig):
+    """Videos from prompts by EasyAnimate V5.1."""
 
     base_model: Annotated[str, Field(min_length=1)]
     """Folder of the base model as diffusers lays it out."""
-    lora_path: str | None = None
-    """LoRA that TrainModelHook has made; without it the base model itself is used."""
     lora_scale: Annotated[float, Field(ge=0)] = 0.55
     """Weight of the LoRA: 0 is the base model, 1 is what was trained."""
     prompt_info_path: str | None = None
@@ -170,8 +168,6 @@ class EasyAnimateInferConfig(ComponentConfig):
     """Prompts given here, instead of a file."""
     video_num_per_prompt: Annotated[int, Field(ge=1)] = 5
     """Videos of each prompt: `<prompt>-0.mp4`, `<prompt>-1.mp4`, ..."""
-    output_video_dir: str | None = None
-    """Where the folder of videos is published."""
 
     frames: Frames = 49
     """1 more than a multiple of 4."""
@@ -198,12 +194,12 @@ class EasyAnimateInferConfig(ComponentConfig):
     """Processes, one a GPU; by default as many as the job has GPUs, and one without."""
 
     @model_validator(mode="after")
-    def _one_source(self) -> EasyAnimateInferConfig:
+    def _one_source(self) -> Self:
         if self.prompts and self.prompt_info_path is not None:
             raise ValueError("prompts and prompt_info_path are both given; give one of them")
         return self
 
-    NEEDED: ClassVar = {
+    NEEDED: ClassVar[Mapping[tuple[str, ...], str]] = {
         (
             "prompts",
             "prompt_info_path",
@@ -212,6 +208,15 @@ class EasyAnimateInferConfig(ComponentConfig):
 
     def misfits(self, gpus: int, nodes: int) -> Iterator[str]:  # noqa: ARG002  # pods make videos apart
         yield from too_many(self.processes, gpus)
+
+
+class EasyAnimateInferConfig(VideoConfig):
+    """Videos from prompts by EasyAnimate V5.1, with or without a LoRA."""
+
+    lora_path: str | None = None
+    """LoRA that TrainModelHook has made; without it the base model itself is used."""
+    output_video_dir: str | None = None
+    """Where the folder of videos is published."""
 
 
 V1 = (

@@ -56,9 +56,9 @@ class RankedConfig(ComponentConfig):
         return self.models or ([self.model] if self.model else [])
 
     @property
-    def data(self) -> str | None:
-        """What they are judged on, where that is not part of them."""
-        return None
+    def data(self) -> tuple[str, ...]:
+        """Files and folders that they are judged on, where those are not part of them."""
+        return ()
 
 
 class LanguageModelConfig(RankedConfig):
@@ -96,8 +96,8 @@ class LanguageModelConfig(RankedConfig):
         return value
 
     @property
-    def data(self) -> str:
-        return self.dataset_path
+    def data(self) -> tuple[str, ...]:
+        return (self.dataset_path,)
 
     def misfits(self, gpus: int, nodes: int) -> Iterator[str]:  # noqa: ARG002
         if self.metric == "bits_per_byte" and not self.add_start_token:
@@ -138,8 +138,8 @@ class ModelscopeEvalConfig(RankedConfig):
     for any other metric."""
 
     @property
-    def data(self) -> str:
-        return self.eval_dataset
+    def data(self) -> tuple[str, ...]:
+        return (self.eval_dataset,)
 
     def misfits(self, gpus: int, nodes: int) -> Iterator[str]:  # noqa: ARG002
         if self.goal is None and self.metric not in GOALS:

@@ -16,6 +16,11 @@ SAID = "said"
 """Type of a validation error whose message is a whole sentence of ours."""
 
 
+def said_by(problem: Mapping[str, Any]) -> str:
+    """What one of a ValidationError's problems says, without pydantic's own words before ours."""
+    return str(problem["msg"]).removeprefix("Value error, ")
+
+
 def one_of(known: Collection[str], whose: str) -> Callable[[str], str]:
     """A check that a name is known; what is wrong is told with the nearest ones. `whose`: e.g. optimizer of torch."""
     by_letters = {name.lower(): name for name in known}

@@ -13,6 +13,7 @@ from .extra import ComponentConfig, too_many
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Where in the list of noise levels clips are measured, 0 the noisiest, as in a training's own held-out loss."""
+FIGURES = ("loss", "loss.*", "std", "standard_error", "clips", "broken")
 Level = Annotated[float, Field(ge=0, lt=1)]
 
 

@@ -17,7 +17,9 @@ from .evaluate_model import (
     caption_settings,
     scored_settings,
 )
+from .evaluate_videos import EasyAnimateEvalConfig, judged_settings
 from .fetch import FetchConfig
+from .heldout import FIGURES as HELDOUT_FIGURES
 from .heldout import HeldoutLossConfig
 from .hook import Component, Hook
 from .inception import FIGURES as INCEPTION_FIGURES
@@ -64,7 +66,7 @@ HOOKS: dict[str, Hook] = _catalogue(
         "RefineRecipeViaKSigmaHook",
         "refine",
         ("refine",),
-        ("recipe", "changes"),
+        ("recipe", "changes", "bounds"),
         ("path", "path"),
         extra=KSigmaConfig,
         writes={"extraConfigs.path_k_sigma_recipe": "recipe"},
@@ -76,7 +78,7 @@ HOOKS: dict[str, Hook] = _catalogue(
         "RefineRecipeViaModelFeedbackHook",
         "refine",
         ("refine",),
-        ("recipe", "changes", "copies"),
+        ("recipe", "changes", "copies", "bounds"),
         ("path", "path", "list"),
         extra=FeedbackConfig,
         writes={"extraConfigs.path_feedback_recipe": "recipe"},
@@ -88,7 +90,7 @@ HOOKS: dict[str, Hook] = _catalogue(
         "RefineRecipeViaPoolHook",
         "refine",
         ("refine",),
-        ("recipe", "changes"),
+        ("recipe", "changes", "bounds"),
         ("path", "path"),
         extra=PoolRecipeConfig,
         writes={"extraConfigs.path_pool_recipe": "recipe"},
@@ -283,7 +285,7 @@ HOOKS: dict[str, Hook] = _catalogue(
             "heldout_flow_loss": Component(
                 HeldoutLossConfig,
                 image="easyanimate",
-                figures=("loss", "loss.*", "std", "standard_error", "clips", "broken"),
+                figures=HELDOUT_FIGURES,
             ),
             "vbench_video_evaluator": Component(
                 VBenchConfig,
@@ -330,8 +332,10 @@ HOOKS: dict[str, Hook] = _catalogue(
                 figures=_each("avg_score", "Bleu_*", "METEOR", "ROUGE_L", "CIDEr"),
                 settings=caption_settings,
             ),
+            "easyanimate": Component(
+                EasyAnimateEvalConfig, image="easyanimate", figures=("*",), settings=judged_settings
+            ),
         },
-        lacks=("easyanimate",),
     ),
 )
 

@@ -142,10 +142,8 @@ MetricName = Literal[
     "is50k",
     "pr50k_3n",
 ]
-FIGURES = (
-    *(f"{name}*" for name in METRICS),
-    "samples.*", "videos.*", "broken", "valid", "seconds", "*_seconds",
-)  # fmt: skip
+COUNTS = ("samples.*", "videos.*", "broken", "valid", "seconds", "*_seconds")
+FIGURES = (*(f"{name}*" for name in METRICS), *COUNTS)
 """Names of what is told; with several runs `_mean`, `_std`, `_run01`, ... end the first ones."""
 DEFAULT_METRIC: MetricName = "fvd2048_16f"
 COMPAT_SIZE = (240, 320)

@@ -126,13 +126,17 @@ class RankingConfig(ComponentConfig):
     dataset_path: Annotated[list[Path], Field(min_length=1, max_length=MAX_POOLS)]
     """The data sets."""
     metrics: Annotated[list[Any], Field(min_length=1, max_length=MAX_POOLS)]
-    """Of each of them, in the same order: a number, or figures by name, such as the `report` of an evaluation."""
+    """Of each of them, in the same order: a number, or figures by name, such as the `report` of an evaluation. Twice as
+    many (or N times) are those of two (or N) repeats, one repeat after the other; their means count."""
     ranking_keys: Annotated[list[Path], Field(max_length=64)] = []
     """Which figures decide, the first one first; dots lead into nested ones. Not needed where `metrics` are numbers."""
     descending: bool = True
     """Whether the highest figure is the best."""
     top_n: Annotated[StrictInt, Field(ge=1)] | None = None
     """Return only that many, the best."""
+    by_statistic: bool = False
+    """Return only the best of the pools that `data_pool_construction` has cut by one statistic, and no pool that none
+    has cut, such as the random one: what is then combined differs in kind."""
 
 
 class ToEasyAnimateConfig(PoolsConfig):

@@ -3,13 +3,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from .extra import ExtraConfig
 
 Path = Annotated[str, Field(min_length=1)]
+
+
+def operator_names(process: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What figures and bounds call the operators of a recipe: the second one of a name is `<op>_2`."""
+    seen: Counter[str] = Counter()
+    names: list[str] = []
+    for entry in process:
+        op = next(iter(entry))
+        seen[op] += 1
+        names.append(op if seen[op] == 1 else f"{op}_{seen[op]}")
+    return names
 
 
 class KSigmaConfig(ExtraConfig):

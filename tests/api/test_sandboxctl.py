@@ -8,13 +8,18 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from tests.api.conftest import Plane
 from tests.api.lab import Lab, probes
-from tests.api.played import Gate, fails, succeeds
+from tests.api.played import Gate, Pod, fails, succeeds
+from tests.api.test_operator_repeats import judged
+from tests.api.test_operator_repeats import spec as ranked_pools
 
-from sandbox_operator.cli.experiments import HOOKS
+from sandbox_api.result import Output
+from sandbox_operator.cli.experiments import EXPERIMENTS, HOOKS
 
 pytestmark = pytest.mark.usefixtures("operator")
 SANDBOXCTL = "from sandbox_operator.cli.main import app; app(prog_name='sandboxctl')"
@@ -146,6 +151,55 @@ async def test_watch_follows_to_the_end_and_its_exit_code_tells_it(lab: Lab, ter
     assert "anonymous/1/probe/0        ProbeViaAnalyzerHook       Succeeded" in good.text
     assert bad.code == 1
     assert "bad: anonymous/1/probe/0 (ProbeViaAnalyzerHook, b) failed: ValueError: row 17" in bad.text
+
+
+async def test_a_rankings_winner_is_promoted_to_an_experiment_that_the_api_server_takes_and_runs(
+    lab: Lab, terminal: Terminal, tmp_path: Path
+) -> None:
+    lab.kubelet.table |= {("judge",): judged, ("winner",): refined}
+    await lab.make_bound_claim("raw")
+    small = await lab.apply("small", with_a_recipe())
+    await lab.finished("small")
+    assert lab.status("small")["outcome"] == "Succeeded", lab.told()
+    (tmp_path / "values.yaml").write_text("jobs: {train: {extraConfigs: {train_dataset: null}}}")
+
+    said = await terminal.sandboxctl(
+        "promote", "small", "--dataset", "inputs/raw/all.jsonl", "--values", str(tmp_path / "values.yaml"),
+        "--name", "large", "-o", str(tmp_path / "large.yaml"),
+    )  # fmt: skip
+    doubt = "high is tied with the baseline random: the difference may be chance; more repeats tell more"
+    assert said == Said(0, f"warning: {doubt}")
+    await lab.client.create(EXPERIMENTS, yaml.safe_load((tmp_path / "large.yaml").read_text()), lab.namespace)
+    await lab.finished("large")
+
+    status = lab.status("large")
+    assert status["outcome"] == "Succeeded", lab.told()
+    assert [job["metaName"] for job in status["jobs"]] == ["before", "process", "after", "train", "infer", "judge"]
+    assert {(row["beforeJob"], row["afterJob"]) for row in status["comparison"]} == {("before", "after")}
+    large = await lab.client.get(EXPERIMENTS, "large", lab.namespace)
+    come_from = {key.rpartition("/")[2]: text for key, text in large["metadata"]["annotations"].items()}
+    assert (come_from["uid"], come_from["doubts"]) == (small["metadata"]["uid"], doubt)
+    process = large["spec"]["pipelines"][0]["executionJobConfigs"][0]["djConfigs"]
+    assert process == {"dataset_path": "inputs/raw/all.jsonl", "process": [{"text_length_filter": {"min_len": 12}}]}
+
+
+def with_a_recipe() -> dict[str, Any]:
+    """Pools that are ranked, and a recipe of the best one."""
+    spec = ranked_pools()
+    recipe = {"process": [{"text_length_filter": {}}]}
+    look = {"hook": "ProbeViaAnalyzerHook", "metaName": "look",
+            "djConfigs": {"dataset_path": "inputs/raw/a.jsonl", **recipe}}  # fmt: skip
+    winner = {"hook": "RefineRecipeViaPoolHook", "metaName": "winner", "probe": "look", "djConfigs": recipe,
+              "extraConfigs": {"pool_path": "pools/high.jsonl"}}  # fmt: skip
+    last = {"name": "last", "probeJobConfigs": [look], "refineRecipeJobConfigs": [winner]}
+    return {**spec, "pipelines": [*spec["pipelines"], last]}
+
+
+async def refined(pod: Pod) -> None:
+    await pod.runs()
+    outputs = {"recipe": Output(kind="path", path=f"{pod.folder}/out/recipe.yaml"),
+               "bounds": Output(kind="value", value={"text_length_filter.min_len": 12})}  # fmt: skip
+    await pod.ends(0, pod.message(outcome="Succeeded", message="bounded", outputs=outputs))
 
 
 async def test_an_experiment_that_is_not_there_is_told_in_a_sentence(terminal: Terminal) -> None:

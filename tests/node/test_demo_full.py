@@ -57,6 +57,16 @@ def test_what_was_trained_on_is_what_was_processed_and_the_model_learns(figures:
     assert figures["infer.videos"] == 4
 
 
+def test_it_ends_with_what_has_changed(demo: Kubernetes, figures: dict[str, float]) -> None:
+    """Of the clips, by their second analysis; of the model, by its loss on clips that no training saw."""
+    rows = {row["metric"]: row for row in demo.get("sbx", NAME, "-n", NAMESPACE)["status"]["comparison"]}
+    assert (rows["loss"]["before"], rows["loss"]["after"]) == (figures["base.loss"], figures["trained.loss"])
+    assert float(figures["trained.loss"]) < float(figures["base.loss"])
+    assert rows["rows"]["after"] == figures["process.rows_out"] < rows["rows"]["before"]
+    printed = demo.ok("sandboxctl", "compare", NAME, "-n", NAMESPACE)
+    assert all(name in printed for name in ("base", "trained", "processed_clips"))
+
+
 def test_the_videos_were_made_in_two_pieces(demo: Kubernetes, jobs: dict[str, Any]) -> None:
     infer = jobs["infer"]
     assert infer["shards"] == {"succeeded": 2, "failed": 0, "total": 2, "done": "0-1"}

@@ -284,6 +284,30 @@ def test_pools_are_ranked_by_what_was_found_for_them(pod: HookPod) -> None:
         "equal ones in their order"
     )
     assert "top_n is 9, but there are only 4" in plain.result.message
+    repeated = done(pod, "data_pool_ranking", {"dataset_path": paths, "metrics": [1, 2, 3, 4, 9, 2, None, 2]})
+    assert repeated.result.outputs["ranked"].value == [f"inputs/{name}.jsonl" for name in "adbc"]
+    assert repeated.message.metrics["ranking.rank.1"] == 5, "the mean of 1 and 9"
+    assert repeated.result.message.startswith(
+        "4 data sets, the highest figure first: a.jsonl; by the mean of 2 repeats"
+    )
+
+
+def test_of_each_statistic_the_best_pool_goes_on(pod: HookPod) -> None:
+    write_jsonl(pod.inputs / "all.jsonl", analysed(30))
+    cut = done(pod, "data_pool_construction", {"dataset_path": "inputs/all.jsonl", "random_pool": True})
+    paths = cut.result.outputs["paths"].value
+    figures = {"score_0": 5, "score_1": 7, "random": 9}
+    metrics = [next((v for end, v in figures.items() if path.endswith(f"{end}.jsonl")), 1) for path in paths]
+    inputs = {"extraConfigs.dataset_path": cut.reference("paths")}
+
+    ended = done(pod, "data_pool_ranking", {"metrics": metrics, "by_statistic": True}, inputs=inputs)
+    ranked = ended.result.outputs["ranked"].value
+    statistics = [Path(path).parent.name for path in ranked]
+    assert Path(ranked[0]).name == "all_score_1.jsonl"
+    assert sorted(statistics) == sorted({Path(path).parent.name for path in paths if "random" not in path})
+    assert len(paths) == 3 * len(statistics) + 1 > 4
+    none = run(pod, "data_pool_ranking", {"dataset_path": ["inputs/all.jsonl"], "metrics": [1], "by_statistic": True})
+    assert said(none).startswith("extraConfigs.by_statistic: none of the data sets is a pool that a statistic has cut")
 
 
 def test_a_chain_hands_on_files_with_their_digests_and_names(pod: HookPod) -> None:

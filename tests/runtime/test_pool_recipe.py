@@ -145,6 +145,7 @@ def test_the_recipe_of_the_best_pool_selects_just_its_rows(tmp_path: Path) -> No
     job = shell.job("winner", "refine")
     assert job["message"] == "text_len bounded: 10 rows of the pool are kept"
     assert (job["metrics"]["winner.rows_pool"], job["metrics"]["winner.rows_kept"]) == (10, 10)
+    assert job["outputs"]["bounds"] == {"text_length_filter.min_len": 50, "text_length_filter.max_len": 77}
     changes = shell.folder / "workspace" / job["outputs"]["changes"]
     with changes.open() as file:
         assert [(row["argument"], row["after"]) for row in csv.DictReader(file)] == [
@@ -153,3 +154,18 @@ def test_the_recipe_of_the_best_pool_selects_just_its_rows(tmp_path: Path) -> No
         ]
     kept = (shell.folder / "workspace" / shell.job("all", "execution")["outputs"]["dataset"]).read_text()
     assert [json.loads(line)["n"] for line in kept.splitlines()] == list(range(10, 20))
+
+
+def test_rows_at_the_edge_of_the_pool_are_kept_though_statistics_are_rounded(tmp_path: Path) -> None:
+    """Thirtieths have no end in decimal; ten digits of them are all that the Analyzer's file and the filter see."""
+    order = np.random.default_rng(3).permutation(30).tolist()
+    rows = [{"text": "!" * n + "x" * (30 - n), "truth": 0, "guess": 0 if 10 <= n < 20 else 1, "n": n} for n in order]
+    write_jsonl(tmp_path / "raw" / "rows.jsonl", rows)
+    (tmp_path / "winner.yaml").write_text(yaml.safe_dump(experiment()))
+    shell = Shell(tmp_path / "winner.yaml", tmp_path / "run", tmp_path / "raw")
+    code, output = shell.run()
+    assert code == 0, output
+
+    assert shell.job("winner", "refine")["message"] == "special_char_ratio bounded: 10 rows of the pool are kept"
+    kept = (shell.folder / "workspace" / shell.job("all", "execution")["outputs"]["dataset"]).read_text()
+    assert sorted(json.loads(line)["n"] for line in kept.splitlines()) == list(range(10, 20))

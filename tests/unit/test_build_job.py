@@ -92,7 +92,7 @@ def test_the_contract_is_the_one_in_the_golden_file() -> None:
     contract = decode_contract(environment(job)[CONTRACT_ENV]["value"])
 
     assert contract.model_dump(mode="json") == golden("contract.yaml")
-    assert contract_digest(contract) == "4b59d00c254cf50a3731cf66bc4f9fc9657d12b8027fc62263932f157e56ed03"
+    assert contract_digest(contract) == "d8efe88cefa4301b883cc96ed0738ea25d82a2b447253de40549c9e2c542500c"
     assert job.contract == job.manifest["metadata"]["annotations"][ANNOTATION_CONTRACT] == contract_digest(contract)
 
 

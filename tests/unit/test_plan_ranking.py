@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Items of a forEach ranked by a figure, as far as repeats can tell."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -75,6 +76,29 @@ def test_a_low_loss_can_be_the_goal_and_one_run_tells_no_noise() -> None:
 
 def test_an_item_is_ranked_when_all_its_repeats_are_there() -> None:
     assert [row.item for row in ranked({"low": [0.5, 0.5], "high": [0.8, None], "random": [None, 0.6]})] == ["low"]
+
+
+def test_rounds_of_the_same_job_are_in_one_ranking_against_one_baseline() -> None:
+    spec = pools(repeats=1)
+    again = json.loads(json.dumps(spec["pipelines"][1]).replace("each.", "again.").replace("pools/high", "pools/best"))
+    spec["pipelines"].append({**again, "name": "again"})
+    compiled = compile_spec(spec)
+    assert (compiled.problems, len(compiled.ranked)) == ((), 2)
+    assert compiled.spec is not None
+    jobs = spread(compiled.jobs, {})
+    judges = [job for job in jobs if job.meta_name == "judge"]
+    committed = {
+        job.id: JobStatus(id=job.id, hook=job.hook.name, meta_name="judge", state="Succeeded", metrics={"judge.accuracy": n / 10})
+        for n, job in enumerate(judges, 1)
+    }  # fmt: skip
+
+    rows = ranking(compiled.spec.rank, compiled.ranked, jobs, committed)
+    assert [(row.item, row.mean) for row in rows] == [
+        ("again.random", 0.6), ("best", 0.5), ("again.low", 0.4), ("random", 0.3), ("high", 0.2), ("low", 0.1),
+    ]  # fmt: skip
+    assert rows[1].change == pytest.approx(0.2)
+    one = compile_spec({**spec, "rank": {"metric": "again.judge.accuracy"}})
+    assert [reference.job_id.partition("[")[0] for reference in one.ranked] == ["again"]
 
 
 def problems(**rank: Any) -> tuple[str, ...]:

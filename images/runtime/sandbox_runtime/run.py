@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from sandbox_api.contract import REFINED, JobContract, JobRef, contract_digest
-from sandbox_api.extra import SAID, ExtraConfig
+from sandbox_api.extra import SAID, ExtraConfig, said_by
 from sandbox_api.hooks import HOOKS
 from sandbox_api.result import EXIT_CODES, EXIT_SUCCESS, Result, RuntimeInfo, plain_text
 
@@ -342,7 +342,7 @@ def _told(problem: Any, hook: str) -> str:
         return f"{field}: {hook} has no such setting"
     if problem["type"] == "missing":
         return f"{field}: is missing; {hook} needs it"
-    said = problem["msg"].removeprefix("Value error, ")
+    said = said_by(problem)
     if problem["type"] == SAID:  # a whole sentence, which does not show a value that may be secret
         return f"{field}: {said}"
     return f"{field}: {said[0].lower()}{said[1:]}; it is {problem['input']!r}"

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sandbox_api.hook import Hook
 from sandbox_api.hook_resource import hooks_in
 from sandbox_api.status import ExperimentStatus
 
@@ -137,12 +138,9 @@ def _change(context: typer.Context, name: str, namespace: str | None, edit: Edit
 
 async def _refuse_new_problems(client: Client, namespace: str, spec: Spec, patch: Spec) -> None:
     """Ask the operator's own planner. Raises Ended with what only the change makes wrong."""
-    try:
-        found = (await client.list(HOOKS, namespace)).items
-    except (Forbidden, NotFound):  # without the namespace's hooks the answer could be wrong: then the operator tells
+    hooks = await hooks_of(client, namespace)
+    if hooks is None:  # without the namespace's hooks the answer could be wrong: then the operator tells
         return
-    kind = {"apiVersion": HOOKS.api_version, "kind": HOOKS.kind}  # the items of a list don't say it
-    hooks, _ = hooks_in([{**item, **kind} for item in found], namespace)
     after = {key: value for key, value in {**spec, **patch}.items() if value is not None}
     if isinstance(after.get("rerun"), Mapping):
         after["rerun"] = {key: value for key, value in after["rerun"].items() if value is not None}
@@ -150,6 +148,16 @@ async def _refuse_new_problems(client: Client, namespace: str, spec: Spec, patch
     new = [problem for problem in compile_spec(after, hooks).problems if problem not in old]
     if new:
         raise Ended("\n".join(new))
+
+
+async def hooks_of(client: Client, namespace: str) -> dict[str, Hook | tuple[str, ...]] | None:
+    """The SandboxHooks of a namespace by name; None where they can't be read."""
+    try:
+        found = (await client.list(HOOKS, namespace)).items
+    except (Forbidden, NotFound):
+        return None
+    kind = {"apiVersion": HOOKS.api_version, "kind": HOOKS.kind}  # the items of a list don't say it
+    return hooks_in([{**item, **kind} for item in found], namespace)[0]
 
 
 def _refuse_ended(status: ExperimentStatus, words: str) -> None:

@@ -28,6 +28,8 @@ from sandbox_api.status import ExperimentStatus
 from .experiments import Ended
 from .offline import Experiment
 
+LOCAL_NAMESPACE = "local"
+"""Of an experiment whose file names none."""
 STATUS = "status.json"
 LOCK = "lock"
 
@@ -109,7 +111,7 @@ class LocalFolder:
 
 def new_experiment(experiment: Experiment) -> Stored:
     """What an API server makes of an experiment that it sees first."""
-    return Stored(experiment.name, experiment.namespace or "local", str(uuid4()), 1, experiment.spec)
+    return Stored(experiment.name, experiment.namespace or LOCAL_NAMESPACE, str(uuid4()), 1, experiment.spec)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -27,6 +27,7 @@ from .offline import read_files
 from .output import Format, print_data, print_manifests
 from .plan_table import plan_table
 from .preview import UNKNOWN_IMAGE, FilePlan, manifests, previewed
+from .promote_command import promote
 from .render import compared, conclusion, progress_view, report, trouble
 from .watch import follow, statuses
 
@@ -210,6 +211,7 @@ def run(
 
 
 app.command("convert")(convert_command)
+app.command()(promote)
 for command in (control.suspend, control.resume, control.stop, control.rerun):
     app.command()(command)
 

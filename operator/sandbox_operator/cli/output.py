@@ -25,7 +25,11 @@ def print_data(data: Any, output: Format) -> None:
     if output == "json":
         typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
     else:
-        typer.echo(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True), nl=False)
+        typer.echo(as_yaml(data), nl=False)
+
+
+def as_yaml(data: Any) -> str:
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def print_manifests(manifests: Iterable[dict[str, Any]], output: Format) -> None:

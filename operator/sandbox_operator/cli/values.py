@@ -9,7 +9,7 @@ Objects are merged key by key, anything else takes the place of what stands ther
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def with_values(spec: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
     for name in values.get("jobs", {}):
         if name not in names:
             raise Ended(f"jobs.{name}: no job has that metaName{did_you_mean(name, sorted(names))}")
-    filled = _with_jobs(spec, values.get("jobs", {}))
+    filled = with_each_job(spec, lambda job: _with_job(job, values.get("jobs", {})))
     found: dict[str, Any] = merged(filled, values.get("spec", {}))
     return found
 
@@ -58,14 +58,15 @@ def merged(base: Any, over: Any) -> Any:
     return {key: found[key] for key in (*base, *over) if key in found}
 
 
-def _with_jobs(value: Any, jobs: Mapping[str, Any]) -> Any:
+def with_each_job(value: Any, change: Callable[[Any], Any]) -> Any:
+    """A spec, a pipeline or a list of them, as written, with each job in it changed."""
     if isinstance(value, list):
-        return [_with_jobs(item, jobs) for item in value]
+        return [with_each_job(item, change) for item in value]
     if not isinstance(value, Mapping):
         return value
     return {
-        key: [_with_job(job, jobs) for job in inner] if key in LISTS and isinstance(inner, list) else
-        _with_jobs(inner, jobs) if key in ("pipelines", "stages") else inner
+        key: [*map(change, inner)] if key in LISTS and isinstance(inner, list) else
+        with_each_job(inner, change) if key in ("pipelines", "stages") else inner
         for key, inner in value.items()
     }  # fmt: skip
 

@@ -25,11 +25,11 @@ from .drafts import drafts, jobs_as_written
 from .exclusive import exclusive_problems
 from .inputs import inputs_of
 from .iterations import Targets, Updates, iteration_problems, targets_of, updates_of
-from .job import MAX_JOBS, Fan, Item, PlannedJob, Reference, planned_id, references_in
+from .job import MAX_JOBS, Fan, Item, PlannedJob, Reference, references_in
 from .lenient import what_is_right
 from .limits import gpus_of, timeout_problems
 from .profiles import profile_problems
-from .ranking import baseline_problems, rank_of
+from .ranking import baseline_problems, rank_of, ranked_jobs
 from .references import Producer, Written, normal_path
 from .repeats import repeated
 from .rerun import rerun_problems
@@ -56,8 +56,8 @@ class Compiled:
     warnings: tuple[str, ...] = ()
     targets: Targets = ()
     updates: Updates = field(default_factory=dict)
-    ranked: Reference | None = None
-    """The figure that items of a forEach are ranked by."""
+    ranked: tuple[Reference, ...] = ()
+    """The figure that items of a forEach are ranked by, in each of the pipelines that have it."""
 
 
 def compile_spec(raw: Mapping[str, Any], added: Mapping[str, Hook | tuple[str, ...]] = NO_HOOKS) -> Compiled:
@@ -167,11 +167,9 @@ def _no_jobs(spec: ExperimentSpec) -> str:
     )
 
 
-def _needs(jobs: list[PlannedJob], targets: Targets, ranked: Reference | None) -> dict[str, tuple[str, ...]]:
+def _needs(jobs: list[PlannedJob], targets: Targets, ranked: tuple[Reference, ...]) -> dict[str, tuple[str, ...]]:
     """By job: the results that decide what happens next, or what is the best."""
-    needs: dict[str, dict[str, None]] = {}
-    if ranked is not None:
-        needs |= {job.id: {ranked.output: None} for job in jobs if planned_id(job.id) == planned_id(ranked.job_id)}
+    needs: dict[str, dict[str, None]] = {job.id: {ranked[0].output: None} for job in ranked_jobs(ranked, jobs)}
     for target in targets:
         for found in target.references:
             needs.setdefault(found.job_id, {})[found.output] = None

@@ -16,7 +16,7 @@ from sandbox_api import contract as wire
 from sandbox_api.contract import INPUTS, WORKSPACE
 from sandbox_api.data_juicer import configuration_problems
 from sandbox_api.experiment import JobConfig
-from sandbox_api.extra import Settings
+from sandbox_api.extra import Settings, said_by
 from sandbox_api.extra_schema import LATER, holds_later
 from sandbox_api.hook import Hook
 from sandbox_api.hook_resource import AnyExtra, extra_problems, merged_extra
@@ -205,7 +205,7 @@ def _extra_problems(
                 hint = _of_those(hook, settings, entry["loc"])
                 yield f"{where}.extraConfigs{path}: {hook.name} has no such setting{hint}"
             else:
-                said = entry["msg"].removeprefix("Value error, ")
+                said = said_by(entry)
                 yield f"{where}.extraConfigs{path}: {said[0].lower()}{said[1:]}"
 
 

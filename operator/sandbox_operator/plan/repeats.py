@@ -21,7 +21,7 @@ def repeated(
     jobs: Sequence[PlannedJob],
     targets: Targets,
     updates: Updates,
-    ranked: Reference | None,
+    ranked: Sequence[Reference],
     problems: list[str],
 ) -> tuple[list[PlannedJob], Targets]:
     """The jobs in written order, a repeated one as often as it is repeated, and targets over all repeats of a figure.
@@ -48,11 +48,12 @@ def repeated(
     )
 
 
-def _times(spec: ExperimentSpec, jobs: Sequence[PlannedJob], ranked: Reference | None) -> dict[str, int]:
-    """How often each repeated job runs, by its id. In the pipeline whose items are ranked `rank.repeats` counts."""
+def _times(spec: ExperimentSpec, jobs: Sequence[PlannedJob], ranked: Sequence[Reference]) -> dict[str, int]:
+    """How often each repeated job runs, by its id. In pipelines whose items are ranked `rank.repeats` counts."""
     times: dict[str, int] = {}
+    pipelines = {reference.job_id.partition("/")[0] for reference in ranked}
     for job in jobs:
-        is_ranked = ranked is not None and job.id.partition("/")[0] == ranked.job_id.partition("/")[0]
+        is_ranked = job.id.partition("/")[0] in pipelines
         asked = (spec.rank.repeats if spec.rank and is_ranked else None) or spec.repeats
         if asked > 1 and (job.hook.draws or (job.hook.repeats_with_inputs and job.producers & times.keys())):
             times[job.id] = asked

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from sandbox_api.base import DURATION, NAME, OBJECT_NAME
 from sandbox_api.experiment import ENV_NAME, HOOK, ExperimentSpec
+from sandbox_api.extra import said_by
 
 UNKNOWN_FIELD = "extra_forbidden"
 """What pydantic calls a key that no field has."""
@@ -77,7 +78,7 @@ def _sentence(entry: Any, root: type[BaseModel]) -> str:
         return "write it like 500m, 2 or 4Gi"
     if entry["type"] == "string_pattern_mismatch" and (form := _FORM_OF.get(entry["ctx"]["pattern"])):
         return f"{entry['input']!r} won't do: {form}"
-    words = str(_SAID_PLAINLY.get(entry["type"], entry["msg"].removeprefix("Value error, ")))
+    words = _SAID_PLAINLY.get(entry["type"]) or said_by(entry)
     return words[0].lower() + words[1:]
 
 

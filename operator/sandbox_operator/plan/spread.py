@@ -189,11 +189,17 @@ def _label(source: Source, number: int, committed: Mapping[str, JobStatus]) -> s
         entry = committed.get(source.job_id)
         value = (entry.outputs or {}).get(source.output) if entry is not None else None
         value = value[source.element] if isinstance(value, list) and source.element is not None else value
+    name = name_of(value)
+    return f"item {number}" if name is None else name
+
+
+def name_of(value: Any) -> str | None:
+    """What an item of this value is called; None where nothing in it says so."""
     if isinstance(value, Mapping):
         value = value.get("name")
     if isinstance(value, str):
         return PurePosixPath(value).name.partition(".")[0] if "/" in value else value
-    return f"item {number}" if value is None else str(value)
+    return None if value is None else str(value)
 
 
 def _share(fan: Fan, group: str, number: int) -> tuple[Share, ...]:

@@ -91,10 +91,11 @@ def test_the_value_is_the_mean_of_the_clips_losses_and_always_the_same(pod: Hook
     assert {line["videos"][0]: line["loss"] for line in lines(measure(pod))} == {
         line["videos"][0]: line["loss"] for line in report
     }
-    assert figures(measure(pod, precision="bf16"))["loss"] == pytest.approx(found["loss"], rel=0.02)
-    more = figures(measure(pod, draws=3))
+    more = figures(measure(pod, draws=8))
     assert more["loss"] != found["loss"]
     assert more["loss"] == pytest.approx(found["loss"], rel=0.2)
+    other = figures(measure(pod, draws=8, precision="bf16"))  # encoded in bf16, a clip is another one with other noise
+    assert other["loss"] == pytest.approx(more["loss"], rel=0.05)
 
 
 @pytest.mark.usefixtures("warm")

@@ -279,7 +279,7 @@ def test_a_row_without_a_video_is_named(pod: HookPod) -> None:
         ({"fake_mm_dir": "inputs/text.pt"}, "extraConfigs.fake_mm_dir: there is no folder inputs/text.pt"),
         ({"fake_mm_dir": "inputs/empty"}, "extraConfigs.fake_mm_dir: inputs/empty holds no video (a file that ends in .avi, "),
         ({"fake_data_path": "inputs/empty.jsonl"}, "extraConfigs.fake_data_path: inputs/empty.jsonl holds no rows"),
-        ({"real_mm_dir": None}, "extraConfigs.real_data_path: name the videos, or their folder in real_mm_dir; fvd2048_16f needs them"),
+        ({"real_mm_dir": None}, "extraConfigs.real_data_path: name the real videos, a data set or a folder, or fill one with input"),
         ({"detector_path": "inputs/text.pt"}, "extraConfigs.detector_path: text.pt can't be loaded as TorchScript: "),
         ({"detector": described(clips_of(D + 1))}, f"extraConfigs.detector_path: clips.pt gives shape (16, {D}) where (16, {D + 1}) is expected: 16 samples, and {D + 1} features of each"),
         ({"detector": described(clips_of(D, arguments={"scale": 1}))}, "extraConfigs.detector_path: clips.pt fails on torch.uint8 of shape (16, 3, 16, 32, 32) (BCTHW): Unknown keyword argument 'scale'"),

@@ -14,7 +14,7 @@ from trainings import PROMPTS, Figures, a_training, infer_config, never, train_c
 from sandbox_runtime.easyanimate import infer, lora, models
 from sandbox_runtime.easyanimate.check import check
 from sandbox_runtime.easyanimate.prompts import Video, batches_of
-from sandbox_runtime.easyanimate.render import Renderer, render
+from sandbox_runtime.easyanimate.render import Renderer, Turns, render
 from sandbox_runtime.errors import ConfigError, InputError
 
 CPU = torch.device("cpu")
@@ -48,7 +48,7 @@ def test_what_is_there_is_not_made_again(base, tmp_path) -> None:
 
 def made_by(config, batches, folder: Path) -> dict[str, bytes]:
     folder.mkdir(exist_ok=True)
-    render(config, batches, folder, CPU, never, lambda _: None)
+    render(config, batches, folder, Turns(CPU), never, lambda _: None)
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 

@@ -31,9 +31,9 @@ class Checkpoint:
     given: str
     """As the configuration has it."""
     name: str
-    """Of its figures: the folder's, with the checkpoint's place behind it where others are called the same."""
+    """Of its figures: the folder's or file's, and the checkpoint's place where others are called the same."""
     path: Path | None
-    """Its folder; None for a model of a hub."""
+    """Its folder or file; None for a model of a hub."""
 
     @property
     def source(self) -> str:
@@ -66,12 +66,21 @@ class Ranked:
 
 
 def checkpoints(context: HookContext, config: RankedConfig, *, hub: bool = True) -> list[Checkpoint]:
-    """Those of the configuration, in its order. hub: whether ids of a model hub may be among them. Raises ConfigError
+    """Folders of the configuration, in its order. hub: whether ids of a model hub may be among them. Raises ConfigError
     where a folder is missing."""
-    given = config.checkpoints
-    key = next(name for name in ("ckpt_paths", "models", "model") if getattr(config, name, None))
-    paths = [_folder(context, each, f"extraConfigs.{key}", hub=hub) for each in given]
-    labels = [_label(path.resolve().name if path else each) for each, path in zip(given, paths, strict=True)]
+    key = key_of(config)
+    paths = [_folder(context, each, key, hub=hub) for each in config.checkpoints]
+    return named_checkpoints(config.checkpoints, paths)
+
+
+def key_of(config: RankedConfig) -> str:
+    """The setting that names them."""
+    return next(f"extraConfigs.{name}" for name in ("ckpt_paths", "models", "model") if getattr(config, name, None))
+
+
+def named_checkpoints(given: Sequence[str], paths: Sequence[Path | None]) -> list[Checkpoint]:
+    """Each with a name of its own."""
+    labels = [_label(_stem(path) if path else each) for each, path in zip(given, paths, strict=True)]
     numbered = [f"{label}_{place}" for place, label in enumerate(labels, 1)]
     often = Counter(labels)
     names = [number if often[label] > 1 else label for number, label in zip(numbered, labels, strict=True)]
@@ -89,6 +98,12 @@ def _folder(context: HookContext, given: str, where: str, *, hub: bool) -> Path 
     if hub and HUB_ID.fullmatch(given):
         return None
     raise ConfigError(f"{where}: there is no folder {given}")
+
+
+def _stem(path: Path) -> str:
+    """A folder's name, or a file's without its suffix."""
+    found = path.resolve()
+    return found.stem if found.is_file() else found.name
 
 
 def _label(name: str) -> str:
@@ -146,8 +161,8 @@ def judge(
 def _kept(
     context: HookContext, config: RankedConfig, checkpoint: Checkpoint, measure: Callable[[Checkpoint], Measured]
 ) -> Measured:
-    data = context.workspace.inside(config.data, "extraConfigs") if config.data else None
-    seen = [_seen(path) for path in (checkpoint.path, data) if path is not None]
+    data = [context.workspace.inside(each, "extraConfigs") for each in config.data]
+    seen = [_seen(path) for path in (checkpoint.path, *data) if path is not None]
     key = sha256_of([config.model_dump(mode="json"), checkpoint.source, seen])
     path = context.state / f"judged-{key[:16]}.json"
     if path.exists():
@@ -203,7 +218,7 @@ def result_of(context: HookContext, found: Sequence[Judged], metric: str, goal: 
 
 
 def _output(context: HookContext, checkpoint: Checkpoint) -> Path | str:
-    """A folder of the volume as such, whose digest is part of the result; another one by its name."""
+    """What lies on the volume as such, whose digest is part of the result; another one by its name."""
     if checkpoint.path is None:
         return checkpoint.given
     found, root = checkpoint.path.resolve(), context.workspace.root.resolve()

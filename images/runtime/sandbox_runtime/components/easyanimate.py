@@ -12,7 +12,7 @@ from sandbox_api.easyanimate import EasyAnimateInferConfig, EasyAnimateTrainConf
 
 from ..data_juicer.rows import read_json
 from ..easyanimate import InferResult, TrainResult, infer, merged_videos, prepare, train
-from ..easyanimate.names import checkpoints_in
+from ..easyanimate.disk import newest
 from ..errors import ConfigError
 from ..hooks.base import Artifact, HookContext, HookResult
 from ..pieces import Piece
@@ -28,7 +28,7 @@ class EasyAnimateTrainExecutor(BaseModelExecutor):
             raise ConfigError("extraConfigs.dataset_path: name the data set to train on, or fill it with input")
         data = context.workspace.inside(config.dataset_path, "extraConfigs.dataset_path")
         roots = [root for root in (config.video_root, ".") if root]
-        processes, digests = _processes(config.processes, context), context.workspace.cache / "digests.json"
+        processes, digests = processes_of(config.processes, context), context.workspace.cache / "digests.json"
         prepared = prepare(
             config,
             self.data_connector(data),
@@ -81,13 +81,14 @@ class EasyAnimateInferExecutor(BaseModelExecutor):
     async def _run(self, run_type: str, run_obj: Any = None, **kwargs: Any) -> HookResult:
         context, config = self.for_job(), EasyAnimateInferConfig.model_validate(_settings(self.model_config))
         if config.lora_path is not None:
-            config = config.model_copy(update={"lora_path": str(_newest(Path(config.lora_path)))})
+            lora = newest(Path(config.lora_path), "extraConfigs.lora_path", config.lora_path)
+            config = config.model_copy(update={"lora_path": str(lora)})
         videos = infer(
             config,
             out=context.out / "videos",
             state=context.state,
             scratch=context.scratch,
-            processes=_processes(config.processes, context),
+            processes=processes_of(config.processes, context),
             cpus=context.cpus,
             shard=(context.place.shard or 0, context.place.shards),
             digests=context.workspace.cache / "digests.json",
@@ -125,18 +126,9 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key != "work_dir"}
 
 
-def _processes(asked: int | None, context: HookContext) -> int:
+def processes_of(asked: int | None, context: HookContext) -> int:
+    """One a GPU, where the user has not said how many."""
     return asked or max(1, context.contract.limits.gpus)
-
-
-def _newest(path: Path) -> Path:
-    """A checkpoint, or the last one of a training's folder."""
-    if not path.is_dir():
-        return path
-    found = checkpoints_in(path)
-    if not found:
-        raise ConfigError(f"extraConfigs.lora_path: there is no checkpoint-<step>.safetensors in {path}")
-    return found[-1]
 
 
 def _trained(trained: TrainResult, broken: int) -> str:

@@ -111,6 +111,7 @@ FACTORIES: dict[str, Factory] = {
         Factory(
             "model_evaluator",
             {
+                "easyanimate": "sandbox_runtime.components.easyanimate_eval:EasyAnimateEvaluator",
                 "internvl_coco_caption": "sandbox_runtime.components.captions:CaptionEvaluator",
                 "lm": "sandbox_runtime.components.lm:LanguageModelEvaluator",
                 "modelscope": "sandbox_runtime.components.modelscope_eval:ModelscopeEvaluator",

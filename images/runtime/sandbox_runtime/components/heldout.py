@@ -8,6 +8,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from sandbox_api.heldout import HeldoutLossConfig
@@ -16,7 +17,7 @@ from ..data_juicer.errors import DatasetError
 from ..data_juicer.row_ids import ROW_ID, RowIds
 from ..data_juicer.rows import Row, read_rows
 from ..easyanimate import heldout_losses, prepare
-from ..easyanimate.names import checkpoints_in
+from ..easyanimate.disk import newest
 from ..errors import ConfigError, UserError
 from ..hooks.base import Artifact, HookContext, HookResult
 from ..hooks.recipe import counted
@@ -34,17 +35,7 @@ class HeldoutLossEvaluator(BaseEvaluator):
     def run(self, eval_type: str, eval_obj: Any = None, **kwargs: Any) -> HookResult:
         context = self.for_job()
         config = with_lora(context.extra, context)
-        if config.dataset_path is None:
-            raise ConfigError("extraConfigs.dataset_path: name the held-out clips, or fill it with input")
-        data = context.workspace.inside(config.dataset_path, "extraConfigs.dataset_path")
-        if not data.is_file():
-            raise ConfigError(f"extraConfigs.dataset_path: there is no file {config.dataset_path}")
-        try:
-            rows = list(read_rows(data))
-        except DatasetError as error:
-            raise ConfigError(f"extraConfigs.dataset_path: {error.problem}") from error
-        if not rows:
-            raise ConfigError(f"extraConfigs.dataset_path: {config.dataset_path} holds no rows")
+        data, rows = clips_of(config, context)
         roots = [context.workspace.inside(root, "extraConfigs.video_root") for root in (config.video_root, ".") if root]
         settings = {
             "scratch": context.scratch,
@@ -70,6 +61,22 @@ class HeldoutLossEvaluator(BaseEvaluator):
             **settings,
         )
         return result_of(config, rows, prepared.numbers, losses, len(prepared.broken), context)
+
+
+def clips_of(config: HeldoutLossConfig, context: HookContext) -> tuple[Path, list[Row]]:
+    """The data set's file and its rows. Raises ConfigError where there are none."""
+    if config.dataset_path is None:
+        raise ConfigError("extraConfigs.dataset_path: name the held-out clips, or fill it with input")
+    data = context.workspace.inside(config.dataset_path, "extraConfigs.dataset_path")
+    if not data.is_file():
+        raise ConfigError(f"extraConfigs.dataset_path: there is no file {config.dataset_path}")
+    try:
+        rows = list(read_rows(data))
+    except DatasetError as error:
+        raise ConfigError(f"extraConfigs.dataset_path: {error.problem}") from error
+    if not rows:
+        raise ConfigError(f"extraConfigs.dataset_path: {config.dataset_path} holds no rows")
+    return data, rows
 
 
 def result_of(
@@ -122,12 +129,6 @@ def with_lora(config: HeldoutLossConfig, context: HookContext) -> HeldoutLossCon
     """With the last checkpoint, where `lora_path` names a training's folder. Raises ConfigError where it has none."""
     if config.lora_path is None:
         return config
-    path = context.workspace.inside(config.lora_path, "extraConfigs.lora_path")
-    if path.is_dir():
-        found = checkpoints_in(path)
-        if not found:
-            raise ConfigError(
-                f"extraConfigs.lora_path: there is no checkpoint-<step>.safetensors in {config.lora_path}"
-            )
-        path = found[-1]
+    field = "extraConfigs.lora_path"
+    path = newest(context.workspace.inside(config.lora_path, field), field, config.lora_path)
     return config.model_copy(update={"lora_path": str(path)})

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from sandbox_api.pools import RankingConfig
@@ -22,7 +23,8 @@ Figures = tuple[float, ...] | None
 
 
 class DataPoolRanking(BaseDataPoolManipulator):
-    """type: data_pool_ranking. Ranked: the paths, the best one first; equal ones in their own order.
+    """type: data_pool_ranking. Ranked: the paths, the best one first; equal ones in their own order; with
+    `by_statistic` only the best of those that one statistic has cut.
 
     Metrics: `pools` (that were ranked), `unranked` (whose figure is null or NaN: they come last), `rank.<place>` with
     numbers, `rank.<place>.<key>` with keys; the best has place 1.
@@ -31,13 +33,16 @@ class DataPoolRanking(BaseDataPoolManipulator):
     def run(self) -> HookResult:
         config: RankingConfig = self.for_job().extra
         paths, metrics = config.dataset_path, config.metrics
-        if len(paths) != len(metrics):
+        if len(metrics) % len(paths):
             raise ConfigError(
                 f"extraConfigs.metrics: {counted(len(metrics), 'figure')} can't rank {counted(len(paths), 'data set')};"
                 " give one for each, in the same order"
             )
-        found = [figures_of(each, config.ranking_keys, place) for place, each in enumerate(metrics)]
+        every = [figures_of(each, config.ranking_keys, place) for place, each in enumerate(metrics)]
+        found = [mean_of(every[place :: len(paths)]) for place in range(len(paths))]
         places = ranked(found, descending=config.descending)
+        if config.by_statistic:
+            places = best_of_each(places, paths)
         kept = places[: config.top_n]
         figures: dict[str, float] = {"pools": len(paths), "unranked": found.count(None)}
         for rank, place in enumerate(kept, 1):
@@ -83,6 +88,34 @@ def ranked(found: list[Figures], *, descending: bool) -> list[int]:
     return known + [place for place, figures in enumerate(found) if figures is None]
 
 
+def mean_of(repeats: list[Figures]) -> Figures:
+    """What decides, over repeats; None where one of them is not known."""
+    known = [figures for figures in repeats if figures is not None]
+    return tuple(map(fmean, zip(*known, strict=True))) if len(known) == len(repeats) else None
+
+
+def best_of_each(places: list[int], paths: list[str]) -> list[int]:
+    """Of ranked places the first of each statistic. Raises ConfigError when no pool was cut by one."""
+    best: dict[str, int] = {}
+    for place in places:
+        if (statistic := statistic_of(paths[place])) is not None:
+            best.setdefault(statistic, place)
+    if not best:
+        raise ConfigError(
+            "extraConfigs.by_statistic: none of the data sets is a pool that a statistic has cut"
+            " (<statistic>/<name>_<statistic>_<i>.jsonl); take the paths of a data_pool_construction, or leave it out"
+        )
+    return [*best.values()]
+
+
+def statistic_of(named: str) -> str | None:
+    """What cut a pool, by the name that `data_pool_construction` gives it."""
+    path = Path(named)
+    stem, _, number = path.stem.rpartition("_")
+    statistic = path.parent.name
+    return statistic if statistic and number.isdigit() and stem.endswith(f"_{statistic}") else None
+
+
 def _number(value: Any, told: str) -> float:
     if value is None:
         return math.nan
@@ -99,8 +132,10 @@ def _message(config: RankingConfig, paths: list[str], found: list[Figures], kept
     way = "highest" if config.descending else "lowest"
     by = ", then ".join(config.ranking_keys) or "figure"
     words = [f"{counted(len(paths), 'data set')}, the {way} {by} first: {Path(paths[kept[0]]).name}"]
+    if (repeats := len(config.metrics) // len(paths)) > 1:
+        words.append(f"by the mean of {repeats} repeats")
     if unranked := found.count(None):
         words.append(f"{counted(unranked, 'data set')} without it come last")
-    if config.top_n and config.top_n > len(paths):
-        words.append(f"top_n is {config.top_n}, but there are only {len(paths)}")
+    if config.top_n and config.top_n > len(kept):
+        words.append(f"top_n is {config.top_n}, but there are only {len(kept)}")
     return "; ".join(words)

@@ -10,7 +10,18 @@ The work is done by worker processes, one a GPU; nothing here imports torch, so 
 fails in a moment.
 """
 
-from .api import heldout_losses, infer, merged_videos, prepare, train
+from .api import heldout_losses, prepare, train
 from .results import InferResult, Prepared, TrainResult
+from .videos import infer, infer_each, merged_videos
 
-__all__ = ["InferResult", "Prepared", "TrainResult", "heldout_losses", "infer", "merged_videos", "prepare", "train"]
+__all__ = [
+    "InferResult",
+    "Prepared",
+    "TrainResult",
+    "heldout_losses",
+    "infer",
+    "infer_each",
+    "merged_videos",
+    "prepare",
+    "train",
+]

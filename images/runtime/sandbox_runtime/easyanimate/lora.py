@@ -116,6 +116,13 @@ def read_provenance(path: Path) -> Provenance:
     return Provenance(**told)
 
 
+def remove_lora(transformer: torch.nn.Module) -> None:
+    """As if none had been put in."""
+    for name, layer in [*transformer.named_modules()]:
+        if isinstance(layer, LoraLayer):
+            transformer.set_submodule(name, layer.get_base_layer())
+
+
 def load_lora(transformer: torch.nn.Module, path: Path, scale: float) -> Provenance:
     """Put a LoRA in at that scale. Raises ConfigError when it doesn't fit, and nothing of it is left out silently."""
     provenance = read_provenance(path)

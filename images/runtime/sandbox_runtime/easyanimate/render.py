@@ -6,6 +6,7 @@ model; what is there already is not made again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,18 +26,22 @@ REMEMBERED_PROMPTS = 64
 
 
 class Renderer:
-    """The pipeline of one process, with the LoRA in it."""
+    """The pipeline of one process, with a LoRA in it."""
 
     def __init__(self, config: EasyAnimateInferConfig, device: torch.device) -> None:
-        self._config = config
-        self._device = device
         self._pipeline = models.load_pipeline(Path(config.base_model).absolute(), config.precision, device)
-        if config.lora_path is not None:
-            lora.load_lora(self._pipeline.transformer, Path(config.lora_path).absolute(), config.lora_scale)
+        self.turn_to(config)
         # one at a time: a prompt has several videos, and the negative one belongs to all of them
         self._encode = lru_cache(maxsize=REMEMBERED_PROMPTS)(
             lambda text: models.encode_text(self._pipeline, text, device)
         )
+
+    def turn_to(self, config: EasyAnimateInferConfig) -> None:
+        """Go on with the LoRA of another configuration, of the same base model and precision."""
+        self._config = config
+        lora.remove_lora(self._pipeline.transformer)
+        if config.lora_path is not None:
+            lora.load_lora(self._pipeline.transformer, Path(config.lora_path).absolute(), config.lora_scale)
 
     def frames(self, videos: Sequence[Video]) -> NDArray[np.uint8]:
         """RGB of shape (videos, frames, height, width, 3)."""
@@ -72,15 +77,39 @@ class Renderer:
         return torch.cat(states), torch.cat(masks)
 
 
+class Turns:
+    """One pipeline in which LoRAs take turns; it is loaded when the first video is to be made."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._renderer: Renderer | None = None
+
+    def of(self, config: EasyAnimateInferConfig) -> Renderer:
+        if self._renderer is None:
+            self._renderer = Renderer(config, self._device)
+        else:
+            self._renderer.turn_to(config)
+        return self._renderer
+
+
+@dataclass(frozen=True)
+class Rendered:
+    made: int
+    finished: bool
+    """Whether all are there now."""
+    problem: str = ""
+    """Why one could not be made; the LoRAs after this one are not concerned."""
+
+
 def render(
     config: EasyAnimateInferConfig,
     batches: Sequence[tuple[Video, ...]],
     folder: Path,
-    device: torch.device,
+    turns: Turns,
     should_stop: Callable[[], bool],
     log: Callable[[int], None],
-) -> tuple[int, bool]:
-    """Make the videos of these batches that are not in the folder yet; how many, and whether all are there now.
+) -> Rendered:
+    """Make the videos of these batches that are not in the folder yet.
 
     log: takes the number of videos that were made so far.
     """
@@ -91,12 +120,15 @@ def render(
         if not missing:
             continue
         if should_stop():
-            return made, False
-        if renderer is None:
-            renderer = Renderer(config, device)
-        for video, frames in zip(batch, renderer.frames(batch), strict=True):
+            return Rendered(made, finished=False)
+        renderer = renderer or turns.of(config)
+        try:
+            frames_of_each = renderer.frames(batch)
+        except UserError as error:
+            return Rendered(made, finished=False, problem=str(error))
+        for video, frames in zip(batch, frames_of_each, strict=True):
             if video in missing:
                 write_video(folder / video_name(video.prompt, video.index), frames, config.fps)
                 made += 1
         log(made)
-    return made, True
+    return Rendered(made, finished=True)

@@ -105,3 +105,5 @@ class InferResult:
     seconds: float
     notes: tuple[str, ...] = ()
     """What the user should know about names and weights."""
+    problem: str = ""
+    """Why videos are missing, where one could not be made."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -54,16 +55,20 @@ def train(job: dict[str, Any], desk: Desk) -> Any:
 
 
 def infer(job: dict[str, Any], desk: Desk) -> Any:
-    config = EasyAnimateInferConfig.model_validate(job["config"])
     batches = [tuple(prompts.Video(**video) for video in batch) for batch in job["batches"]]
+    mine = prompts.share(batches, desk.rank, desk.size)
+    turns, told, before = render.Turns(parallel.own_device()), [], 0
 
     def log(made: int) -> None:
         if desk.rank == 0:
-            desk.figures({"videos": made}, made)
+            desk.figures({"videos": before + made}, before + made)
 
-    mine = prompts.share(batches, desk.rank, desk.size)
-    made, finished = render.render(config, mine, Path(job["folder"]), parallel.own_device(), desk.should_stop, log)
-    return {"made": made, "finished": finished}
+    for take in job["takes"]:
+        config, folder = EasyAnimateInferConfig.model_validate(take["config"]), Path(take["folder"])
+        rendered = render.render(config, mine, folder, turns, desk.should_stop, log)
+        told.append(asdict(rendered))
+        before += rendered.made
+    return told
 
 
 def measure(job: dict[str, Any], desk: Desk) -> Any:

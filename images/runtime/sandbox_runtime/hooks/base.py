@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -66,11 +66,19 @@ class HookContext:
     """Files and folders on the volume that it has read and that no configuration names."""
     place: Place = ALONE
     """Which of the job's pods this is: one that works with others (`nodes`), or on a piece of the job (`shards`)."""
+    part: str = ""
+    """Folder below `out` and `scratch` of a part of the job that works as if it was one."""
+
+    def for_part(self, part: str, extra: Any) -> HookContext:
+        """The same for a part of the job with settings of its own, e.g. an evaluator that looks at one checkpoint."""
+        found = replace(self, part=part, extra=extra)
+        found.out.mkdir(parents=True, exist_ok=True)
+        return found
 
     @property
     def out(self) -> Path:
         """Where artifacts go."""
-        return self.workspace.out
+        return self.workspace.out / self.part
 
     @property
     def state(self) -> Path:
@@ -80,7 +88,7 @@ class HookContext:
     @property
     def scratch(self) -> Path:
         """Working files of this attempt on the volume; they go when the job has ended."""
-        folder = self.workspace.scratch
+        folder = self.workspace.scratch / self.part
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 

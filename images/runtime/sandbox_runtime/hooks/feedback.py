@@ -21,7 +21,7 @@ from ..data_juicer.errors import DatasetError
 from ..data_juicer.operators import keeps_within_bounds, op_statistics
 from ..errors import ConfigError
 from .base import Artifact, HookContext, HookResult
-from .recipe import addressed_errors, bounds_before_and_after, counted, write_recipe
+from .recipe import addressed_errors, bounds_before_and_after, bounds_set, counted, write_recipe
 
 if TYPE_CHECKING:  # numpy and scipy come in when a job asks for this hook
     from numpy import float64
@@ -39,7 +39,8 @@ COLUMNS = (
 
 class RefineRecipeViaModelFeedbackHook:
     """Outputs: recipe (the whole configuration, YAML or JSON), changes (CSV, a line a bound, with why it moved or
-    stays), copies (list of lists: statistics that say the same of the rows).
+    stays), copies (list of lists: statistics that say the same of the rows), bounds (those that moved, by
+    `<op>.<arg>`).
 
     Metrics: `expected_kept`, the share of the analysed rows within all bounds of the refined recipe; `kept_before`;
     `rows_scored`; `refined.<op>.<arg>.before` and `.after` of the bounds that moved. Needs the input `probe`, the
@@ -77,6 +78,7 @@ class RefineRecipeViaModelFeedbackHook:
                 Artifact(write_recipe(refined, context.out, published), publish=published),
                 Artifact(table, rows=len(decision.findings)),
                 decision.copies,
+                bounds_set(decision.moved, process),
             ],
             metrics={
                 "expected_kept": decision.expected_kept,

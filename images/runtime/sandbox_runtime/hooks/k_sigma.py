@@ -15,11 +15,12 @@ from ..data_juicer.operators import op_statistics
 from ..errors import ConfigError
 from ..inputs import ResolvedInput
 from .base import Artifact, HookContext, HookResult
-from .recipe import addressed_errors, bounds_before_and_after, counted, write_recipe
+from .recipe import addressed_errors, bounds_before_and_after, bounds_set, counted, write_recipe
 
 
 class RefineRecipeViaKSigmaHook:
-    """Outputs: recipe (the whole configuration, YAML or JSON), changes (CSV).
+    """Outputs: recipe (the whole configuration, YAML or JSON), changes (CSV), bounds (those that changed, by
+    `<op>.<arg>`).
 
     Metrics: `refined.<op>.<arg>.before` and `.after`; the second operator of a name is `<op>_2`. Needs the input
     `probe`, the `overall` table of an analysis.
@@ -47,7 +48,7 @@ class RefineRecipeViaKSigmaHook:
         if not changes:
             message = "nothing refined: the probe has no statistic that a bound of this recipe is about"
         return HookResult(
-            outputs=[Artifact(recipe, publish=published), Artifact(table)],
+            outputs=[Artifact(recipe, publish=published), Artifact(table), bounds_set(changes, process)],
             metrics=bounds_before_and_after(changes, process),
             message=message,
             tables=[table],

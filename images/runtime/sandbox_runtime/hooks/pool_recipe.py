@@ -18,7 +18,7 @@ from ..data_juicer.operators import keeps_within_bounds, op_statistics
 from ..errors import ConfigError
 from .base import Artifact, HookContext, HookResult
 from .feedback import statistics_of
-from .recipe import addressed_errors, bounds_before_and_after, counted, write_recipe
+from .recipe import addressed_errors, bounds_before_and_after, bounds_set, counted, write_recipe
 
 if TYPE_CHECKING:
     from ..data_juicer.pool_recipe import Selection
@@ -27,7 +27,8 @@ POOL = "extraConfigs.pool_path"
 
 
 class RefineRecipeViaPoolHook:
-    """Outputs: recipe (the whole configuration, YAML or JSON), changes (CSV, a line a bound that was set).
+    """Outputs: recipe (the whole configuration, YAML or JSON), changes (CSV, a line a bound that was set), bounds
+    (those by `<op>.<arg>`).
 
     Metrics: `rows_pool`, the pool's rows; `rows_kept`, the analysed rows within the bounds: as many if the statistics
     tell the pool from all others; `refined.<op>.<arg>.before` and `.after`. Needs the input `probe`, the `stats` of an
@@ -69,6 +70,7 @@ class RefineRecipeViaPoolHook:
             outputs=[
                 Artifact(write_recipe(refined, context.out, published), publish=published),
                 Artifact(table, rows=len(found.moved)),
+                bounds_set(found.moved, process),
             ],
             metrics={
                 "rows_pool": len(pool),

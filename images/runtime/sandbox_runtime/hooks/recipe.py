@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from sandbox_api.recipe import operator_names
 
 from ..configs import DJ
 from ..data_juicer.bounds import Moved
@@ -60,14 +61,15 @@ def write_recipe(recipe: Mapping[str, Any], out: Path, published: Path | None) -
     return path
 
 
+def bounds_set(bounds: Sequence[Moved], process: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The changed bounds as they stand in the recipe, by `<op>.<arg>`: what is not in the job's own configuration."""
+    names = operator_names(process)
+    return {f"{names[bound.index]}.{bound.arg}": bound.after for bound in bounds}
+
+
 def bounds_before_and_after(bounds: Sequence[Moved], process: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Metrics of the changed bounds; a bound that is a text (a size, an aspect ratio) stands in the table only."""
-    seen: Counter[str] = Counter()
-    names: list[str] = []
-    for entry in process:
-        op = next(iter(entry))
-        seen[op] += 1
-        names.append(op if seen[op] == 1 else f"{op}_{seen[op]}")
+    names = operator_names(process)
     return {
         f"refined.{names[bound.index]}.{bound.arg}.{when}": float(value)
         for bound in bounds

@@ -65,6 +65,7 @@ def causal_lm(model_path: str, asked: Texts, *, dropout_seed: int | None = None)
     loss, tokens, latency = np.full(rows, np.nan), np.zeros(rows, dtype=np.int64), np.zeros(rows)
     for places, batch in _batches(asked, tokenizer, model.device):
         began = time.perf_counter()
+        batch.pop("token_type_ids", None)  # some tokenizers of such models make them, and the models take none
         logits = model(**batch).logits[:, :-1].float()
         wanted, counts = batch["input_ids"][:, 1:], batch["attention_mask"][:, 1:].bool()
         losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), wanted, reduction="none")
