@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from ..files import write_atomic
 
 OPTIONS = {"crf": "18", "preset": "medium", "mbtree": "0", "threads": "1"}
-"""One thread: with more of them the bytes would depend on how many there are. No macroblock tree: with it x264 (165, its
-SIMD code, frames of 48 and 96 pixels) gives other bytes from process to process, and now and then within one."""
+"""One thread: with more of them the bytes would depend on how many there are. No macroblock tree: with it x264 (version
+165, its SIMD code, frames of 48 and 96 pixels) gives other bytes from process to process, and now and then in one."""
 
 
 def write_video(path: Path, frames: NDArray[np.uint8], fps: int) -> None:
