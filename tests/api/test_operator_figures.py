@@ -169,7 +169,7 @@ async def test_sigterm_lets_what_is_under_way_end(
     fake_lab.assert_no_job_was_made_twice()
 
 
-async def test_a_busy_operator_ends_within_five_seconds_of_sigterm(
+async def test_a_busy_operator_ends_within_its_grace_period(
     api: FakeAPI, fake_lab: Lab, operators: Operators, tmp_path: Path
 ) -> None:
     """An API server that answers nothing any more, workers that all wait for it, and a Prometheus that keeps its line."""
@@ -194,7 +194,7 @@ async def test_a_busy_operator_ends_within_five_seconds_of_sigterm(
     assert await asyncio.to_thread(operator.stop) == 0
     took = loop.time() - began
     print(f"SIGTERM to the end, with 16 workers that wait: {took:.1f} s")
-    assert took < 5
+    assert took < 10, "the chart's terminationGracePeriodSeconds"
     writer.close()
     api.on_write = None
     hangs.set()

@@ -45,8 +45,8 @@ async def test_four_hooks_become_four_jobs_one_after_another_and_a_table(lab: La
     )
     jobs = {"beforeJob": "before", "afterJob": "after"}
     rows = [
-        {"metric": "mean", "before": 2.5, "after": 2, **jobs},
-        {"metric": "rows", "before": 100, "after": 80, **jobs},
+        {"metric": "mean", "before": 2.5, "after": 2, "change": -0.5, "relative": -0.2, **jobs},
+        {"metric": "rows", "before": 100, "after": 80, "change": -20, "relative": -0.2, **jobs},
     ]
     assert sorted(status["comparison"], key=lambda row: row["metric"]) == rows
     assert lab.condition("demo", "Ready")["status"] == lab.condition("demo", "StorageReady")["status"] == "True"
