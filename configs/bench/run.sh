@@ -56,14 +56,12 @@ step "one operator, several; one epoch, two"
 sandboxctl compare bench-single-op bench-multi-op -n $namespace
 sandboxctl compare bench-multi-op bench-duplicate -n $namespace
 
-if [ -f configs/bench/leaderboard.yaml ]; then
-  apply configs/bench/leaderboard.yaml configs/bench/leaderboard-tiny.yaml
-  sandboxctl watch leaderboard -n $namespace
-  sandboxctl compare leaderboard -n $namespace
-  step "sandboxctl promote leaderboard: its winner's recipe, on all clips"
-  sandboxctl promote leaderboard -n $namespace --dataset inputs/data/all.jsonl --values configs/bench/promoted-tiny.yaml |
-    kubectl -n $namespace apply -f -
-  sandboxctl watch leaderboard-promoted -n $namespace
-  sandboxctl compare leaderboard-promoted -n $namespace
-fi
+apply configs/bench/leaderboard.yaml configs/bench/leaderboard-tiny.yaml
+sandboxctl watch leaderboard -n $namespace
+sandboxctl compare leaderboard -n $namespace
+step "sandboxctl promote leaderboard: its winner's recipe, on all clips"
+sandboxctl promote leaderboard -n $namespace --dataset inputs/data/all.jsonl --values configs/bench/promoted-tiny.yaml |
+  kubectl -n $namespace apply -f -
+sandboxctl watch leaderboard-promoted -n $namespace
+sandboxctl compare leaderboard-promoted -n $namespace
 farewell demo-bench
