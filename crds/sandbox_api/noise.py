@@ -26,7 +26,7 @@ class Change:
     relative: float | None
     """Difference as a share of where it began; None where that is near 0."""
     interval: tuple[float, float] | None
-    """95 % of the difference; None without repeats."""
+    """95 % of the difference; None without repeats, and where they all differ by the same."""
 
     @property
     def is_noise(self) -> bool | None:
@@ -40,8 +40,8 @@ def spread(values: Sequence[float]) -> float | None:
 
 
 def change(before: Sequence[float], after: Sequence[float]) -> Change:
-    """From one figure to another, each of one or of several repeats. A single one stands for all repeats; repeats of
-    equal number share their seeds and are compared one by one."""
+    """From one figure to another, each of one or of several repeats. Repeats of equal number share their seeds and are
+    compared one by one. A single one is taken for exact beside several: of a job that no seed changes."""
     base = fmean(before)
     difference = fmean(after) - base
     far = abs(base) * FAR > abs(difference)
@@ -60,6 +60,8 @@ def _interval(before: Sequence[float], after: Sequence[float]) -> tuple[float, f
         shares = [(variance(values) / len(values), len(values) - 1) for values in (before, after) if len(values) > 1]
         error = sum(share for share, _ in shares) ** 0.5
         freedom = error**4 / sum(share**2 / free for share, free in shares) if error else 1.0
+    if not error and middle:
+        return None  # figures too coarse to show their spread: it is unknown, not none
     half = _quantile(freedom) * error
     return middle - half, middle + half
 

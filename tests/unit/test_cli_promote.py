@@ -139,9 +139,10 @@ def test_values_are_in_it() -> None:
     ("row", "words"),
     [
         ({"interval": [-0.7, 0.1]}, "clips_top_0_1_num_5 is tied with the baseline clips_random: the difference may be chance; more repeats tell more"),
+        ({"interval": None}, "clips_top_0_1_num_5 differs from the baseline clips_random by the same in all repeats: whether by chance, nobody can tell"),
         ({"interval": None, "repeats": 1}, "clips_top_0_1_num_5 was trained once: whether it is better than the baseline clips_random, nobody can tell"),
         ({"change": 0.2, "relative": 0.1}, "clips_top_0_1_num_5 is not better than the baseline clips_random"),
-        ({"change": None, "relative": None, "interval": None}, "clips_top_0_1_num_5 was compared with no baseline; name one in spec.rank.baseline"),
+        ({"change": None, "relative": None, "interval": None}, "clips_top_0_1_num_5 was compared with no baseline: none of the items is named 'clips_random' (spec.rank.baseline)"),
     ],
 )  # fmt: skip
 def test_what_the_ranking_leaves_in_doubt_is_said(row: Mapping[str, Any], words: str) -> None:

@@ -29,7 +29,12 @@ def test_a_single_figure_has_no_noise_of_its_own() -> None:
     assert noise.change([1.0], [2.0]).is_noise is None
     low, high = noise.change([1.0], [1.9, 2.1]).interval or (0, 0)
     assert (low, high) == pytest.approx((1 - 12.706 * 0.1, 1 + 12.706 * 0.1))
-    assert noise.change([1.0], [2.0, 2.0]).interval == (1.0, 1.0)
+
+
+def test_equal_differences_say_nothing_of_their_spread() -> None:
+    assert noise.change([0.5, 0.5], [0.6, 0.6]).interval is None
+    assert noise.change([1.0], [2.0, 2.0]).is_noise is None
+    assert noise.change([2.0, 2.0], [2.0, 2.0]).is_noise is True
 
 
 def test_a_share_of_next_to_nothing_is_not_told() -> None:

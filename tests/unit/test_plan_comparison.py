@@ -7,8 +7,8 @@ import pytest
 from tests.unit.builders import a_spec, four_jobs, probe, process
 from tests.unit.test_plan_repeats import trained
 
-from sandbox_api.status import JobStatus
-from sandbox_operator.plan.comparison import compare, pairs
+from sandbox_api.status import ExperimentStatus, JobStatus
+from sandbox_operator.plan.comparison import between, compare, pairs
 from sandbox_operator.plan.compile import compile_spec
 
 
@@ -112,3 +112,23 @@ def test_repeats_are_compared_by_their_means_and_the_change_has_an_interval() ->
     assert (row.before, row.after, row.change, row.relative) == pytest.approx((0.5, 0.65, 0.15, 0.3))
     assert (row.before_job, row.after_job, row.repeats) == ("before", "judge", 3)
     assert row.interval == pytest.approx([0.15 - 4.303 * 0.05 / 3**0.5, 0.15 + 4.303 * 0.05 / 3**0.5])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "interval"), [(1, 1, False), (1, 3, False), (3, 1, False), (3, 3, True), (2, 3, True)]
+)
+def test_between_experiments_a_single_run_is_not_taken_for_exact(first: int, second: int, interval: bool) -> None:
+    """It may have drawn by a seed as those of the other did."""
+
+    def status(count: int, value: float) -> ExperimentStatus:
+        jobs = [
+            JobStatus(
+                id=f"anonymous/1/execution/0{f'~{number}' if count > 1 else ''}", hook="TrainModelHook", meta_name="train",
+                state="Succeeded", metrics={"train.loss": value * (1 + number / 10)},
+            )
+            for number in range(count)
+        ]  # fmt: skip
+        return ExperimentStatus(jobs=jobs)
+
+    (row,) = between(status(first, 1.0), status(second, 2.0))
+    assert (row.interval is not None) == interval

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from tests.unit.builders import Play
 from tests.unit.test_plan_repeats import trained
+from tests.unit.test_plan_spread import LOOK, TRAIN, split_into
+from tests.unit.test_plan_spread import pools as made_pools
 
 from sandbox_api.status import JobStatus, RankRow
 from sandbox_operator.plan.compile import Compiled, compile_spec
@@ -121,3 +124,16 @@ def test_the_ranks_own_repeats_count_in_its_pipeline() -> None:
 
     assert compiled.problems == ()
     assert sum(job.meta_name == "judge" for job in compiled.jobs) == 3
+
+
+def test_a_baseline_that_is_none_of_the_items_is_told_where_the_list_is_known_only_then() -> None:
+    play = Play({**made_pools(), "rank": {"metric": "look.rows", "baseline": "randon"}})
+    split_into(play, ["pools/random.jsonl", "pools/high.jsonl"])
+    play.succeed_in(*(TRAIN.format(number) for number in range(2)))
+    play.succeed_in(*(LOOK.format(number) for number in range(2)), metrics={"look.rows": 7.0})
+    play.succeed()
+
+    assert play.status.outcome == "Succeeded"
+    assert [row.item for row in play.status.ranking or ()] == ["random", "high"]
+    ready = next(each for each in play.status.conditions if each.type == "Ready")
+    assert ready.message.endswith("; spec.rank.baseline: no item is named 'randon'; did you mean 'random'?")

@@ -146,10 +146,16 @@ def _doubts(rank: Rank, rows: Sequence[RankRow], row: RankRow, pool: str | None)
         yield f"the recipe was made from {pool}, which has place {[*rows].index(row) + 1}; the first is {rows[0].item}"
     if row.item == rank.baseline:
         yield f"{row.item} is the baseline itself: nothing was better"
-    elif row.change is None:
+    elif row.change is None and rank.baseline is None:
         yield f"{row.item} was compared with no baseline; name one in spec.rank.baseline"
+    elif row.change is None:
+        words = f"none of the items is named {rank.baseline!r} (spec.rank.baseline)"
+        yield f"{row.item} was compared with no baseline: {words}"
     elif (row.change > 0) != (rank.goal == "maximize"):
         yield f"{row.item} is not better than the baseline {rank.baseline}"
+    elif row.interval is None and (row.repeats or 1) > 1:
+        words = "by the same in all repeats: whether by chance, nobody can tell"
+        yield f"{row.item} differs from the baseline {rank.baseline} {words}"
     elif row.interval is None:
         yield f"{row.item} was trained once: whether it is better than the baseline {rank.baseline}, nobody can tell"
     elif row.interval[0] <= 0 <= row.interval[1]:

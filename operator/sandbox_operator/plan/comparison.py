@@ -59,9 +59,17 @@ def compare(
 
 
 def between(first: ExperimentStatus, second: ExperimentStatus) -> list[ComparisonRow]:
-    """Rows for each figure that jobs of one name (and item) have in two experiments, in the order of the first one."""
+    """Rows for each figure that jobs of one name (and item) have in two experiments, in the order of the first one.
+
+    Without an interval where one of them has run once: it may have drawn by a seed as well, and nobody knows how far.
+    """
     others = _by_name(second)
-    return [row for key, jobs in _by_name(first).items() for row in _rows(jobs, others.get(key, []))]
+    return [
+        row if min(len(jobs), len(others[key])) > 1 else row.model_copy(update={"interval": None, "repeats": None})
+        for key, jobs in _by_name(first).items()
+        if key in others
+        for row in _rows(jobs, others[key])
+    ]
 
 
 def _by_name(status: ExperimentStatus) -> dict[tuple[str, ...], list[JobStatus]]:

@@ -25,7 +25,7 @@ from .compile import Compiled
 from .conditions import Headline, conditions_of
 from .iterations import targets_met, untold, wants_another
 from .placement import told
-from .ranking import ranking
+from .ranking import baseline_problems, ranking
 from .rerun import is_live
 from .round import Round
 
@@ -161,6 +161,7 @@ def _success(this: Round, compiled: Compiled, jobs: list[JobStatus], iteration: 
             parts.append(f"{target.references[0].job_id} gave no number for the target {target.text!r}")
     elif iteration > 1:
         parts.append(_count(iteration, "iteration"))
+    parts += baseline_problems(this.spec, compiled.ranked, list(this.planned.values()))  # of lists that are known now
     return "; ".join(parts)
 
 
