@@ -261,6 +261,8 @@ def test_a_file_with_its_hook_and_its_data_runs_to_its_end(tmp_path: Path) -> No
     status = ExperimentStatus.model_validate_json((tmp_path / "run" / "status.json").read_bytes())
     seen = (status.jobs[0].outputs or {})["seen"]
     assert Path(seen["cwd"], "inputs", "texts", "a.txt").read_text() == "hello"
+    compared = CliRunner().invoke(app, ["compare", "demo", "-f", str(tmp_path / "run")])
+    assert "Before (before) and after (after)" in compared.output
 
     again = ran(tmp_path, *documents, options=("--local", "--resume"), environ=ENVIRON)
     assert again.exit_code == 0

@@ -175,6 +175,24 @@ def test_the_report_has_before_and_after_the_bounds_the_artifacts_and_where_to_l
     assert "demo-workspace" in output
 
 
+def test_artifacts_of_items_and_repeats_are_told_apart() -> None:
+    ids = [
+        "anonymous/1/evaluation/0",
+        "anonymous/1/evaluation/1[3]~0",
+        "tries[2]/1/evaluation/0",
+        "tries[2]/1/evaluation/0~1",
+    ]
+    jobs = [
+        {"id": each, "hook": "H", "metaName": "judge", "state": "Succeeded", "outputs": {"value": number}}
+        for number, each in enumerate(ids)
+    ]
+    output = shown(report("demo", "lab", ExperimentStatus.model_validate({"jobs": jobs})))
+
+    assert [line.split() for line in output.splitlines() if ".value" in line] == [
+        ["judge.value", "0"], ["judge[3]~0.value", "1"], ["tries[2].judge.value", "2"], ["tries[2].judge~1.value", "3"],
+    ]  # fmt: skip
+
+
 def test_two_comparisons_are_two_tables() -> None:
     spec = a_spec(
         probes=[probe(metaName="a"), probe(metaName="b")],

@@ -623,6 +623,13 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         a_spec(probes=[probe(metaName="analysis")], comparison=[{"before": "analysis", "after": "analisis"}]),
         "spec.comparison[0].after: no job has the metaName 'analisis'; did you mean 'analysis'?",
     ),
+    "comparison with a job that is like none": (
+        a_spec(
+            probes=[probe(metaName=name) for name in ("one", "two", "three", "four", "five", "six")],
+            comparison=[{"before": "one", "after": "xyz"}],
+        ),
+        "spec.comparison[0].after: no job has the metaName 'xyz'; there is: one, two, three, four, five, six",
+    ),
     "no job": (
         {"workspace": {"claimName": "c"}},
         "spec: there is no job; write at least one in probeJobConfigs, refineRecipeJobConfigs, executionJobConfigs or"

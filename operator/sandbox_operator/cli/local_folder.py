@@ -114,6 +114,17 @@ def new_experiment(experiment: Experiment) -> Stored:
     return Stored(experiment.name, experiment.namespace or LOCAL_NAMESPACE, str(uuid4()), 1, experiment.spec)
 
 
+def read_run(folder: Path, name: str) -> tuple[Stored, ExperimentStatus]:
+    """An experiment that runs or ran in a folder, and how it stands. Raises Ended when none of that name does."""
+    run = LocalFolder(folder)
+    stored = run.read_experiment()
+    if stored is None:
+        raise Ended(f"--folder: {folder} holds no run")
+    if stored.name != name:
+        raise Ended(f"--folder: {folder} holds a run of {stored.name!r}, not of {name!r}")
+    return stored, run.read_status()
+
+
 def write_json(path: Path, value: Any) -> None:
     """Replace a file in one step, its content on the disk before its name."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")

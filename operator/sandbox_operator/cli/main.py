@@ -22,6 +22,7 @@ from .command import Name, Namespace, cluster_options, console, fail, say, with_
 from .convert import convert_command
 from .experiments import EXPERIMENTS, Ended
 from .local import Options, interpreters_of, run_documents
+from .local_folder import read_run
 from .local_pod import Programs
 from .offline import read_files
 from .output import Format, print_data, print_manifests
@@ -86,6 +87,10 @@ def compare(
     context: typer.Context,
     name: Name,
     other: Annotated[str | None, typer.Argument(metavar="[OTHER]", help="A second experiment.")] = None,
+    folder: Annotated[
+        list[Path] | None,
+        typer.Option("--folder", "-f", help="Folder of a run with `run --local`, in place of a cluster; one a name."),
+    ] = None,
     namespace: Namespace = None,
     output: Annotated[Format, typer.Option("--output", "-o", help="How it is printed.")] = "table",
 ) -> None:
@@ -94,19 +99,31 @@ def compare(
     With repeats each change has its 95 % interval; one that may be no change at all is called noise.
     """
 
+    names = [name, other] if other else [name]
+
     async def run(client: Client, where: str) -> list[ExperimentStatus]:
-        items = [await client.get(EXPERIMENTS, one, where) for one in (name, other) if one]
+        items = [await client.get(EXPERIMENTS, one, where) for one in names]
         return [ExperimentStatus.model_validate(item.get("status") or {}) for item in items]
 
-    statuses, _ = with_cluster(context, namespace, run)
+    try:
+        statuses = _local_statuses(folder, names) if folder else with_cluster(context, namespace, run)[0]
+    except Ended as error:
+        fail(str(error))
     rows = between(*statuses) if len(statuses) == 2 else statuses[0].comparison
     ranking = statuses[0].ranking or [] if len(statuses) == 1 else []
     if not rows and not ranking:
-        fail(f"{' and '.join(filter(None, (name, other)))}: no figure has two sides yet")
+        fail(f"{' and '.join(names)}: no figure has two sides yet")
     if output == "table":
         console.print(compared(rows, ranking), crop=False)
     else:
         print_data({"comparison": _plain(rows), "ranking": _plain(ranking)}, output)
+
+
+def _local_statuses(folders: Sequence[Path], names: Sequence[str]) -> list[ExperimentStatus]:
+    """Raises Ended unless each folder, in the order of the names, holds a run of its name."""
+    if len(folders) != len(names):
+        raise Ended(f"--folder: give one for each experiment: {len(names)}, not {len(folders)}")
+    return [read_run(folder, name)[1] for folder, name in zip(folders, names, strict=True)]
 
 
 def _plain(rows: Iterable[ContractModel]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from ..kube.client import Client
 from .command import Name, Namespace, fail, say, with_cluster
 from .control import hooks_of
 from .experiments import EXPERIMENTS, Ended
-from .local_folder import LOCAL_NAMESPACE, LocalFolder
+from .local_folder import LOCAL_NAMESPACE, read_run
 from .output import as_yaml
 from .promote import Asked, Origin, promoted
 from .values import read_values
@@ -70,10 +70,6 @@ def promote(
 
 def _from_folder(folder: Path, name: str) -> Origin:
     """A local run's experiment. Raises Ended when the folder holds none of that name."""
-    run = LocalFolder(folder)
-    stored = run.read_experiment()
-    if stored is None or stored.name != name:
-        held = f"a run of {stored.name!r}" if stored is not None else "no run"
-        raise Ended(f"--folder: {folder} holds {held}")
+    stored, status = read_run(folder, name)
     where = stored.namespace if stored.namespace != LOCAL_NAMESPACE else None
-    return Origin(name, where, stored.uid, stored.generation, stored.spec, run.read_status())
+    return Origin(name, where, stored.uid, stored.generation, stored.spec, status)

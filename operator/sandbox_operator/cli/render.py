@@ -16,6 +16,7 @@ from rich.text import Text
 from sandbox_api.status import ComparisonRow, ExperimentStatus, JobStatus, RankRow, Reason
 
 from ..plan.clock import moment
+from ..plan.drafts import ANONYMOUS
 
 COLOURS = {
     "Succeeded": "green", "Cached": "green", "Running": "cyan", "Pending": "default", "Failed": "red",
@@ -170,12 +171,18 @@ def _bounds(status: ExperimentStatus) -> Table | None:
 
 def _artifacts(status: ExperimentStatus) -> RenderableType:
     named = [
-        (f"{job.meta_name}.{output}", str(value))
-        for job in status.jobs
-        for output, value in (job.outputs or {}).items()
+        (f"{_called(job)}.{output}", str(value)) for job in status.jobs for output, value in (job.outputs or {}).items()
     ]
     width = max((len(name) for name, _ in named), default=0)
     return Group(*(_whole_line(f"{name:<{width}}  {value}") for name, value in named))
+
+
+def _called(job: JobStatus) -> str:
+    """A job as references name it, with the numbers of its items and its repeat as in its id: `tries[2].judge~1`."""
+    pipeline, _, _, place = job.id.split("/")
+    mark = re.search(r"[\[~].*", place)
+    name = f"{job.meta_name}{mark[0] if mark else ''}"
+    return name if pipeline == ANONYMOUS else f"{pipeline}.{name}"
 
 
 def _whole_line(text: str, style: str = "") -> Text:

@@ -63,7 +63,7 @@ def file_clashes(producers: Sequence[Producer]) -> Iterator[str]:
 
 def comparison_problems(spec: ExperimentSpec, jobs: Sequence[PlannedJob]) -> Iterator[str]:
     """Pairs to compare that name no job."""
-    names = {job.meta_name for job in jobs}
+    names = dict.fromkeys(job.meta_name for job in jobs)  # in their order, which a sentence keeps
     for number, pair in enumerate(spec.comparison or ()):
         for side in ("before", "after"):
             name = getattr(pair, side)

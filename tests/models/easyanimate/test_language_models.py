@@ -162,7 +162,7 @@ def test_checkpoints_are_ranked_and_ties_are_said(pod: HookPod) -> None:
     figures = ended.message.metrics
     by_name = {row["name"]: row for row in results}
     assert by_name["checkpoint-1"]["perplexity"] == by_name["again"]["perplexity"]
-    assert [row["name"] for row in results if row["tied"]] == ["checkpoint-1", "again"]
+    assert [row["name"] for row in results if row.get("equal")] == ["checkpoint-1", "again"]
     values = [row["perplexity"] for row in ranking[:-1]]
     assert values == sorted(values)
     expected = [1 + sum(other < value for other in values) for value in values]

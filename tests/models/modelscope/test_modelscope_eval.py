@@ -111,11 +111,11 @@ def test_checkpoints_are_ranked_by_what_the_trainer_evaluates(shelf: HookPod) ->
     assert f1.message.metrics["judge"] == pytest.approx(figures["judge.short.macro_f1"])
 
 
-def test_equal_checkpoints_are_tied(shelf: HookPod) -> None:
+def test_equal_checkpoints_have_equal_ranks(shelf: HookPod) -> None:
     shutil.copytree(shelf.inputs / "models" / "long", shelf.inputs / "models" / "again", dirs_exist_ok=True)
     ended = evaluate(shelf, "again", "long")
     assert ended.code == 0, ended.log
-    assert [(row["name"], row["rank"], row["tied"]) for row in ended.result.outputs["ranking"].value] == [
+    assert [(row["name"], row["rank"], row["equal"]) for row in ended.result.outputs["ranking"].value] == [
         ("again", 1, True),
         ("long", 1, True),
     ]

@@ -61,7 +61,7 @@ class Ranked:
     judged: Judged
     rank: int | None = None
     """From 1; equal figures have equal ranks. None: there is no figure."""
-    tied: bool = False
+    equal: bool = False
     """Whether another one has exactly the same figure."""
 
 
@@ -232,7 +232,7 @@ def _row(context: HookContext, one: Ranked) -> dict[str, Any]:
         "name": judged.checkpoint.name,
         "model": context.workspace.user_name(path) if path else judged.checkpoint.given,
         "rank": one.rank,
-        "tied": one.tied,
+        **({"equal": one.equal} if one.rank else {}),
         **{name: value if math.isfinite(value) else None for name, value in judged.figures.items()},
         **({"error": judged.why_not} if judged.why_not else {}),
     }
@@ -248,7 +248,7 @@ def _message(ranking: Sequence[Ranked], metric: str, goal: Goal) -> str:
     places = range(1, len(ranking))
     if equal := [names[place] for place in places if ranking[place].rank == best.rank]:
         words.append(f"{', '.join(equal)} equal to it, so the first in the list is taken")
-    if others := [names[place] for place in places if ranking[place].tied and ranking[place].rank != best.rank]:
+    if others := [names[place] for place in places if ranking[place].equal and ranking[place].rank != best.rank]:
         words.append(f"among {', '.join(others)} are equal ones")
     words += [f"{names[place]} is last: {ranking[place].judged.why_not}" for place in places if not ranking[place].rank]
     return "; ".join(words)

@@ -9,7 +9,7 @@ from .evaluate import result_of
 
 
 class EvaluateModelHook:
-    """Outputs: best (a checkpoint), ranking (a list: rank, tied, figures; the best first), value (the best one's
+    """Outputs: best (a checkpoint), ranking (a list: rank, equal, figures; the best first), value (the best one's
     figure), results (the same rows in the order of the configuration).
 
     Metrics: the value under the job's metaName, the figures of the best one, and `<checkpoint>.<figure>` of each.
