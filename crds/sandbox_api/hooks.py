@@ -295,6 +295,7 @@ HOOKS: dict[str, Hook] = _catalogue(
                     "quality",
                     "semantic",
                     "total",
+                    "official",
                     *DIMENSIONS,
                     "dimensions",
                     "videos",

@@ -196,6 +196,13 @@ def test_a_classifier_is_trained_by_command_and_scores(pod: HookPod) -> None:
     assert (again.returncode, again.stderr) == (1, f"--output: {model} is not empty; name a new folder\n")
     missing = train("--output", str(model / "b"), "--text-key", "body")
     assert (missing.returncode, missing.stderr) == (1, f"--text-key: row 1 of {good} has no text under 'body'\n")
+    for output in (good, good / "model"):
+        onto_a_file = train("--output", str(output))
+        assert (onto_a_file.returncode, onto_a_file.stderr) == (1, f"--output: {good} is a file; name a new folder\n")
+    for value in ("-1", "nan", "inf"):
+        wrong = train("--output", str(model / "b"), "--regularization", value)
+        told = "--regularization: must be a number that is at least 0\n"
+        assert (wrong.returncode, wrong.stderr) == (1, told)
 
 
 def test_accuracy_is_that_of_upstream(pod: HookPod) -> None:

@@ -46,8 +46,8 @@ def test_a_pool_cut_by_one_statistic_is_selected_by_it_alone() -> None:
     assert found.stats == ("text_len",)
     assert found.kept == 100
     assert [(one.op, one.arg, one.before, one.after) for one in found.moved] == [
-        ("text_length_filter", "min_len", 1, 200), ("text_length_filter", "max_len", 1000, 299),
-    ]  # fmt: skip
+        ("text_length_filter", "min_len", 1, 200)
+    ]
 
 
 def test_an_intersection_is_selected_by_all_that_it_was_cut_by() -> None:
@@ -57,8 +57,45 @@ def test_an_intersection_is_selected_by_all_that_it_was_cut_by() -> None:
     assert set(found.stats) == {"text_len", "special_char_ratio"}
     assert found.kept == int(((COLUMNS["text_len"] >= 150) & low).sum())
     ratio = COLUMNS["special_char_ratio"][(COLUMNS["text_len"] >= 150) & low]
-    after = {one.arg: one.after for one in found.moved if one.op == "special_characters_filter"}
-    assert after == {"min_ratio": ratio.min(), "max_ratio": ratio.max()}
+    assert {one.arg: one.after for one in found.moved} == {"min_len": 150, "max_ratio": ratio.max()}
+
+
+def test_better_rows_than_the_analysed_ones_are_not_thrown_away() -> None:
+    """Long and clean texts win, of statistics that go together; longer and cleaner ones are in all data."""
+    length = np.arange(300.0)
+    columns = {
+        "text_len": length,
+        "special_char_ratio": (0.3 - length / 2000 + CHANCE.normal(0, 0.02, 300)).round(4),
+        "num_words": np.ceil(length / 5 + CHANCE.normal(0, 1, 300)),
+    }
+    inside = (length >= 200) & (columns["special_char_ratio"] <= np.quantile(columns["special_char_ratio"], 0.25))
+    found = selected(inside, columns)
+
+    assert found.kept == int(inside.sum())
+    ratio = columns["special_char_ratio"][inside].max()
+    assert {one.arg: one.after for one in found.moved} == {"min_len": length[inside].min(), "max_ratio": ratio}
+
+
+def test_a_bound_is_left_out_that_later_ones_have_made_needless() -> None:
+    """The number of words keeps most rows out, yet length and signs select the pool without it."""
+    columns = {
+        "text_len": np.array([6.0, 6, 6, 1, 1, 1, 5, 6]),
+        "special_char_ratio": np.array([0.9, 0.9, 0.9, 0.2, 0.2, 0.2, 0.2, 0.3]),
+        "num_words": np.array([1.0, 1, 6, 1, 1, 6, 5, 6]),
+    }
+    found = selected(np.arange(8) >= 6, columns)
+
+    assert set(found.stats) == {"text_len", "special_char_ratio"}
+    assert {one.arg: one.after for one in found.moved} == {"min_len": 5, "max_ratio": 0.3}
+    assert found.kept == 2
+
+
+def test_the_other_side_moves_only_where_it_would_keep_rows_of_the_pool_out() -> None:
+    """The default of special_characters_filter's max_ratio is 0.25, and the pool has all that is above 0.1."""
+    found = selected(COLUMNS["special_char_ratio"] >= 0.1)
+
+    ratio = COLUMNS["special_char_ratio"][COLUMNS["special_char_ratio"] >= 0.1]
+    assert {one.arg: one.after for one in found.moved} == {"min_ratio": ratio.min(), "max_ratio": ratio.max()}
 
 
 def test_a_pool_of_everything_and_one_without_the_statistic_bound_nothing() -> None:

@@ -67,9 +67,10 @@ def test_the_value_is_the_plain_mean_whatever_the_sums_say() -> None:
     scores, _ = LEADERBOARD["T2V-Turbo"]
     each = {"normalized": 0.0, "videos": 1, "scored": 1, "missing": 0, "seconds": 1.0, "labels": []}
     dimensions = {name: {"score": score / 100, **each} for name, score in zip(COLUMNS, scores, strict=True)}
-    report = report_of(dimensions, [], ["extra.mp4"], videos=3)
+    report = report_of(dimensions, [], ["extra.mp4"], own_prompts=True, videos=3)
     assert report["mean_score"] == merged(dimensions)["mean_score"] == pytest.approx(sum(scores) / 1600, abs=1e-12)
     assert not report["partial"]
+    assert (report["official"], report["why"], figures_of(report)["official"]) == (True, [], 1)
     figures = figures_of(report)
     assert next(iter(figures.items())) == ("", report["mean_score"])
     assert (figures["total"], figures["dimensions"], figures["extra"], figures["seconds"]) == (
@@ -80,9 +81,30 @@ def test_the_value_is_the_plain_mean_whatever_the_sums_say() -> None:
     )
     assert sentence(report) == "mean score 0.6743 of 16 of 16 dimensions, total 0.8100; 1 videos besides"
     del dimensions["color"]
-    partial = report_of(dimensions, [], [], videos=3)
+    partial = report_of(dimensions, [], [], own_prompts=True, videos=3)
     assert partial["partial"]
+    assert (partial["official"], partial["why"]) == (False, ["1 of 16 dimensions are not scored"])
     assert not {"quality", "semantic", "total"} & (partial.keys() | figures_of(partial).keys())
+
+
+@pytest.mark.parametrize(
+    ("labels", "missing", "own_prompts", "why"),
+    [
+        (["synthetic"], [], True, "synthetic: temporal_flickering"),
+        (["unfiltered"], [], True, "unfiltered: temporal_flickering"),
+        ([], ["a-3.mp4", "a-4.mp4"], True, "2 videos missing"),
+        ([], [], False, "the prompts are not all of VBench's own"),
+    ],
+)
+def test_sums_that_are_not_the_leaderboards_say_why(
+    labels: list[str], missing: list[str], own_prompts: bool, why: str
+) -> None:
+    each = {"score": 0.5, "seconds": 1.0}
+    dimensions = {name: {**each, "labels": labels if name == "temporal_flickering" else []} for name in DIMENSIONS}
+    report = report_of(dimensions, missing, [], own_prompts=own_prompts, videos=3)
+    assert (report["partial"], report["official"], report["why"]) == (False, False, [why])
+    assert figures_of(report)["official"] == 0
+    assert sentence(report).endswith(f", total {report['total']:.4f}; not official: {why}")
 
 
 def test_a_job_runs_on_its_own_image_and_can_be_divided() -> None:

@@ -12,6 +12,7 @@ import scipy.linalg
 import torch
 from numpy.typing import NDArray
 from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.inception import InceptionScore
 
 from sandbox_runtime.inception.distances import (
     Gaussian,
@@ -137,6 +138,25 @@ def test_the_inception_score_has_its_bounds_and_the_value_of_direct_numpy() -> N
     chance = np.random.default_rng(0).dirichlet(np.ones(7), 300).astype(np.float32)
     direct = math.exp(np.mean((chance * (np.log(chance) - np.log(chance.mean(0)))).sum(1)))
     assert inception_score(logits_of(chance), splits=1, seed=0, device=CPU)[0] == pytest.approx(direct, rel=1e-5)
+
+
+def test_the_inception_score_is_torchmetrics_where_parts_are_equal() -> None:
+    logits = drawn(3, 120, 7)
+    torch.manual_seed(4)
+    metric = InceptionScore(_AsTheyAre(7), splits=10)
+    metric.update(torch.from_numpy(logits))
+    expected = [float(each) for each in metric.compute()]
+    assert inception_score(logits, splits=10, seed=4, device=CPU) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(12, {1, 2}), (101, {10, 11}), (7, {1})])
+def test_the_inception_score_is_over_as_many_even_parts_as_asked_for(count: int, sizes: set[int]) -> None:
+    """A part of k samples that are each sure of a class of their own scores k."""
+    sure = logits_of(np.eye(count, dtype=np.float32))
+    mean, spread = inception_score(sure, splits=10, seed=0, device=CPU)
+    parts = [len(part) for part in np.array_split(np.arange(count), min(10, count))]
+    assert set(parts) == sizes
+    assert (mean, spread) == pytest.approx((np.mean(parts), np.std(parts, ddof=1)), rel=1e-5)
 
 
 def direct_precision(of: Array, by: Array, neighbour: int) -> float:

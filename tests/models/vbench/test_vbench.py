@@ -28,6 +28,7 @@ from tests.models.warm_pod import WarmPod
 from sandbox_api.contract import Limits
 from sandbox_api.result import ABSENT, UNKNOWN
 from sandbox_runtime.check import check
+from sandbox_runtime.components.vbench import of_vbench
 from sandbox_runtime.vbench import scoring  # noqa: F401  # once, for all pods that are forked
 
 TYPE = "vbench_video_evaluator"
@@ -119,6 +120,15 @@ def test_flickering_is_scored_for_real_and_the_files_are_those_of_upstream(pod: 
     assert (published / "mini-temporal_flickering_full_info.json").is_file()
     report = report_of(ended)
     assert (report["partial"], report.get("total")) == (True, None)
+    assert (report["official"], report["why"]) == (
+        False,
+        [
+            "15 of 16 dimensions are not scored",
+            "unfiltered: temporal_flickering",
+            "2 videos missing",
+            "the prompts are not all of VBench's own",
+        ],
+    )
     assert report["dimensions"]["temporal_flickering"]["labels"] == ["unfiltered"]
     assert report["missing"] == ["a still life-2.mp4", "a still life-3.mp4"]
     assert report["extra"] == ["a still life-5.mp4", "nobody asked-0.mp4"]
@@ -126,11 +136,11 @@ def test_flickering_is_scored_for_real_and_the_files_are_those_of_upstream(pod: 
     metrics = ended.message.metrics
     assert metrics.pop("vbench.seconds") > 0
     assert metrics == {
-        "vbench": score, "vbench.mean_score": score, "vbench.temporal_flickering": score, "vbench.dimensions": 1,
-        "vbench.videos": 3, "vbench.missing": 2, "vbench.extra": 2,
+        "vbench": score, "vbench.mean_score": score, "vbench.official": 0, "vbench.temporal_flickering": score,
+        "vbench.dimensions": 1, "vbench.videos": 3, "vbench.missing": 2, "vbench.extra": 2,
     }  # fmt: skip
     assert "2 videos are missing: 'a still life-2.mp4'" in ended.log
-    assert "of 1 of 16 dimensions (partial, no total); unfiltered: temporal_flickering" in ended.result.message
+    assert "of 1 of 16 dimensions (partial, no total); 2 videos besides; not official: 15 of" in ended.result.message
 
 
 SMALL = ["subject_consistency", "background_consistency", "aesthetic_quality", "imaging_quality", "appearance_style"]
@@ -237,6 +247,20 @@ def test_videos_that_are_not_named_after_their_prompt_are_found_by_names_json(po
     ended = evaluate(pod, {"dimension_list": FLICKERING})
     assert ended.code == 0, ended.log
     assert report_of(ended)["dimensions"]["temporal_flickering"]["scored"] == 1
+
+
+@pytest.mark.parametrize(("given", "own"), [("none", True), ("the same", True), ("shorter", False), ("custom", False)])
+def test_prompts_are_vbenchs_own_by_what_they_say(pod: WarmPod, given: str, own: bool) -> None:
+    info = of_vbench()
+    first = next(entry["prompt_en"] for entry in info if FLICKERING[0] in entry["dimension"])
+    write_clip(pod.inputs / "videos" / f"{first}-0.mp4")
+    (pod.inputs / "own.json").write_text(json.dumps(info[: -1 if given == "shorter" else None], indent=1))
+    more = {"mode": "custom_input"} if given == "custom" else {}
+    file = "inputs/own.json" if given in ("the same", "shorter") else None
+    ended = evaluate(pod, {"dimension_list": FLICKERING, "full_json_dir": file, **more})
+    assert ended.code == 0, ended.log
+    assert ("the prompts are not all of VBench's own" in report_of(ended)["why"]) is not own
+    assert ended.message.metrics["vbench.official"] == 0
 
 
 def test_with_custom_input_every_video_counts(pod: WarmPod) -> None:

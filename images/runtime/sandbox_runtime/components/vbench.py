@@ -54,7 +54,8 @@ class VBenchEvaluator(BaseEvaluator):
     """type: vbench_video_evaluator. Value: the plain mean of the raw scores. Report: the folder of result files.
 
     Metrics: `mean_score`, each dimension by its name; `quality`, `semantic`, `total` where all sixteen are there;
-    `dimensions`, `videos`, `missing`, `extra`, `seconds`.
+    `official`, 1 where they may be set beside the leaderboard's (the report says `why` not), else 0; `dimensions`,
+    `videos`, `missing`, `extra`, `seconds`.
     """
 
     def run(self, eval_type: str, eval_obj: Any = None, **kwargs: Any) -> HookResult:
@@ -242,10 +243,15 @@ def info_file(config: VBenchConfig, context: HookContext) -> tuple[list[Entry], 
     if config.full_json_dir is not None:
         path = context.workspace.inside(config.full_json_dir, "extraConfigs.full_json_dir")
         return read_info(path, config.full_json_dir), config.full_json_dir
+    return of_vbench(), "VBench's info file"
+
+
+def of_vbench() -> list[Entry]:
+    """VBench's own prompts."""
     spec = find_spec("vbench")
     if spec is None or spec.origin is None:
         raise ConfigError("type: this image has no vbench")
-    return read_info(Path(spec.origin).parent / "VBench_full_info.json", "VBench's info file"), "VBench's info file"
+    return read_info(Path(spec.origin).parent / "VBench_full_info.json", "VBench's info file")
 
 
 def tell(matched: Mapping[str, Matched], extra: Sequence[str], under: Mapping[str, Sequence[str]]) -> None:
@@ -270,7 +276,9 @@ def finished(
 ) -> HookResult:
     """The two files about all dimensions, and the job's result."""
     version = importlib.metadata.version("vbench")
-    report = report_of(dimensions, missing, extra, videos=len(videos), vbench=version, mode=config.mode)
+    own_prompts = config.mode == "vbench_standard" and info_file(config, context)[0] == of_vbench()
+    more = {"videos": len(videos), "vbench": version, "mode": config.mode}
+    report = report_of(dimensions, missing, extra, own_prompts=own_prompts, **more)
     write_json(out / REPORT, report)
     write_json(out / merged_file(config.eval_name), merged(dimensions))
     return HookResult(

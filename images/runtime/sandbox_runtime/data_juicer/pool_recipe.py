@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from .bounds import Argument, Bound, bounds_of
 
+Side = tuple[str, bool]
+"""One side of a statistic: its name, and whether it is the lower one."""
+
 Columns = Mapping[str, NDArray[np.float64]]
 """By statistic: a value a row, NaN where there is none."""
 
@@ -60,39 +63,57 @@ def selection_of(
     op_stats: Mapping[str, Collection[str]],
     op_args: Mapping[str, Mapping[str, Argument]],
 ) -> Selection:
-    """The bounds of a recipe's filters set to the ranges that a pool has.
+    """The bounds of a recipe's filters set to where a pool ends, on the sides that it was cut on.
 
-    Only statistics that keep rows out which no other one does are bounded: a filter that has nothing to do with how the
-    pool was chosen stays as it is. Bounds are rounded outward where an operator takes whole numbers.
+    Only a side that keeps rows out which no other one does is bounded. The other sides stay as the recipe has them: the
+    best row of the analysed data is the end of their range only by chance, and all data may have better ones. One of a
+    statistic with a bounded side is moved nevertheless where it would keep out rows of the pool. Bounds are rounded
+    outward where an operator takes whole numbers.
     """
     usable = {stat: column for stat, column in values.items() if not np.isnan(column[inside]).any()}
     bounds = [*bounds_of(process, usable, op_stats, op_args)]
-    ranges = {stat: _within(usable[stat], usable[stat][inside]) for stat in sorted({b.stat for b in bounds})}
-    stats, mask = _telling(ranges, inside)
+    ends = {side: _end(usable[side[0]][inside], side) for side in sorted({_side(bound) for bound in bounds})}
+    telling = _telling({side: _within(usable[side[0]], end, side) for side, end in ends.items()}, inside)
+    stats = tuple(dict.fromkeys(stat for stat, _ in telling))
     moved = tuple(
-        Set(bound, bound.written(float(column.min() if bound.is_lower else column.max())))
+        Set(bound, bound.written(end))
         for bound in bounds
-        if bound.stat in stats
-        for column in [usable[bound.stat][inside]]
+        for side, end in [(_side(bound), ends[_side(bound)])]
+        if side in telling or (bound.stat in stats and not _within(np.array([end]), bound.value, side).all())
     )
-    return Selection(moved, int(mask.sum()), stats)
+    kept = np.ones_like(inside)
+    for side in telling:
+        kept &= _within(usable[side[0]], ends[side], side)
+    return Selection(moved, int(kept.sum()), stats)
 
 
-def _within(column: NDArray[np.float64], pool: NDArray[np.float64]) -> NDArray[np.bool_]:
-    kept: NDArray[np.bool_] = (column >= pool.min()) & (column <= pool.max())
+def _side(bound: Bound) -> Side:
+    return bound.stat, bound.is_lower
+
+
+def _end(pool: NDArray[np.float64], side: Side) -> float:
+    return float(pool.min() if side[1] else pool.max())
+
+
+def _within(column: NDArray[np.float64], end: float, side: Side) -> NDArray[np.bool_]:
+    kept: NDArray[np.bool_] = column >= end if side[1] else column <= end
     return kept
 
 
-def _telling(
-    ranges: Mapping[str, NDArray[np.bool_]], inside: NDArray[np.bool_]
-) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
-    """Statistics, each time the one that keeps most others out, until no further one keeps any out."""
-    chosen: list[str] = []
+def _telling(kept: Mapping[Side, NDArray[np.bool_]], inside: NDArray[np.bool_]) -> list[Side]:
+    """Sides, each time the one that keeps most others out, until no further one keeps any out; then without those that
+    the later ones have made needless."""
+    chosen: list[Side] = []
     mask = np.ones_like(inside)
     while True:
-        left = {stat: int((mask & kept).sum()) for stat, kept in ranges.items() if stat not in chosen}
-        best = min(left, key=lambda stat: (left[stat], stat), default=None)
+        left = {side: int((mask & rows).sum()) for side, rows in kept.items() if side not in chosen}
+        best = min(left, key=lambda side: (left[side], side), default=None)
         if best is None or left[best] == int(mask.sum()):
-            return tuple(chosen), mask
+            break
         chosen.append(best)
-        mask = mask & ranges[best]
+        mask = mask & kept[best]
+    for side in [*chosen]:
+        others = [kept[other] for other in chosen if other != side]
+        if others and bool((np.logical_and.reduce(others) == mask).all()):
+            chosen.remove(side)
+    return chosen

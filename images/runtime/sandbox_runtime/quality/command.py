@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -29,10 +30,15 @@ def train(arguments: argparse.Namespace) -> str:
 
 def _trained(arguments: argparse.Namespace) -> str:
     output, tokenizer = Path(arguments.output), arguments.tokenizer and Path(arguments.tokenizer)
-    if output.exists() and any(output.iterdir()):
+    there = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ConfigError(f"--output: {there} is a file; name a new folder")
+    if there == output and any(output.iterdir()):
         raise ConfigError(f"--output: {output} is not empty; name a new folder")
     if not 0 <= arguments.test_share < 1:
         raise ConfigError("--test-share: must be at least 0 and less than 1")
+    if not 0 <= arguments.regularization < math.inf:
+        raise ConfigError("--regularization: must be a number that is at least 0")
     positive = [*texts_of(arguments.positive, arguments.text_key, "--positive")]
     negative = [*texts_of(arguments.negative, arguments.text_key, "--negative")]
     texts = np.array([*positive, *negative], object)

@@ -36,20 +36,41 @@ def merged(dimensions: Mapping[str, Scored]) -> dict[str, Any]:
 
 
 def report_of(
-    dimensions: Mapping[str, Scored], missing: Sequence[str], extra: Sequence[str], **more: Any
+    dimensions: Mapping[str, Scored], missing: Sequence[str], extra: Sequence[str], *, own_prompts: bool, **more: Any
 ) -> dict[str, Any]:
-    """Everything; `quality`, `semantic` and `total` only where no dimension is missing, else it is `partial`."""
+    """Everything; `quality`, `semantic` and `total` only where no dimension is missing, else it is `partial`.
+
+    Figures are `official`, to be set beside those of the leaderboard, only where there is nothing to be said `why` not.
+    own_prompts: all of VBench's own prompts were asked for, and no others.
+    """
     whole = merged(dimensions)
-    official = sums(whole["detail"])
+    summed, why = sums(whole["detail"]), doubts(dimensions, missing, own_prompts=own_prompts)
     return {
         "mean_score": whole["mean_score"],
-        "partial": not official,
-        **official,
+        "partial": not summed,
+        **summed,
+        "official": not why,
+        "why": why,
         "dimensions": dict(dimensions),
         "missing": list(missing),
         "extra": list(extra),
         **more,
     }
+
+
+def doubts(dimensions: Mapping[str, Scored], missing: Sequence[str], *, own_prompts: bool) -> list[str]:
+    """Why the figures are not the leaderboard's; empty where they may be."""
+    found = []
+    if left := [name for name in DIMENSIONS if name not in dimensions]:
+        found.append(f"{len(left)} of {len(DIMENSIONS)} dimensions are not scored")
+    for label in ("synthetic", "unfiltered"):
+        if names := [name for name, each in dimensions.items() if label in each["labels"]]:
+            found.append(f"{label}: {', '.join(names)}")
+    if missing:
+        found.append(f"{len(missing)} videos missing")
+    if not own_prompts:
+        found.append("the prompts are not all of VBench's own")
+    return found
 
 
 def figures_of(report: Mapping[str, Any]) -> dict[str, float]:
@@ -59,6 +80,7 @@ def figures_of(report: Mapping[str, Any]) -> dict[str, float]:
         "": mean,
         "mean_score": mean,
         **{name: report[name] for name in ("quality", "semantic", "total") if name in report},
+        "official": float(report["official"]),
         **{name: each["score"] for name, each in dimensions.items()},
         "dimensions": len(dimensions),
         "videos": report["videos"],
@@ -73,9 +95,6 @@ def sentence(report: Mapping[str, Any]) -> str:
     dimensions = report["dimensions"]
     told = f"mean score {report['mean_score']:.4f} of {len(dimensions)} of {len(DIMENSIONS)} dimensions"
     told += f", total {report['total']:.4f}" if "total" in report else " (partial, no total)"
-    for label in ("synthetic", "unfiltered"):
-        if names := [name for name, each in dimensions.items() if label in each["labels"]]:
-            told += f"; {label}: {', '.join(names)}"
-    for count, what in ((len(report["missing"]), "missing"), (len(report["extra"]), "besides")):
-        told += f"; {count} videos {what}" if count else ""
+    told += f"; {len(report['extra'])} videos besides" if report["extra"] else ""
+    told += f"; not official: {'; '.join(report['why'])}" if report["why"] else ""
     return told
