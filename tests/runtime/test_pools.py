@@ -98,7 +98,7 @@ GOOD = {"number": 1, STATS: {"score": 1.0}}
         ("data_pool_construction", [{STATS: {"lang": "en"}}] * 3, {}, "extraConfigs.dataset_path: none of the statistics is a number: lang"),
         ("data_pool_construction", [GOOD, GOOD], {}, "extraConfigs.split_ratios: inputs/data.jsonl holds 2 rows, too few for 3 pools: number 1 would be empty"),
         ("data_pool_merging", [GOOD], {"dataset_path": ["inputs/data.jsonl", "outputs/none.jsonl"]}, "extraConfigs.dataset_path: there is no file or folder outputs/none.jsonl"),
-        ("data_pool_ranking", [GOOD], {"dataset_path": ["inputs/data.jsonl"], "metrics": [1, 2]}, "extraConfigs.metrics: 2 figures can't rank 1 data set"),
+        ("data_pool_ranking", [GOOD], {"dataset_path": ["inputs/data.jsonl", "inputs/data.jsonl"], "metrics": [1, 2, 3]}, "extraConfigs.metrics: 3 figures can't rank 2 data sets"),
         ("data_pool_ranking", [GOOD], {"dataset_path": ["inputs/data.jsonl"], "metrics": [{"a": 1}]}, "extraConfigs.ranking_keys: name what to rank by; metrics have: a"),
         ("data_pool_ranking", [GOOD], {"dataset_path": ["inputs/data.jsonl"], "metrics": [{"a": 1}], "ranking_keys": ["b"]}, "extraConfigs.ranking_keys: extraConfigs.metrics[0] has no figure 'b'; it has: a"),
         ("data_pool_ranking", [GOOD], {"dataset_path": ["inputs/data.jsonl"], "metrics": [{"a": "x"}], "ranking_keys": ["a"]}, "extraConfigs.metrics[0].a: 'x' is no number"),
