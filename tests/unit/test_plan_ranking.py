@@ -13,6 +13,7 @@ from tests.unit.test_plan_spread import pools as made_pools
 
 from sandbox_api.status import JobStatus, RankRow
 from sandbox_operator.plan.compile import Compiled, compile_spec
+from sandbox_operator.plan.job import references_in
 from sandbox_operator.plan.ranking import ranking
 from sandbox_operator.plan.spread import spread
 
@@ -137,3 +138,18 @@ def test_a_baseline_that_is_none_of_the_items_is_told_where_the_list_is_known_on
     assert [row.item for row in play.status.ranking or ()] == ["random", "high"]
     ready = next(each for each in play.status.conditions if each.type == "Ready")
     assert ready.message.endswith("; spec.rank.baseline: no item is named 'randon'; did you mean 'random'?")
+
+
+def test_who_reads_all_items_in_all_repeats_gets_repeat_after_repeat() -> None:
+    """As `data_pool_ranking` takes them: figures of one repeat stand together, in the items' order."""
+    spec = pools(repeats=2)
+    extra = {"dataset_path": ["a", "b", "c"]}
+    best = {"hook": "GeneralProbeHook", "type": "data_pool_ranking", "metaName": "best", "extraConfigs": extra}
+    best["input"] = {"extraConfigs.metrics": "each.judge.value"}
+    spec["pipelines"].append({"name": "end", "probeJobConfigs": [best]})
+    compiled = compile_spec(spec)
+
+    assert compiled.problems == ()
+    (job,) = (job for job in spread(compiled.jobs, {}) if job.meta_name == "best")
+    read = [reference.job_id for reference in references_in(job.inputs["extraConfigs.metrics"])]
+    assert read == [f"each[{item}]/1/evaluation/0~{repeat}" for repeat in range(2) for item in range(3)]
