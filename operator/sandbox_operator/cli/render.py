@@ -126,7 +126,7 @@ def ranking_table(rows: Sequence[RankRow]) -> Table:
     """Items of a forEach, the best first."""
     table = Table()
     table.add_column("")
-    table.add_column("item")
+    table.add_column("item", overflow="fold")  # cut off, names of pools are all alike
     for column in ("figure", "repeats", "against the baseline"):
         table.add_column(column, justify="right")
     table.add_column("")
