@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 from pathlib import Path
@@ -26,13 +25,6 @@ ROWS = [
     for text in texts
 ]
 COLUMNS = {"train": {"first_sequence": "content", "label": "label"}}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def imported() -> None:
-    """Once, for all pods that are forked."""
-    torch.set_num_threads(1)
-    importlib.import_module("sandbox_runtime.modelscope.worker")
 
 
 @pytest.fixture(scope="module")

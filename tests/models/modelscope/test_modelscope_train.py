@@ -26,13 +26,6 @@ BAD = ["bad ugly rain", "sad and mean", "an ugly loss", "mean and bad"]
 QUERY = "encoder.layer.0.attention.self.query.weight"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def imported() -> None:
-    """Once, for all pods that are forked."""
-    torch.set_num_threads(1)
-    importlib.import_module("sandbox_runtime.modelscope.worker")
-
-
 @pytest.fixture(scope="session")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_bert(tmp_path_factory.mktemp("models") / "bert")
