@@ -113,6 +113,11 @@ class Workspace:
         """A path as its user would write it: relative to the experiment's folder where it lies there."""
         return str(path.relative_to(self.experiment)) if path.is_relative_to(self.experiment) else str(path)
 
+    def as_output(self, path: Path, given: str) -> Path | str:
+        """What lies on the volume as such, whose digest is part of a result; anything else as `given`, by its name."""
+        found, root = path.resolve(), self.root.resolve()
+        return self.root / found.relative_to(root) if found.is_relative_to(root) else given
+
     def is_input(self, path: Path) -> bool:
         """Whether a path leads into the read-only inputs."""
         return path.resolve().is_relative_to(self.inputs.resolve())

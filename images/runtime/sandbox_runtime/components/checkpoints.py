@@ -202,12 +202,12 @@ def result_of(context: HookContext, found: Sequence[Judged], metric: str, goal: 
     best = ranking[0]
     if best.rank is None:
         raise UserError("; ".join(f"{each.checkpoint.given}: {each.why_not}" for each in found))
-    figures = best.judged.figures
+    chosen, figures = best.judged.checkpoint, best.judged.figures
     value = figures[metric]
     each = {f"{one.checkpoint.name}.{name}": number for one in found for name, number in one.figures.items()}
     return HookResult(
         outputs=[
-            _output(context, best.judged.checkpoint),
+            context.workspace.as_output(chosen.path, chosen.given) if chosen.path else chosen.given,
             [_row(context, one) for one in ranking],
             value,
             [_row(context, one) for one in results],
@@ -215,14 +215,6 @@ def result_of(context: HookContext, found: Sequence[Judged], metric: str, goal: 
         metrics={"": value, metric: value, **figures, **each},
         message=_message(ranking, metric, goal),
     )
-
-
-def _output(context: HookContext, checkpoint: Checkpoint) -> Path | str:
-    """What lies on the volume as such, whose digest is part of the result; another one by its name."""
-    if checkpoint.path is None:
-        return checkpoint.given
-    found, root = checkpoint.path.resolve(), context.workspace.root.resolve()
-    return context.workspace.root / found.relative_to(root) if found.is_relative_to(root) else checkpoint.given
 
 
 def _row(context: HookContext, one: Ranked) -> dict[str, Any]:

@@ -51,13 +51,12 @@ class DataPoolRanking(BaseDataPoolManipulator):
         return HookResult([[self._path(paths[place]) for place in kept]], figures, _message(config, paths, found, kept))
 
     def _path(self, named: str) -> Path | str:
-        """A file of the volume as such, whose digest is part of the result; one of an input by its name."""
+        """What the result says of a data set. Raises ConfigError where it is not there."""
         workspace = self.for_job().workspace
         path = workspace.inside(named, "extraConfigs.dataset_path")
         if not path.exists():
             raise ConfigError(f"extraConfigs.dataset_path: there is no file or folder {named}")
-        found, root = path.resolve(), workspace.root.resolve()
-        return workspace.root / found.relative_to(root) if found.is_relative_to(root) else named
+        return workspace.as_output(path, named)
 
 
 def figures_of(metrics: Any, keys: list[str], place: int) -> Figures:
