@@ -142,9 +142,10 @@ verify: generate ## Regenerate what is generated and fail when it differs from w
 
 .PHONY: lock
 lock: $(UV) ## Resolve requirements; UPGRADE=1: newest versions
-	$(LOCK) --extra operator --extra cli --extra dev pyproject.toml -o requirements/dev.lock
+	$(LOCK) --extra operator --extra cli --extra tracking --extra dev pyproject.toml -o requirements/dev.lock
 	$(LOCK) images/base/requirements.in -o images/base/requirements.lock
 	$(LOCK) --extra operator pyproject.toml -o images/operator/requirements.lock
+	$(LOCK) --extra tracking pyproject.toml -o images/tracking/requirements.lock
 	$(LOCK) images/torch/requirements.in -o images/torch/requirements.lock
 	$(LOCK) --extra data pyproject.toml -o images/data/requirements.lock -c images/torch/requirements.lock
 	$(LOCK) --extra easyanimate pyproject.toml -o images/easyanimate/requirements.lock -c images/torch/requirements.lock

@@ -35,6 +35,8 @@ MAX_INLINE = 64 * 1024
 WORKSPACE = "/workspace"
 INPUTS = "/inputs"
 CONTAINER = "hook"
+PROGRESS_TOKEN = "/var/run/secrets/sandbox/token"
+"""In a pod that tells its progress: a token for the operator's endpoint alone."""
 RUN_COMMAND = ("sandbox-runtime", "run")
 
 
@@ -94,6 +96,17 @@ class Limits(ContractModel):
     gpus: int = 0
 
 
+class Rungs(ContractModel):
+    """Where on its way a trial may be ended early."""
+
+    metric: str
+    """The live figure that is looked at."""
+    resource: str
+    """The live figure that counts the way."""
+    at: list[int]
+    """At these values of it, rising."""
+
+
 class Candidate(ContractModel):
     """A committed result with the same cache key, which a check pod looks at."""
 
@@ -101,6 +114,15 @@ class Candidate(ContractModel):
     """Its result.json, relative to the volume's root."""
     sha256: str
     """Digest of that result.json."""
+
+
+class ProgressTarget(ContractModel):
+    """Where a pod tells how far it is; the answer says when it may tell again."""
+
+    url: str
+    """Of the operator's endpoint, with the token of `PROGRESS_TOKEN`."""
+    rungs: Rungs | None = None
+    """Of a trial that may be ended early: values there are told until they are acknowledged."""
 
 
 REFINED = "refineRecipe"
@@ -142,6 +164,8 @@ class JobContract(ContractModel):
     seed: int = 42
     keep_attempts: bool = False
     tracking: dict[str, Any] = {}
+    progress: ProgressTarget | None = None
+    """Where the pod tells how far it is; None: nowhere."""
     active_seconds_left: int | None = None
     told_digest: Annotated[str | None, Field(exclude=True)] = None
     """In a pod: the digest as the writer computed it, who may know fields that this reader does not."""
@@ -159,14 +183,14 @@ def figure_names(meta_name: str, name: str) -> tuple[str, str, str]:
 
 
 def contract_digest(contract: JobContract) -> str:
-    """Identity of what is asked for; the attempt, the time left, tracking and what a helper pod does are left out.
+    """Identity of what is asked for; the attempt, the time left, who is told and what a helper pod does are left out.
 
     So is the version, and what has its default: an attempt before an upgrade and one after it are asked for the same.
     """
     if contract.told_digest is not None:
         return contract.told_digest
     helper = {"task", "candidate"}
-    left_out = {"version", "attempt", "pieces", "active_seconds_left", "tracking", *helper}
+    left_out = {"version", "attempt", "pieces", "active_seconds_left", "tracking", "progress", *helper}
     body = contract.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
     return sha256_of(body)
 

@@ -18,11 +18,18 @@ from .base import GROUP, VERSION, ContractModel, SpecModel
 from .experiment import ExperimentSpec
 from .hook_resource import HOOK_NAME, MAX_HOOK_NAME, HookSpec, HookStatus
 from .status import ExperimentStatus
+from .sweep import SweepSpec, SweepStatus
 
 Schema = dict[str, Any]
 Column = tuple[str, str, str, int]
 """Heading, JSONPath, description, and 1 where it is for the wide view only."""
 MAX_NAME = 52
+MAX_SWEEP_NAME = 46
+"""So that the trial's number still fits into the name of an experiment."""
+SWEEP_MUTABLE = (
+    "suspend", "maxTrials", "maxFailedTrials", "parallelism", "runCap", "run_cap", "sweep_max_count", "metric", "keep",
+)  # fmt: skip
+"""Fields of a sweep's spec that may change while it runs; of `metric` only the target."""
 ALWAYS_MUTABLE = ("suspend", "suspendPolicy", "stop", "rerun", "ttlSecondsAfterFinished")
 """Fields of spec that may change while the experiment runs; `workspace.retention` is the other one."""
 KEPT = (
@@ -49,6 +56,20 @@ HOOK_COLUMNS: tuple[Column, ...] = (
     ("Outputs", ".spec.outputs", "What it returns", 1),
     ("Message", '.status.conditions[?(@.type=="Ready")].message', "In words", 1),
 )
+SWEEP_COLUMNS: tuple[Column, ...] = (
+    ("Outcome", ".status.outcome", "Pending, Running, Succeeded or Failed", 0),
+    ("Trials", ".status.progress", "Trials ended / trials in all", 0),
+    ("Best", ".status.best.value", "Best value of the metric so far", 0),
+    ("Trial", ".status.best.trial", "The trial that has it", 0),
+    ("Reason", '.status.conditions[?(@.type=="Ready")].reason', "Why it is not ready, or what it waits for", 0),
+    ("Age", ".metadata.creationTimestamp", "Since when it exists", 0),
+    ("Method", ".spec.method", "How it searches", 1),
+    ("Metric", ".status.objective", "What is searched for", 1),
+    ("Failed", ".status.counts.failed", "Trials that failed", 1),
+    ("Pruned", ".status.counts.pruned", "Trials that were ended early", 1),
+    ("Message", '.status.conditions[?(@.type=="Ready")].message', "In words", 1),
+)
+_COLUMN_TYPES = {"Age": "date", "Retries": "integer", "Trial": "integer", "Failed": "integer", "Pruned": "integer"}
 
 
 def structural(schema: Schema, definitions: dict[str, Schema]) -> Schema:
@@ -131,6 +152,25 @@ def frozen_rule() -> dict[str, str]:
     }
 
 
+def sweep_frozen_rule() -> dict[str, str]:
+    """Once a trial was decided on, what is searched for and how stays as it is; how much, and when it ends, may change."""
+    spec = [
+        _unchanged("spec", field.alias or name)
+        for name, field in SweepSpec.model_fields.items()
+        if (field.alias or name) not in SWEEP_MUTABLE
+    ]
+    metric = [_unchanged("spec.metric", name) for name in ("name", "goal")]
+    started = "has(oldSelf.status) && has(oldSelf.status.startTime)"
+    old, new = "oldSelf.status.revision", "self.status.revision"
+    of_status = f"has({new}) && (!has({old}) || {new} != {old})"
+    return {
+        "rule": f"!({started}) || ({of_status}) || ({' && '.join([*spec, *metric])})",
+        "message": "the sweep has begun: only suspend, maxTrials, run_cap, maxFailedTrials, parallelism, keep and"
+        " metric.target may change; for another search, apply one under a new name",
+        "fieldPath": ".spec",
+    }
+
+
 def _unchanged(where: str, name: str) -> str:
     # Comparing optionals (`.?name`) has no known size and breaks the cost budget; with has() it has.
     new, old = f"self.{where}.{name}", f"oldSelf.{where}.{name}"
@@ -194,6 +234,27 @@ def hook_crd() -> Schema:
     )
 
 
+def sweep_crd() -> Schema:
+    """The CustomResourceDefinition of SandboxSweep."""
+    name_rule = {
+        "rule": f"size(self.metadata.name) <= {MAX_SWEEP_NAME}",
+        "message": f"the name may have at most {MAX_SWEEP_NAME} characters: the names of its trials begin with it",
+        "fieldPath": ".metadata",
+    }
+    return _definition(
+        Kind(
+            name="SandboxSweep",
+            short="sbsw",
+            description="A hyper-parameter search: trials are experiments made from one template.",
+            spec=SweepSpec,
+            status=SweepStatus,
+            columns=SWEEP_COLUMNS,
+            rules=(name_rule, sweep_frozen_rule()),
+            selectable=(".status.outcome", ".spec.suspend"),
+        )
+    )
+
+
 def _definition(kind: Kind) -> Schema:
     schema = {
         "type": "object",
@@ -236,7 +297,7 @@ def _definition(kind: Kind) -> Schema:
                             "jsonPath": path,
                             "description": text,
                             "priority": priority,
-                            "type": "date" if name == "Age" else "integer" if name == "Retries" else "string",
+                            "type": _COLUMN_TYPES.get(name, "string"),
                         }
                         for name, path, text, priority in kind.columns
                     ],
@@ -287,7 +348,7 @@ def crd_yaml(crd: Schema) -> str:
 def write_crds(folder: Path) -> list[Path]:
     """Write every CRD into `folder`; the files written."""
     written = []
-    for crd in (experiment_crd(), hook_crd()):
+    for crd in (experiment_crd(), hook_crd(), sweep_crd()):
         written.append(folder / f"{GROUP}_{crd['spec']['names']['plural']}.yaml")
         written[-1].write_text(crd_yaml(crd))
     return written

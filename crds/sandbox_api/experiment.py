@@ -286,15 +286,34 @@ class Tracking(SpecModel):
     """Weights & Biases."""
 
 
+class Rungs(SpecModel):
+    """Where on its way a trial may be ended early."""
+
+    metric: Annotated[str, Field(max_length=253)]
+    """The figure that is looked at, as it is logged."""
+    resource: Annotated[str, Field(max_length=253)]
+    """The figure that counts the way, e.g. train.step."""
+    at: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1, max_length=64)]
+    """At these values of it, rising."""
+
+
 class Trial(SpecModel):
     sweep: ObjectName
     """The sweep this experiment belongs to."""
     number: Annotated[int, Field(ge=0)]
-    """Number of the trial."""
+    """Number of the trial, from 0."""
+    metric: Annotated[str, Field(max_length=253)]
+    """The sweep's metric: a figure of the jobs, whole or by its end."""
     parameters: AnyObject
     """Values of the trial's parameters."""
-    observed: AnyObject | None = None
-    """Results that the suggestion was made from."""
+    overrides: Annotated[list[Annotated[str, Field(max_length=253)]], Field(max_length=64)] = []
+    """Parameters that may replace what a refine job has found."""
+    point: Annotated[list[float], Field(max_length=64)] | None = None
+    """The suggestion in the unit cube, parameters in the order of their names."""
+    observed: Annotated[str, Field(max_length=131072)] | None = None
+    """The trials, values and states that the suggestion was made from, in order: `0=0.5 1=failed 2=running`."""
+    rungs: Rungs | None = None
+    """Where it may be ended early."""
 
 
 class Rerun(SpecModel):

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`SandboxSweep`: a hyper-parameter search over an experiment template. The CRD is generated from here.
+
+The spec takes a W&B sweep file's keys as they are, beside Kubernetes' spelling of the two that differ. What its untyped
+parts (`parameters`, the template) mean is checked by the planner, which tells all mistakes at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from .base import AnyObject, ContractModel, ObjectName, SpecModel
+from .experiment import rules
+from .status import Condition
+
+MAX_TRIALS = 10_000
+MAX_PARALLELISM = 256
+MAX_TABLE = 100
+"""Trials that the status shows; each trial's own resource holds the rest."""
+
+Count = Annotated[int, Field(ge=1, le=MAX_TRIALS)]
+Method = Literal["bayes", "random", "grid", "sobol"]
+TrialState = Literal["Pending", "Running", "Succeeded", "Failed", "Pruned"]
+
+
+class SweepMetric(SpecModel):
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    """A figure of the template's jobs, whole or by its end; quality_score: that of the one quality classifier."""
+    goal: Literal["minimize", "maximize"] = "minimize"
+    """Whether low or high is good."""
+    target: float | None = None
+    """Begin no further trial once a value is that good."""
+
+
+class EarlyTerminate(SpecModel):
+    """Which trials end early. With W&B's keys, and `resource`."""
+
+    type: Literal["hyperband", "median"]
+    """hyperband: a trial goes on at a rung when it is among the best 1/eta that came there; median: or better than it."""
+    resource: Annotated[str, Field(max_length=253)] | None = None
+    """What counts the way: `<metaName>.step` (default: that of the metric's job), as its live figures are logged."""
+    min_iter: Annotated[int, Field(ge=1)] | None = None
+    """The first rung; the others are eta times the one before."""
+    max_iter: Annotated[int, Field(ge=1)] | None = None
+    """The end of the way; with `s`, the rungs are max_iter/eta, max_iter/eta^2, ..."""
+    s: Annotated[int, Field(ge=1, le=16)] | None = None
+    """How many rungs, with max_iter."""
+    eta: Annotated[float, Field(gt=1, le=100)] = 3
+    """How much a rung thins out."""
+    strict: bool = False
+    """Also hold trials to the bound of the rung below, as W&B does."""
+
+
+class SweepKeep(SpecModel):
+    best_trials: Annotated[int, Field(ge=1)] | None = None
+    """Of ended trials keep the artifacts of the best so many; default: of all."""
+    checkpoints: Annotated[int, Field(ge=1)] | None = None
+    """Checkpoints that each trial keeps (its spec.keep.checkpoints)."""
+
+
+class SweepSpec(SpecModel):
+    """A W&B sweep definition, an experiment template, and how many trials, how many at a time."""
+
+    model_config = rules(
+        {
+            "rule": "!(has(self.earlyTerminate) && has(self.early_terminate))",
+            "message": "give either earlyTerminate or early_terminate, not both",
+            "fieldPath": ".earlyTerminate",
+        },
+        {
+            "rule": "!(has(self.runCap) && has(self.run_cap))",
+            "message": "give either runCap or run_cap, not both",
+            "fieldPath": ".runCap",
+        },
+    )
+
+    method: Method
+    """bayes (TPE), random, grid or sobol (evenly spread)."""
+    metric: SweepMetric
+    """What is searched for."""
+    parameters: AnyObject
+    """W&B's parameters: `<op>.<arg>` of a recipe, or `<metaName>.djConfigs.<key>`, `<metaName>.extraConfigs.<key>`."""
+    template: AnyObject
+    """The spec of an experiment; each trial is one with its parameters applied."""
+    max_trials: Count | None = None
+    """Trials in all; default: W&B's run_cap or sweep_max_count, else 20, for a grid all of it."""
+    max_failed_trials: Annotated[int, Field(ge=0, le=MAX_TRIALS)] | None = None
+    """Begin no further trial once more than so many failed; default: 3."""
+    parallelism: Annotated[int, Field(ge=1, le=MAX_PARALLELISM)] = 1
+    """Trials at a time."""
+    seed: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    """Of the search; default: from the resource's uid."""
+    keep: SweepKeep | None = None
+    """What is kept of ended trials."""
+    overrides: Annotated[list[Annotated[str, Field(max_length=253)]], Field(max_length=64)] = []
+    """Parameters that may replace what a refine job of the template has found."""
+    suspend: bool = False
+    """Begin no further trial, and suspend those that run."""
+    early_terminate: EarlyTerminate | None = None
+    """End trials early that are not promising."""
+    early_terminate_: Annotated[EarlyTerminate | None, Field(alias="early_terminate")] = None
+    """The same in W&B's spelling."""
+    run_cap: Count | None = None
+    """W&B's limit of trials; with maxTrials the smaller counts."""
+    run_cap_: Annotated[Count | None, Field(alias="run_cap")] = None
+    """The same in W&B's spelling."""
+    sweep_max_count: Annotated[Count | None, Field(alias="sweep_max_count")] = None
+    """Data-Juicer's spelling of maxTrials."""
+    sweep_name: Annotated[str | None, Field(alias="sweep_name", max_length=253)] = None
+    """Of a W&B or Data-Juicer file; ignored: the resource has a name."""
+    name: Annotated[str, Field(max_length=253)] | None = None
+    """Of a W&B file; ignored, the resource has a name."""
+    description: Annotated[str, Field(max_length=4096)] | None = None
+    """For people."""
+    program: Annotated[str, Field(max_length=1024)] | None = None
+    """Of a W&B file; ignored: the template says what runs."""
+    command: Annotated[list[str], Field(max_length=256)] | None = None
+    """Of a W&B file; ignored."""
+    project: Annotated[str, Field(max_length=253)] | None = None
+    """Of a W&B file; ignored: template.projectName."""
+    entity: Annotated[str, Field(max_length=253)] | None = None
+    """Of a W&B file; ignored: template.tracking.wandb.entity."""
+    controller: AnyObject | None = None
+    """Of a W&B file; ignored: the operator is the controller."""
+
+
+IGNORED = ("sweep_name", "name", "program", "command", "project", "entity", "controller")
+"""Fields of `SweepSpec` that are accepted and do nothing, by their names in Python."""
+
+
+class TrialRow(ContractModel):
+    number: int
+    """Of the trial, from 0."""
+    experiment: str
+    """Its resource."""
+    state: TrialState
+    """How it stands."""
+    value: float | None = None
+    """What the metric is; of a pruned trial at its last rung."""
+    parameters: dict[str, Any] = {}
+    """What it was begun with."""
+    reason: str | None = None
+    """Why it failed, one word of the closed list."""
+
+
+class BestTrial(ContractModel):
+    trial: int
+    """Its number."""
+    experiment: ObjectName
+    """Its resource."""
+    value: float
+    """The best value of the metric."""
+    parameters: dict[str, Any]
+    """What it was begun with."""
+
+
+class TrialCounts(ContractModel):
+    total: int = 0
+    """Begun so far."""
+    running: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    pruned: int = 0
+
+
+class SweepStatus(ContractModel):
+    observed_generation: int | None = None
+    """Generation of the spec this status is about."""
+    revision: int | None = None
+    """Rises with each status."""
+    outcome: Literal["Pending", "Running", "Succeeded", "Failed"] | None = None
+    """A summary for columns and selectors."""
+    start_time: str | None = None
+    """When the first trial was decided on."""
+    completion_time: str | None = None
+    """When the last trial had ended."""
+    conditions: Annotated[
+        list[Condition],
+        Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
+    ] = []
+    """Ready, Reconciling, Stalled (kstatus); Suspended."""
+    objective: str | None = None
+    """The figure that the metric's name was resolved to."""
+    seed: int | None = None
+    """Of the search."""
+    max_trials: int | None = None
+    """Trials in all, as the spec is understood."""
+    claim_name: str | None = None
+    """The claim that all trials share."""
+    progress: str | None = None
+    """Trials ended / trials in all."""
+    best: BestTrial | None = None
+    """The best so far."""
+    counts: TrialCounts = TrialCounts()
+    """Trials by state."""
+    trials: list[TrialRow] = []
+    """The best, the failed and the newest of them, by number; a trial's own resource has all."""
+    ignored: list[str] = []
+    """Keys of the definition that are accepted and have no effect here."""
+    warnings: list[str] = []
+    """What will run, but perhaps not as it was meant."""
