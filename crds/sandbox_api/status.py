@@ -44,6 +44,9 @@ class Reason(StrEnum):
     CLAIM_LOST = "ClaimLost"
     CLAIM_PENDING = "ClaimPending"
     CLAIM_BOUND = "ClaimBound"
+    # of a sweep
+    TARGET_REACHED = "TargetReached"
+    TOO_MANY_FAILED_TRIALS = "TooManyFailedTrials"
     # why a job is not running yet
     CREATING = "Creating"
     SCHEDULING = "Scheduling"

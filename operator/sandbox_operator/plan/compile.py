@@ -65,7 +65,7 @@ def compile_spec(raw: Mapping[str, Any], added: Mapping[str, Hook | tuple[str, .
 
     `added` are the namespace's own hooks (SandboxHook) by name, or what is wrong with them.
     """
-    if (deep := _too_deep(raw)) is not None:
+    if (deep := too_deep(raw)) is not None:
         return Compiled(None, problems=(deep,))
     try:
         return _compiled(ExperimentSpec.model_validate(raw), added)
@@ -76,7 +76,7 @@ def compile_spec(raw: Mapping[str, Any], added: Mapping[str, Hook | tuple[str, .
     return Compiled(None, problems=tuple(dict.fromkeys((*problems, *others))))
 
 
-def _too_deep(raw: Mapping[str, Any]) -> str | None:
+def too_deep(raw: Mapping[str, Any]) -> str | None:
     """A sentence where a spec is nested so deep that what writes and reads contracts would end in it."""
     left: list[tuple[Any, str, int]] = [(raw, "spec", 0)]
     while left:
