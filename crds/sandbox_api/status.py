@@ -36,6 +36,10 @@ class Reason(StrEnum):
     INVALID_SPEC = "InvalidSpec"
     SUSPENDED = "Suspended"
     STOPPED = "Stopped"
+    PRUNED = "Pruned"
+    # of a sweep's trial that gave no value
+    METRIC_MISSING = "MetricMissing"
+    METRIC_NOT_FINITE = "MetricNotFinite"
     # of the workspace
     CLAIM_NOT_FOUND = "ClaimNotFound"
     CLAIM_TERMINATING = "ClaimTerminating"
