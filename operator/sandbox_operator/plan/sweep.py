@@ -25,11 +25,9 @@ from ..search.studies import Studies
 from ..search.suggest import LOOKS_BACK, suggest
 from .claim import ClaimDecision, decide_claim
 from .sweep_definition import CompiledSweep, trial_of
-from .sweep_facts import CreateTrial, PatchTrial, SweepAction, SweepPlan, SweepSnapshot, TrialFact, to_be_made
+from .sweep_facts import AT_ONCE, CreateTrial, PatchTrial, SweepAction, SweepPlan, SweepSnapshot, TrialFact, to_be_made
 from .sweep_summary import Begun, Said, conclude, invalid
 
-AT_ONCE = 16
-"""Trials that one round makes at most: its status names them all, and a suggestion takes up to 50 ms."""
 SEEN_AT_MOST = 3_500
 """Trials that a suggestion looks back on: what it saw is recorded in 128 KiB."""
 _SEEN_AS: dict[str, SeenState] = {

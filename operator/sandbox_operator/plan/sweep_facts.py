@@ -13,6 +13,8 @@ from ..build.volume import SWEEP
 from .actions import CreateClaim, Event, Manifest, PatchClaim
 from .facts import ClaimFact, Refusal, WarningFact
 
+AT_ONCE = 16
+"""Trials that one round makes at most: its status names them all, and a suggestion takes up to 50 ms."""
 State = Literal["Running", "Succeeded", "Failed", "Pruned"]
 
 

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..build.names import claim_name, trial_name
 from ..build.volume import SWEEP
 from ..kube.informer import Key
 from ..plan.compile import Compiled
-from ..plan.sweep import AT_ONCE
-from ..plan.sweep_definition import CompiledSweep
-from ..plan.sweep_facts import Stranger, SweepSnapshot, TrialFact, to_be_made
+from ..plan.sweep_facts import AT_ONCE, Stranger, SweepSnapshot, TrialFact, to_be_made
 from ..plan.sweep_trials import trial_fact
 from .cache import Cache, Scope
 from .projections import ExperimentFact, SweepFact
+
+if TYPE_CHECKING:
+    from ..plan.sweep_definition import CompiledSweep
 
 
 class SweepCache:

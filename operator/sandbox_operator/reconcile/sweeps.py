@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sandbox_api.hook import Hook
 from sandbox_api.sweep import SweepStatus
@@ -21,10 +21,7 @@ from ..kube.client import Client
 from ..kube.errors import ApiError, Conflict, NotFound
 from ..kube.informer import Key
 from ..kube.queue import KeyedQueue, QueueClosed
-from ..plan.sweep import plan_sweep
-from ..plan.sweep_definition import CompiledSweep, compile_sweep
 from ..plan.sweep_facts import CreateTrial, SweepPlan, SweepSnapshot, to_be_made, unseen
-from ..search.studies import Studies
 from . import projections as project
 from .act import Actor, Refused
 from .cache import Cache
@@ -35,6 +32,10 @@ from .projections import SweepFact
 from .reconciler import COALESCE_SECONDS
 from .resources import EXPERIMENTS, SWEEPS
 from .sweep_cache import SweepCache
+
+if TYPE_CHECKING:
+    from ..plan.sweep_definition import CompiledSweep
+    from ..search.studies import Studies
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +86,7 @@ class SweepReconciler:
             snapshot = self._sweeps.observe(fact, compiled)
 
         # 2. Plan. A suggestion may take 50 ms, in which others are to be looked at.
-        studies = self._studies.setdefault(key, Studies(1))
-        plan = await asyncio.to_thread(plan_sweep, snapshot, compiled, studies, self._defaults, self._clock())
+        plan = await asyncio.to_thread(self._plan, key, snapshot, compiled, self._clock())
 
         # 3. Write the status: it names the trials that are about to be made.
         written = await self._write(key, snapshot, plan)
@@ -160,9 +160,15 @@ class SweepReconciler:
         what = (fact.uid, fact.generation, hooks)
         known, compiled = self._compiled.get(key, (None, None))
         if compiled is None or known != what:
-            compiled = await asyncio.to_thread(compile_sweep, fact.spec, name=fact.name, uid=fact.uid, added=hooks)
+            compiled = await asyncio.to_thread(_compiled, fact, hooks)
             self._compiled[key] = (what, compiled)
         return compiled
+
+    def _plan(self, key: Key, snapshot: SweepSnapshot, compiled: CompiledSweep, now: datetime) -> SweepPlan:
+        from ..plan.sweep import plan_sweep
+        from ..search.studies import Studies
+
+        return plan_sweep(snapshot, compiled, self._studies.setdefault(key, Studies(1)), self._defaults, now)
 
     async def _check_newest(self, snapshot: SweepSnapshot) -> None:
         """Raise Conflict when the status is not the one that stands: what it names may have been made and deleted."""
@@ -198,6 +204,13 @@ class SweepReconciler:
             known.pop(key, None)
         for whose in [whose for whose in self._gone if whose[0] == key]:
             del self._gone[whose]
+
+
+def _compiled(fact: SweepFact, hooks: Mapping[str, Hook | tuple[str, ...]]) -> CompiledSweep:
+    # What searches takes more than a second to import, and memory that an operator without a sweep never needs.
+    from ..plan.sweep_definition import compile_sweep
+
+    return compile_sweep(fact.spec, name=fact.name, uid=fact.uid, added=hooks)
 
 
 def status_update(seen: SweepSnapshot, status: SweepStatus) -> dict[str, Any]:
