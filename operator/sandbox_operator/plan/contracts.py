@@ -87,6 +87,7 @@ def job_contract(asked: Asked, job: PlannedJob, attempt: int) -> wire.JobContrac
         limits=_limits(job.resources),
         seed=_seed(job),
         keep_attempts=spec.keep_attempts,
+        keep_checkpoints=job.keep_checkpoints,
         active_seconds_left=active_seconds_left(job, entry),
     )
 

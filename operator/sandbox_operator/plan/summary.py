@@ -107,8 +107,8 @@ def _headline(
         return Headline("Failed", failed.reason or Reason.FAILED, words)
     if finished and this.spec.stop is not None and _has_left_out(this, compiled, jobs, iteration):
         done = sum(job.state in DONE_STATES for job in jobs)
-        reason, why = _why_stopped(this)
-        return Headline("Stopped", reason, f"{why}; {done} of {_count(len(jobs), 'job')} done")
+        whose, why = _why_stopped(this)
+        return Headline("Stopped", whose, f"{why}; {done} of {_count(len(jobs), 'job')} done")
     if finished and jobs and not any(job.state in DONE_STATES for job in jobs):
         return Headline("Failed", Reason.FAILED, f"no job was done: {_success(this, compiled, jobs, iteration)}")
     if finished:
