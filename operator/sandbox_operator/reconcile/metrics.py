@@ -88,7 +88,7 @@ class Metrics:
         )
         self.status_writes = self._counter(
             "status_writes",
-            "Statuses written: decisions at once, progress (Running, why it waits) coalesced, live (pods' words) paced.",
+            "Statuses written: decisions at once, progress (Running, why it waits) coalesced, live (pods') paced.",
             kind=("decision", "progress", "live"),
         )  # fmt: skip
         self.events = self._counter(
