@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -54,9 +54,16 @@ EVENTS_SECONDS = 1.0
 class Operator:
     """`async with Operator(connection, settings) as operator: await operator.run()`, until cancelled after `stop`."""
 
-    def __init__(self, connection: Connection, settings: Settings, limits: Limits = LIMITS) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        settings: Settings,
+        limits: Limits = LIMITS,
+        budget: Callable[[], Budget] = Budget,
+    ) -> None:
         self._settings = settings
         self._limits = limits
+        self._budget = budget
         self._lease: Lease | None = None
         self._lease_client: Client | None = None
         if settings.lease is not None:
@@ -157,7 +164,7 @@ class Operator:
         events = EventSender(self.client, lambda outcome: self._metrics.events.labels(outcome).inc())
         if self._settings.progress_port:
             wrote = self._metrics.status_writes.labels("live").inc
-            self._progress = ProgressWriter(self.client, self._cache, queue, wrote, Budget())
+            self._progress = ProgressWriter(self.client, self._cache, queue, wrote, self._budget())
         reconciler = Reconciler(
             self.client, self._cache, queue, events, self._observer, self._settings.defaults, lambda: datetime.now(UTC),
             self._progress,
