@@ -133,9 +133,9 @@ def _told(meta: Mapping[str, Any], spec: Mapping[str, Any]) -> Told | None:
     )
 
 
-def written(snapshot: Snapshot, status: Mapping[str, Any], stored: Manifest) -> ExperimentFact:
+def written(seen: Snapshot | ExperimentFact, status: Mapping[str, Any], stored: Manifest) -> ExperimentFact:
     """An experiment after its status was replaced; `stored` is the metadata that the API server gave for it."""
-    return experiment_fact({"metadata": stored["metadata"], "spec": snapshot.spec, "status": status})
+    return experiment_fact({"metadata": stored["metadata"], "spec": seen.spec, "status": status})
 
 
 def job_fact(item: Manifest) -> Owned[JobFact]:
