@@ -88,8 +88,8 @@ def sweep_page() -> str:
         [
             "# SandboxSweep, field by field\n",
             "`kubectl explain sbsw.spec` prints the same. The spec takes a W&B sweep definition as it is, beside a",
-            "`template`, which is the spec of an [experiment](sandboxexperiment.md). A trial is an experiment of its own,",
-            "named `<sweep>-<number>`.\n",
+            "`template`, which is the spec of an [experiment](sandboxexperiment.md). A trial is an experiment of its",
+            "own, named `<sweep>-<number>`.\n",
             "## spec\n",
             *_table(spec),
             "\n## What the API server itself refuses\n",
@@ -98,8 +98,8 @@ def sweep_page() -> str:
             *_table(status),
             "\n## Reasons\n",
             "Those of [experiments](sandboxexperiment.md#reasons); a sweep's own are `TargetReached` and",
-            "`TooManyFailedTrials`, a trial's own `MetricMissing` and `MetricNotFinite`. Messages are for people and may",
-            "change.",
+            "`TooManyFailedTrials`, a trial's own `MetricMissing`, `MetricNotFinite` and `Pruned`. Messages are for",
+            "people and may change.",
             "",
         ]
     )
