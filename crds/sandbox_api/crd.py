@@ -120,6 +120,9 @@ def _values(schema: Schema) -> Any:
 def _kept(schema: Schema) -> Schema:
     kept = {key: schema[key] for key in KEPT if key in schema and schema[key] is not None}
     kept |= {key: value for key, value in schema.items() if key.startswith("x-kubernetes-")}
+    for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+        if exclusive in kept:  # OpenAPI 3.0, which structural schemas are in, has it as a word about the bound
+            kept[bound], kept[exclusive] = kept[exclusive], True
     if "description" in kept:
         kept["description"] = " ".join(kept["description"].split())
     return kept
@@ -153,7 +156,7 @@ def frozen_rule() -> dict[str, str]:
 
 
 def sweep_frozen_rule() -> dict[str, str]:
-    """Once a trial was decided on, what is searched for and how stays as it is; how much, and when it ends, may change."""
+    """Once a trial was decided on, what is searched for and how stays; how much, and when it ends, may change."""
     spec = [
         _unchanged("spec", field.alias or name)
         for name, field in SweepSpec.model_fields.items()
