@@ -163,6 +163,8 @@ class JobContract(ContractModel):
     limits: Limits = Limits()
     seed: int = 42
     keep_attempts: bool = False
+    keep_checkpoints: int | None = None
+    """Of a training's checkpoints keep the newest so many; None: all."""
     tracking: dict[str, Any] = {}
     progress: ProgressTarget | None = None
     """Where the pod tells how far it is; None: nowhere."""

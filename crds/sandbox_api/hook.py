@@ -34,6 +34,8 @@ class Component:
     """In place of the hook's."""
     kinds: tuple[Kind, ...] = ()
     """Of these outputs."""
+    keeps_newest: bool = False
+    """As a hook's."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class Hook:
     """Whether it can be divided into independent pieces (`shards`) and made one again."""
     draws: bool = False
     """Whether what comes out depends on a seed: it is repeated (`repeats`)."""
+    keeps_newest: bool = False
+    """Whether its second result is a list of checkpoints by their steps, of which the newest can be kept."""
     repeats_with_inputs: bool = True
     """Whether it is repeated with what it reads; else it reads the list of what all repeats made."""
     image_reference: str | None = None
@@ -106,6 +110,7 @@ class Hook:
             settings=found.settings,
             spans_pods=found.spans_pods,
             divisible=found.divisible,
+            keeps_newest=found.keeps_newest,
             outputs=found.outputs or self.outputs,
             kinds=found.kinds if found.outputs else self.kinds,
             components={},

@@ -216,6 +216,7 @@ HOOKS: dict[str, Hook] = _catalogue(
                 ),
                 settings=train_settings,
                 spans_pods=True,
+                keeps_newest=True,
             ),
             "modelscope": Component(
                 ModelscopeTrainConfig,
@@ -228,6 +229,7 @@ HOOKS: dict[str, Hook] = _catalogue(
                 image="swift",
                 figures=("loss", "heldout_loss", "lr", "steps", "step_seconds"),
                 settings=swift_settings,
+                keeps_newest=True,
             ),
         },
         lacks=("trinity-rft", "internvl_coco_caption"),

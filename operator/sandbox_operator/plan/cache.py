@@ -55,6 +55,7 @@ def cache_key(
     return sha256_of(
         [CACHE_VERSION, job.hook.name, job.config.type, list(job.hook.command), image, mutable, seed, job.meta_name,
          list(job.outputs), configs.model_dump(mode="json"), contents, volumes,
+         *(["keep", job.keep_checkpoints] if job.keep_checkpoints is not None else ()),
          *(["nodes", job.config.nodes] if job.config.nodes > 1 else ()),
          *(["compared", before.meta_name, before.metrics] if before is not None else ())]
     )  # fmt: skip

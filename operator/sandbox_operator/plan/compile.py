@@ -151,6 +151,8 @@ def _with_inputs(
         source = known.get("djConfigs")
         recipe = recipes.get(source) if isinstance(source, Reference) else None
         job = parameters.given(job, recipe, found.inputs)
+        if spec.keep is not None and job.hook.keeps_newest:
+            job = replace(job, keep_checkpoints=spec.keep.checkpoints)
         if job.hook.known:
             problems += checked(job, found.inputs, recipe, volumes, gpus_of(job.resources))
         earlier.append(_producer(job, recipe))
@@ -201,6 +203,7 @@ def _digest(job: PlannedJob) -> str:
         job.hook.name, config.type, config.dj_configs, config.extra_configs, config.local, config.input,
         config.probe, list(job.outputs), job.meta_name, dict(job.hook.defaults), list(job.hook.command),
         *([dict(job.parameters)] if job.parameters else ()),
+        *(["keep", job.keep_checkpoints] if job.keep_checkpoints is not None else ()),
     ]  # fmt: skip
     return sha256_of(asked)[:16]
 
@@ -218,6 +221,9 @@ def _warnings(spec: ExperimentSpec, jobs: list[PlannedJob]) -> Iterator[str]:
                 yield f'{job.where}.local["{target}"]: has no effect; an input then replaces it all'
     if spec.repeats > 1 and all(job.repeat is None for job in jobs):
         yield "spec.repeats: has no effect; no job here draws by a seed (TrainModelHook and InferModelHook do)"
+    keeps = spec.keep is not None and spec.keep.checkpoints is not None
+    if keeps and all(job.keep_checkpoints is None for job in jobs):
+        yield "spec.keep.checkpoints: has no effect; no TrainModelHook of type easyanimate or swift is here"
     used = {job.hook.image for job in jobs}
     for name in spec.images:
         if name not in used:

@@ -120,6 +120,8 @@ class PlannedJob:
     """The same names as they stand in the spec, for messages."""
     after: tuple[str, ...] = ()
     """Ids of the jobs that must have ended before it starts; those before them are not named again."""
+    keep_checkpoints: int | None = None
+    """How many of its checkpoints are kept; None: all."""
     needs: tuple[str, ...] = ()
     """Its figures and outputs that the controller itself must know."""
     on_failure: Policy = "Fail"

@@ -8,30 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
 
-from sandbox_api.experiment import ExperimentSpec, Keep
+from sandbox_api.experiment import ExperimentSpec
 
 SPEC_FIELDS = {
-    "keep": "leave it out",
+    "keep.videos": "leave it out",
     "queue_name": "leave it out",
 }
-_HARMLESS: tuple[object, ...] = (None, [], {}, Keep())
-"""Values that ask for nothing but what happens anyhow."""
 
 
 def unsupported_in_spec(spec: ExperimentSpec) -> Iterator[str]:
     """A sentence for each field of the experiment that can't be done yet."""
-    yield from _sentences(spec, SPEC_FIELDS, "spec")
+    if spec.keep is not None and spec.keep.videos is not None:
+        yield _sentence("keep.videos")
+    if spec.queue_name is not None:
+        yield _sentence("queue_name")
     if spec.hpo_config is not None:
         yield "spec.hpoConfig: a search is a SandboxSweep, which this version does not have yet; leave it out"
     if spec.tracking and spec.tracking.wandb and spec.tracking.wandb.mode != "disabled":
         yield "spec.tracking.wandb.mode: this version does not export to Weights & Biases yet; set disabled"
 
 
-def _sentences(model: BaseModel, table: dict[str, str], where: str) -> Iterator[str]:
-    for name, advice in table.items():
-        field = type(model).model_fields[name]
-        value = getattr(model, name)
-        if value != field.default and value not in _HARMLESS:
-            yield f"{where}.{field.alias}: this version can't do it yet; {advice}"
+def _sentence(name: str) -> str:
+    return f"spec.{to_camel(name)}: this version can't do it yet; {SPEC_FIELDS[name]}"

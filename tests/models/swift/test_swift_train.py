@@ -151,6 +151,16 @@ def test_rows_of_other_forms_train(pod: WarmPod, extra: dict[str, Any]) -> None:
     assert ended.message.metrics["train.steps"] == 1
 
 
+def test_only_the_newest_checkpoints_are_left_where_the_experiment_says_how_many(pod: WarmPod) -> None:
+    asked = contract(settings(max_steps=3, save_steps=1)).model_copy(update={"keep_checkpoints": 2})
+    ended = pod.run(asked)
+    assert ended.code == 0, ended.log
+    left = [Path(path).name for path in ended.result.outputs["checkpoints"].value]
+    assert left == ["checkpoint-2", "checkpoint-3"]
+    assert sorted(path.name for path in ended.output("model").parent.glob("checkpoint-*")) == left
+    assert ended.output("model").name == left[-1]
+
+
 @pytest.mark.parametrize("tuner", ["lora", "full"])
 def test_a_stopped_training_goes_on_to_the_same_weights(pod: WarmPod, tuner: str) -> None:
     """LoRA has dropout, and rows are shuffled anew each epoch."""

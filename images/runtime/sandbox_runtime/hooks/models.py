@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from ..pieces import Piece
-from .base import HookContext, HookResult
+from .base import Artifact, HookContext, HookResult
 from .components import component_settings, result_of_component
 
 if TYPE_CHECKING:
@@ -59,10 +62,42 @@ class ModelHook:
 
 
 class TrainModelHook(ModelHook):
-    """Outputs: model (a file or folder), checkpoints (list). Metrics: what the component has watched."""
+    """Outputs: model (a file or folder), checkpoints (list). Metrics: what the component has watched.
+
+    Of checkpoints that are named by their steps only the newest are kept where `spec.keep.checkpoints` says how many.
+    """
 
     factory = "model_train"
     outputs = 2
+
+    def run(self, context: HookContext) -> HookResult:
+        done = super().run(context)
+        count = context.contract.keep_checkpoints
+        return done if count is None or len(done.outputs) < 2 else newest_kept(done, count, context.out)
+
+
+_STEP = re.compile(r"-([0-9]+)(\.[a-z]+)?$")
+
+
+def newest_kept(done: HookResult, count: int, out: Path) -> HookResult:
+    """The result with its newest checkpoints, by the steps in their names; the older ones are removed from `out`.
+
+    What has no step in its name stays, and so does the model.
+    """
+    model, checkpoints, *rest = done.outputs
+    if not isinstance(checkpoints, list):
+        return done
+    steps = {index: int(found[1]) for index, item in enumerate(checkpoints) if (found := _STEP.search(str(item)))}
+    old = sorted(steps, key=steps.__getitem__)[:-count]
+    main = model.path if isinstance(model, Artifact) else model
+    places = {index: out / checkpoints[index] for index in old}
+    gone = {index for index, path in places.items() if path != main and path.is_relative_to(out)}
+    for index in gone:
+        path = places[index]
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    left = [item for index, item in enumerate(checkpoints) if index not in gone]
+    note = f"; {len(gone)} older checkpoint{'s' if len(gone) > 1 else ''} removed" if gone else ""
+    return replace(done, outputs=[model, left, *rest], message=f"{done.message}{note}")
 
 
 class InferModelHook(ModelHook):
