@@ -28,8 +28,6 @@ from .sweep_definition import CompiledSweep, trial_of
 from .sweep_facts import AT_ONCE, CreateTrial, PatchTrial, SweepAction, SweepPlan, SweepSnapshot, TrialFact, to_be_made
 from .sweep_summary import Begun, Said, conclude, invalid
 
-SEEN_AT_MOST = 3_500
-"""Trials that a suggestion looks back on: what it saw is recorded in 128 KiB."""
 _SEEN_AS: dict[str, SeenState] = {
     "Running": "running", "Succeeded": "succeeded", "Failed": "failed", "Pruned": "pruned",
 }  # fmt: skip
@@ -123,7 +121,7 @@ def _begin_trials(this: _Round, studies: Studies) -> None:
         refusal = snapshot.refusals.get(name)
         if name in snapshot.strangers or (refusal is not None and refusal.final):
             return  # the next ones wait as well: a later trial has seen all before it
-        observed = tuple(one for one in seen if one.number < number)[-SEEN_AT_MOST:]
+        observed = tuple(one for one in seen if one.number < number)
         found = suggest(compiled.settings, number, observed, studies=studies, key=snapshot.uid)
         spec = trial_of(
             compiled, sweep=snapshot.name, number=number, values=found.values, point=found.point,

@@ -22,12 +22,14 @@ from sandbox_api.sweep import IGNORED, MAX_TRIALS, EarlyTerminate, SweepSpec
 from ..build.names import claim_name, trial_name
 from ..build.trial import trial_spec
 from ..search.space import Space, parse_space
-from ..search.suggest import Settings, suggest
+from ..search.suggest import LOOKS_BACK, Settings, suggest
 from .compile import NO_HOOKS, Compiled, compile_spec, too_deep
 from .schema import schema_problems
 
 DEFAULT_TRIALS = 20
 DEFAULT_FAILURES = 3
+SEEN_AT_MOST = 3_500
+"""Trials that a suggestion can look back on: what it saw is recorded in 128 KiB."""
 OF_THE_SWEEP = {
     "trial": "leave it out; the sweep writes it",
     "suspend": "set spec.suspend, which suspends all trials that run",
@@ -103,6 +105,11 @@ def compile_sweep(
     workspace = _workspace(template, problems)
     if spec is not None:
         problems += _unsupported(spec)
+        if spec.method in LOOKS_BACK and (count := _max_trials(spec, space)) > SEEN_AT_MOST:
+            problems.append(
+                f"spec.maxTrials: {spec.method} looks back on all trials, on {SEEN_AT_MOST} at most, not on {count};"
+                " lower it, or search with sobol or random"
+            )
     problems += (f"spec.template.{field}: {advice}" for field, advice in OF_THE_SWEEP.items() if field in template)
     own = {field: value for field, value in template.items() if field not in OF_THE_SWEEP}
     seed = spec.seed if spec is not None and spec.seed is not None else seed_of(uid)
@@ -214,11 +221,11 @@ def _first_trial(
     return compile_spec(raw, added)
 
 
-def _max_trials(spec: SweepSpec, space: Space) -> int:
+def _max_trials(spec: SweepSpec, space: Space | None) -> int:
     """The smallest of the limits that are given; of a grid at most all of it."""
     given = [n for n in (spec.max_trials, spec.run_cap, spec.run_cap_, spec.sweep_max_count) if n is not None]
     if spec.method == "grid":
-        return min(*given, space.grid_size or 1, MAX_TRIALS)
+        return min(*given, (space.grid_size if space is not None else None) or 1, MAX_TRIALS)
     return min(given, default=DEFAULT_TRIALS)
 
 
