@@ -120,6 +120,9 @@ def _values(schema: Schema) -> Any:
 def _kept(schema: Schema) -> Schema:
     kept = {key: schema[key] for key in KEPT if key in schema and schema[key] is not None}
     kept |= {key: value for key, value in schema.items() if key.startswith("x-kubernetes-")}
+    for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+        if exclusive in kept:  # OpenAPI 3.0, which structural schemas are in, has it as a word about the bound
+            kept[bound], kept[exclusive] = kept[exclusive], True
     if "description" in kept:
         kept["description"] = " ".join(kept["description"].split())
     return kept
