@@ -4,20 +4,13 @@ operator made (tests/api/test_gitops.py has it make them again), and what kustom
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from tests.api.conftest import tool_folder
-from tests.gitops import GITOPS, KINDS, Lua, Manifest, acted, actions, flux, health
-
-from sandbox_operator.cli.offline import read_documents
-from sandbox_operator.plan.compile import compile_spec
+from tests.gitops import KINDS, Manifest, flux, health
 
 STATES = {
     **dict.fromkeys(("created", "behind", "deleting", "pending", "running", "rerunning", "waiting"), "Progressing"),
@@ -26,7 +19,12 @@ STATES = {
     **dict.fromkeys(("suspended", "suspended_between"), "Suspended"),
 }
 """What each state is in Argo CD."""
-IN_FLUX = {"Healthy": ("Current",), "Degraded": ("Failed",), "Progressing": ("InProgress", "Waiting"), "Suspended": ("InProgress",)}
+IN_FLUX = {
+    "Healthy": ("Current",),
+    "Degraded": ("Failed",),
+    "Progressing": ("InProgress", "Waiting"),
+    "Suspended": ("InProgress",),
+}
 
 
 def resource(path: Path) -> Manifest:

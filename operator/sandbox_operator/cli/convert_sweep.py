@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes a search of what `hpo_config` names: a W&B sweep's definition, which a SandboxSweep takes as it is.
 
-Its keys keep their spelling, their order and their comments; the converted experiment becomes the template of the trials.
+Its keys keep their spelling, their order and their comments; the converted experiment becomes the trials' template.
 What its values mean is the planner's business.
 """
 
