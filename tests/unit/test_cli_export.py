@@ -25,7 +25,7 @@ STORED = Stored("demo", "lab", "uid", {}, ExperimentStatus())
     ],
 )
 def test_what_is_no_recipe_is_named_with_its_file(text: str, said: str) -> None:
-    with pytest.raises(Ended, match="^experiments/demo-1/jobs/a/recipe.yaml ") as error:
+    with pytest.raises(Ended, match=r"^experiments/demo-1/jobs/a/recipe\.yaml ") as error:
         written(STORED, SOURCE, text, None)
 
     assert said in str(error.value)
