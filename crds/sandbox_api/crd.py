@@ -156,7 +156,7 @@ def frozen_rule() -> dict[str, str]:
 
 
 def sweep_frozen_rule() -> dict[str, str]:
-    """Once a trial was decided on, what is searched for and how stays as it is; how much, and when it ends, may change."""
+    """Once a trial was decided on, what is searched for and how stays; how much, and when it ends, may change."""
     spec = [
         _unchanged("spec", field.alias or name)
         for name, field in SweepSpec.model_fields.items()

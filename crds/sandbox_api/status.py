@@ -36,6 +36,10 @@ class Reason(StrEnum):
     INVALID_SPEC = "InvalidSpec"
     SUSPENDED = "Suspended"
     STOPPED = "Stopped"
+    PRUNED = "Pruned"
+    # of a sweep's trial that gave no value
+    METRIC_MISSING = "MetricMissing"
+    METRIC_NOT_FINITE = "MetricNotFinite"
     # of the workspace
     CLAIM_NOT_FOUND = "ClaimNotFound"
     CLAIM_TERMINATING = "ClaimTerminating"
@@ -44,6 +48,9 @@ class Reason(StrEnum):
     CLAIM_LOST = "ClaimLost"
     CLAIM_PENDING = "ClaimPending"
     CLAIM_BOUND = "ClaimBound"
+    # of a sweep
+    TARGET_REACHED = "TargetReached"
+    TOO_MANY_FAILED_TRIALS = "TooManyFailedTrials"
     # why a job is not running yet
     CREATING = "Creating"
     SCHEDULING = "Scheduling"

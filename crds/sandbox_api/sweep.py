@@ -38,7 +38,8 @@ class EarlyTerminate(SpecModel):
     """Which trials end early. With W&B's keys in its spelling, and `resource`."""
 
     type: Literal["hyperband", "median"]
-    """hyperband: a trial goes on at a rung when it is among the best 1/eta that came there; median: or better than it."""
+    """hyperband: a trial goes on at a rung when it is among the best 1/eta that came there;
+    median: or not worse than half of them."""
     resource: Annotated[str, Field(max_length=253)] | None = None
     """What counts the way: `<metaName>.step` (default: that of the metric's job), as its live figures are logged."""
     min_iter: Annotated[int | None, Field(alias="min_iter", ge=1)] = None
@@ -49,8 +50,8 @@ class EarlyTerminate(SpecModel):
     """How many rungs, with max_iter."""
     eta: Annotated[float, Field(gt=1, le=100)] = 3
     """How much a rung thins out."""
-    strict: bool = False
-    """Also hold trials to the bound of the rung below, as W&B does."""
+    strict: bool = True
+    """Compare what a trial has at the rung; false: the best it has had up to there, which stops fewer."""
 
 
 class SweepKeep(SpecModel):

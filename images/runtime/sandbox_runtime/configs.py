@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A job's two configurations, made ready: read, `local` applied, inputs applied, every path in them held inside.
+"""A job's two configurations, made ready: read, `local` applied, inputs applied, a trial's parameters applied, every
+path in them held inside.
 
 Text that only looks like a variable (`$(HOME)`, `$$`) is text. What the keys mean is the hook's business.
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox_api.contract import JobContract
+from sandbox_api.parameters import in_order, place_of
 from sandbox_api.paths import data_sets_in, paths_in
 
 from .errors import ConfigError
@@ -35,8 +37,6 @@ class Configurations:
 
 def resolve_configs(contract: JobContract, inputs: Mapping[str, ResolvedInput], workspace: Workspace) -> Configurations:
     """The configurations as the hook gets them. Raises ConfigError with the field's name."""
-    if contract.configs.parameters:
-        raise ConfigError("parameters: this version of the runtime does not apply sweep parameters")
     roots = {DJ: copy.deepcopy(contract.configs.dj), EXTRA: copy.deepcopy(contract.configs.extra)}
     for name in roots:
         # an input that replaces the whole configuration may stand where an earlier job's file is named
@@ -49,6 +49,8 @@ def resolve_configs(contract: JobContract, inputs: Mapping[str, ResolvedInput], 
             roots[target] = _mapping(value, target, workspace)
         elif target != PROBE:
             _assign(roots, target, value, f"input[{target!r}]")
+    for name, value in in_order(contract.configs.parameters):  # last: a recipe may have come by an input
+        _apply(roots, name, copy.deepcopy(value))
     for name, root in roots.items():
         for field, text in paths_in(root, name):
             _confine(text, field, workspace)
@@ -90,6 +92,16 @@ def _mapping(value: Any, field: str, workspace: Workspace) -> dict[str, Any] | N
     if isinstance(value, str):
         return read_config(workspace.inside(value, field), field)
     raise ConfigError(f"{field}: {_kind(value)} is neither keys and values nor the path of a .yaml or .json file")
+
+
+def _apply(roots: dict[str, Any], name: str, value: Any) -> None:
+    """Set a trial's parameter."""
+    told = f"parameters[{name!r}]"
+    try:
+        target = place_of(name, roots[DJ])
+    except LookupError as error:
+        raise ConfigError(f"{told}: {error}") from error
+    _assign(roots, target, value, told)
 
 
 def _assign(roots: dict[str, Any], target: str, value: Any, told: str) -> None:

@@ -20,7 +20,7 @@ from sandbox_api.hook import Hook
 from sandbox_api.hooks import HOOKS
 
 from .clashes import comparison_problems, file_clashes, name_clashes
-from .configs import check_configs, effective, notes_on, value_at
+from .configs import effective, notes_on, value_at, with_parameters
 from .drafts import drafts, jobs_as_written
 from .exclusive import exclusive_problems
 from .inputs import inputs_of
@@ -28,6 +28,7 @@ from .iterations import Targets, Updates, iteration_problems, targets_of, update
 from .job import MAX_JOBS, Fan, Item, PlannedJob, Reference, references_in
 from .lenient import what_is_right
 from .limits import gpus_of, timeout_problems
+from .objective import in_all_repeats, objective_of
 from .profiles import profile_problems
 from .ranking import baseline_problems, rank_of, ranked_jobs
 from .references import Producer, Written, normal_path
@@ -35,6 +36,7 @@ from .repeats import repeated
 from .rerun import rerun_problems
 from .schema import schema_problems
 from .spread import spread
+from .trial import Parameters, checked, refine_conflicts
 from .unsupported import unsupported_in_spec
 
 NO_HOOKS: Mapping[str, Hook] = MappingProxyType({})
@@ -58,6 +60,8 @@ class Compiled:
     updates: Updates = field(default_factory=dict)
     ranked: tuple[Reference, ...] = ()
     """The figure that items of a forEach are ranked by, in each of the pipelines that have it."""
+    objective: tuple[Reference, ...] = ()
+    """Of a trial: the figure that its sweep searches by; of a job that is repeated one of each repeat."""
 
 
 def compile_spec(raw: Mapping[str, Any], added: Mapping[str, Hook | tuple[str, ...]] = NO_HOOKS) -> Compiled:
@@ -65,7 +69,7 @@ def compile_spec(raw: Mapping[str, Any], added: Mapping[str, Hook | tuple[str, .
 
     `added` are the namespace's own hooks (SandboxHook) by name, or what is wrong with them.
     """
-    if (deep := _too_deep(raw)) is not None:
+    if (deep := too_deep(raw)) is not None:
         return Compiled(None, problems=(deep,))
     try:
         return _compiled(ExperimentSpec.model_validate(raw), added)
@@ -76,7 +80,7 @@ def compile_spec(raw: Mapping[str, Any], added: Mapping[str, Hook | tuple[str, .
     return Compiled(None, problems=tuple(dict.fromkeys((*problems, *others))))
 
 
-def _too_deep(raw: Mapping[str, Any]) -> str | None:
+def too_deep(raw: Mapping[str, Any]) -> str | None:
     """A sentence where a spec is nested so deep that what writes and reads contracts would end in it."""
     left: list[tuple[Any, str, int]] = [(raw, "spec", 0)]
     while left:
@@ -101,28 +105,35 @@ def _compiled(spec: ExperimentSpec, added: Mapping[str, Hook | tuple[str, ...]])
         problems.append(_no_jobs(spec))
     if len(jobs) > MAX_JOBS:
         problems.append(f"spec: {len(jobs)} jobs are too many; at most {MAX_JOBS} may stand in an experiment")
-    planned = _with_inputs(spec, jobs, problems)
+    parameters = Parameters(spec.trial, jobs)
+    planned = _with_inputs(spec, jobs, parameters, problems)
+    problems += parameters.problems()
     producers = [_producer(job) for job in planned]
     targets = targets_of(spec, producers, problems)
     updates = updates_of(spec, planned, producers, problems)
     problems += [
         *iteration_problems(spec), *name_clashes(planned), *file_clashes(producers),
         *comparison_problems(spec, planned), *rerun_problems(spec, planned),
+        *refine_conflicts(spec.trial, planned, updates),
     ]  # fmt: skip
     ranked = rank_of(spec, producers, problems)
+    objective = objective_of(spec.trial, producers, problems)
     planned, targets = repeated(spec, planned, targets, updates, ranked, problems)
-    needs = _needs(planned, targets, ranked)
+    objectives = in_all_repeats(objective, planned)
+    needs = _needs(planned, targets, ranked, objectives)
     planned = [replace(job, needs=needs.get(job.id, ()), digest=_digest(job)) for job in planned]
     if not problems:  # lists that stand in the spec can be spread out now
         jobs_now = spread(planned, {})
         problems += dict.fromkeys(job.problem for job in jobs_now if job.problem)
         problems += baseline_problems(spec, ranked, jobs_now)
-    warnings = tuple(_warnings(spec, planned))
-    return Compiled(spec, tuple(planned), tuple(problems), warnings, targets, updates, ranked)
+    warnings = (*_warnings(spec, planned), *dict.fromkeys(parameters.notes))
+    return Compiled(spec, tuple(planned), tuple(problems), warnings, targets, updates, ranked, objectives)
 
 
-def _with_inputs(spec: ExperimentSpec, jobs: list[PlannedJob], problems: list[str]) -> list[PlannedJob]:
-    """Every job with its references and its checked configurations."""
+def _with_inputs(
+    spec: ExperimentSpec, jobs: list[PlannedJob], parameters: Parameters, problems: list[str]
+) -> list[PlannedJob]:
+    """Every job with its references, its parameters and its checked configurations."""
     pipeline_fans = {job.pipeline: job for job in jobs_as_written(spec) if job.for_each}
     volumes = tuple(volume.name for volume in spec.inputs)
     later = [_producer(job) for job in jobs]
@@ -137,15 +148,17 @@ def _with_inputs(spec: ExperimentSpec, jobs: list[PlannedJob], problems: list[st
         found = inputs_of(job, tuple(earlier), tuple(later), fans, pipeline_fans)
         problems += found.problems
         known = {target: source for target, source in found.inputs.items() if not isinstance(source, Item)}
-        if job.hook.known:
-            gpus = gpus_of(job.resources)
-            problems += check_configs(job.config, job.hook, job.where, set(found.inputs), volumes, gpus)
         source = known.get("djConfigs")
         recipe = recipes.get(source) if isinstance(source, Reference) else None
+        job = parameters.given(job, recipe, found.inputs)
+        if job.hook.known:
+            problems += checked(job, found.inputs, recipe, volumes, gpus_of(job.resources))
         earlier.append(_producer(job, recipe))
         if "recipe" in job.hook.outputs:
             name = job.outputs[job.hook.outputs.index("recipe")]
-            recipes[Reference(job.id, name)] = effective(job.config)["djConfigs"] or recipe
+            recipes[Reference(job.id, name)] = (
+                effective(with_parameters(job.config, job.parameters))["djConfigs"] or recipe
+            )
         planned.append(replace(job, inputs=found.inputs, pipeline_fan=found.pipeline_fan, fan=found.fan,
                                after=_after(job, found.inputs.values(), found.pipeline_fan, found.fan)))  # fmt: skip
     return planned
@@ -167,12 +180,13 @@ def _no_jobs(spec: ExperimentSpec) -> str:
     )
 
 
-def _needs(jobs: list[PlannedJob], targets: Targets, ranked: tuple[Reference, ...]) -> dict[str, tuple[str, ...]]:
+def _needs(
+    jobs: list[PlannedJob], targets: Targets, ranked: tuple[Reference, ...], objective: tuple[Reference, ...]
+) -> dict[str, tuple[str, ...]]:
     """By job: the results that decide what happens next, or what is the best."""
     needs: dict[str, dict[str, None]] = {job.id: {ranked[0].output: None} for job in ranked_jobs(ranked, jobs)}
-    for target in targets:
-        for found in target.references:
-            needs.setdefault(found.job_id, {})[found.output] = None
+    for found in (*(one for target in targets for one in target.references), *objective):
+        needs.setdefault(found.job_id, {})[found.output] = None
     for job in jobs:
         for fan in (job.pipeline_fan, job.fan):
             for found in fan.references if fan is not None else ():
@@ -186,6 +200,7 @@ def _digest(job: PlannedJob) -> str:
     asked = [
         job.hook.name, config.type, config.dj_configs, config.extra_configs, config.local, config.input,
         config.probe, list(job.outputs), job.meta_name, dict(job.hook.defaults), list(job.hook.command),
+        *([dict(job.parameters)] if job.parameters else ()),
     ]  # fmt: skip
     return sha256_of(asked)[:16]
 
@@ -214,18 +229,19 @@ HOOK_STAGES = frozenset(stage for hook in HOOKS.values() for stage in hook.stage
 
 def _producer(job: PlannedJob, recipe: Any = None) -> Producer:
     """What other jobs may refer to. `recipe` is the configuration that an input brings, as far as it is known."""
-    configs = effective(job.config)
+    config = with_parameters(job.config, job.parameters)
+    configs = effective(config)
     if recipe is not None and not isinstance(configs["djConfigs"], Mapping):
         configs["djConfigs"] = recipe
     absent = {
         job.outputs[job.hook.outputs.index(output)]: target
         for output, target in job.hook.only_with.items()
-        if isinstance(configs[target.split(".")[0]], Mapping) and not value_at(job.config, configs, target)
+        if isinstance(configs[target.split(".")[0]], Mapping) and not value_at(config, configs, target)
     }
     writes: dict[str, Written] = {}
     for target, result in job.hook.writes.items():
         output = job.outputs[job.hook.outputs.index(result)]
-        path = value_at(job.config, configs, target)
+        path = value_at(config, configs, target)
         if isinstance(path, str) and output not in absent:
             writes[normal_path(path)] = Written(output, target)
     outputs = tuple(output for output in job.outputs if output not in absent)

@@ -20,13 +20,14 @@ from sandbox_api.extra import Settings, said_by
 from sandbox_api.extra_schema import LATER, holds_later
 from sandbox_api.hook import Hook
 from sandbox_api.hook_resource import AnyExtra, extra_problems, merged_extra
+from sandbox_api.parameters import ROOTS as ROOTS
+from sandbox_api.parameters import in_order, place_of
 from sandbox_api.paths import data_sets_in, paths_in
 
 from .job import Given, PlannedJob
 from .references import did_you_mean, normal_path
 from .schema import fields_beside
 
-ROOTS = ("djConfigs", "extraConfigs")
 _LATER = None
 """Stands in a configuration for what an input will bring."""
 
@@ -45,6 +46,21 @@ def effective(config: JobConfig) -> dict[str, Any]:
         except LookupError:
             continue  # check_configs tells it
     return configs
+
+
+def with_parameters(config: JobConfig, parameters: Mapping[str, Any]) -> JobConfig:
+    """A job's configuration with a trial's parameters as the last of `local`, to look at.
+
+    What goes to an operator that only the pod can see is left out.
+    """
+    local = dict(config.local or {})
+    for name, value in in_order(parameters):
+        with suppress(LookupError):
+            place = place_of(name, effective(config)["djConfigs"])
+            local.pop(place, None)
+            local[place] = value
+            config = config.model_copy(update={"local": dict(local)})
+    return config
 
 
 def placed(configs: Mapping[str, Any], target: str, value: Any) -> dict[str, Any]:
@@ -83,7 +99,8 @@ def given_configs(job: PlannedJob) -> wire.Configs:
                 local = {key: value for key, value in local.items() if key.split(".")[0] != target}
             else:
                 local[target] = source.value
-    return wire.Configs(dj=given["djConfigs"], extra=merged_extra(job.hook, given["extraConfigs"]), local=local)
+    extra = merged_extra(job.hook, given["extraConfigs"])
+    return wire.Configs(dj=given["djConfigs"], extra=extra, local=local, parameters=dict(job.parameters))
 
 
 def settled_extra(job: PlannedJob) -> dict[str, Any]:
@@ -93,6 +110,9 @@ def settled_extra(job: PlannedJob) -> dict[str, Any]:
     for target, value in configs.local.items():
         with suppress(LookupError):  # it has been told
             roots = placed(roots, target, value)
+    for name, value in in_order(configs.parameters):
+        with suppress(LookupError):
+            roots = placed(roots, place_of(name, roots["djConfigs"]), value)
     later = {target for target, source in job.inputs.items() if not isinstance(source, Given)}
     extra = roots["extraConfigs"]
     if "extraConfigs" in later or not isinstance(extra, Mapping):

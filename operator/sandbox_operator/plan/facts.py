@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from sandbox_api.ranges import numbers_in
-from sandbox_api.status import ExperimentStatus, JobStatus, Reason
+from sandbox_api.status import DONE_STATES, ExperimentStatus, JobStatus, Reason
+
+from ..build.volume import EXPERIMENT
 
 CLAIM = "PersistentVolumeClaim"
 
@@ -105,6 +107,8 @@ class ClaimFact:
     access_mode: str | None = None
     experiment: str | None = None
     """The label that says which experiment it was made for."""
+    sweep: str | None = None
+    """The same where it was made for a sweep."""
     owner_uid: str | None = None
     deleting: bool = False
     created: str | None = None
@@ -147,6 +151,7 @@ class CacheEntry:
 class Snapshot:
     """All that is known of one experiment at one moment."""
 
+    kind: ClassVar[str] = EXPERIMENT
     name: str
     namespace: str
     uid: str
@@ -169,3 +174,14 @@ class Snapshot:
     """Whether other experiments are at work on the claim."""
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
     """By the name of the object that could not be made. Forgotten by a restart, then heard again."""
+
+    @property
+    def has_results(self) -> bool:
+        """Whether there are results that a job may read: not those which a rerun of everything is to replace."""
+        return (self.status.iteration or 1) > 1 or any(job.state in DONE_STATES for job in self.status.jobs)
+
+    @property
+    def after_a_loss(self) -> str:
+        """What a person may do when the claim has gone with all results."""
+        anew = "" if (self.status.iteration or 1) > 1 else "run them all again (spec.rerun.from: the first job), "
+        return f"{anew}or delete the experiment and apply it again"

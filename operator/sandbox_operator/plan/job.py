@@ -114,6 +114,10 @@ class PlannedJob:
     outputs: tuple[str, ...]
     inputs: Mapping[str, Source] = field(default_factory=dict)
     """By target: a configuration key, or `probe`."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Of a trial, as far as they concern this job, with no job's name before them (`sandbox_api.parameters`)."""
+    written_parameters: Mapping[str, str] = field(default_factory=dict)
+    """The same names as they stand in the spec, for messages."""
     after: tuple[str, ...] = ()
     """Ids of the jobs that must have ended before it starts; those before them are not named again."""
     needs: tuple[str, ...] = ()

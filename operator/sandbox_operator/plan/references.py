@@ -17,6 +17,7 @@ from typing import Any
 from sandbox_api.contract import INPUTS, REFINED
 from sandbox_api.hook import Hook, Kind
 from sandbox_api.hooks import HOOKS
+from sandbox_api.words import did_you_mean as did_you_mean
 
 from .job import ANY_ITEM, Reference, is_of_each_item
 
@@ -236,12 +237,3 @@ def normal_path(path: str) -> str:
 
 def _has(producer: Producer, name: str) -> bool:
     return name in producer.outputs or producer.hook.has_figure(name)
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence that helps: the nearest known word, or all of them when they are few."""
-    words = list(dict.fromkeys(known))
-    close = get_close_matches(word, words, 1, 0.6)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; there is: {', '.join(words)}" if 0 < len(words) <= 8 else ""

@@ -14,7 +14,6 @@ from sandbox_api.experiment import ExperimentSpec, Keep
 
 SPEC_FIELDS = {
     "keep": "leave it out",
-    "trial": "sweeps are not there yet",
     "queue_name": "leave it out",
 }
 _HARMLESS: tuple[object, ...] = (None, [], {}, Keep())

@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 
 from sandbox_api.hook import STAGES
 from sandbox_api.status import FINISHED_STATES, Outcome
+from sandbox_api.sweep import SweepStatus
 
 from .observations import OTHER_STAGE, AttemptOutcome
 
@@ -114,6 +115,22 @@ class Metrics:
             "GPUs of hooks' limits times the seconds they ran: `used` where a result came of it, else `wasted`.",
             stage=STAGE, outcome=("used", "wasted"),
         )  # fmt: skip
+
+        self.trials = self._counter(
+            "trials", "Trials of sweeps that ended, by their state.", outcome=("Succeeded", "Failed", "Pruned")
+        )
+        self.sweeps_finished = self._counter(
+            "sweeps_finished", "Sweeps that ended, by their outcome.", outcome=("Succeeded", "Failed")
+        )
+
+    def sweep_written(self, old: SweepStatus, new: SweepStatus) -> None:
+        """A sweep's status was written: count what it tells beyond the one before."""
+        before, after = old.counts, new.counts
+        self.trials.labels("Succeeded").inc(max(0, after.succeeded - before.succeeded))
+        self.trials.labels("Failed").inc(max(0, after.failed - before.failed))
+        self.trials.labels("Pruned").inc(max(0, after.pruned - before.pruned))
+        if new.completion_time is not None and old.completion_time is None and new.outcome in ("Succeeded", "Failed"):
+            self.sweeps_finished.labels(new.outcome).inc()
 
     def ask(
         self, name: str, kind: Literal["counter", "gauge"], words: str, samples: Callable[[], Samples], **labels: str

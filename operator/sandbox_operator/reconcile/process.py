@@ -31,8 +31,10 @@ from .metrics import CONTENT_TYPE, Metrics
 from .observer import Observer
 from .pages import Pages, VerdictPage, serve
 from .reconciler import Reconciler
-from .resources import EXPERIMENTS, HOOKS
+from .resources import EXPERIMENTS, HOOKS, SWEEPS
 from .settings import Settings, SettingsError
+from .sweeps import WORKERS as SWEEP_WORKERS
+from .sweeps import SweepReconciler
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +62,13 @@ class Operator:
             self.client = Client(connection, field_manager=FIELD_MANAGER)
         self._metrics = Metrics()
         self._observer = Observer(self._metrics)
-        self._cache = Cache(self.client, settings.namespaces, self._wake, self._observer.pod_changed, self._wake_hook)
+        self._cache = Cache(
+            self.client, settings.namespaces, self._wake, self._observer.pod_changed, self._wake_hook, self._wake_sweep
+        )
         self._queue: KeyedQueue[Key] | None = None
-        """There while this replica is the one that works, as is the next."""
+        """There while this replica is the one that works, as are the next."""
         self._hook_queue: KeyedQueue[Key] | None = None
+        self._sweep_queue: KeyedQueue[Key] | None = None
         self._working: asyncio.Task[None] | None = None
         self._stopping = False
         self._stack = AsyncExitStack()
@@ -101,8 +106,9 @@ class Operator:
     async def stop(self) -> None:
         """Hand out no more work, let what is under way end, give the Lease back. `run` is to be cancelled then."""
         self._stopping = True
-        if self._queue is not None:
-            self._queue.shutdown()
+        for queue in (self._queue, self._sweep_queue):
+            if queue is not None:
+                queue.shutdown()
         if self._working is not None:
             _, unfinished = await asyncio.wait({self._working}, timeout=GRACE_SECONDS)
             if unfinished:
@@ -116,7 +122,7 @@ class Operator:
         """Why this process should be restarted, or None."""
         tried = self._lease.tried_at if self._lease is not None else None
         idle = boot_time() - tried if tried is not None else 0.0
-        queues = [queue for queue in (self._queue, self._hook_queue) if queue is not None]
+        queues = [queue for queue in (self._queue, self._hook_queue, self._sweep_queue) if queue is not None]
         return why_restart(self._cache.informers, queues, idle, self._limits)
 
     def unready(self) -> str | None:
@@ -150,10 +156,17 @@ class Operator:
         )
         hook_queue = self._hook_queue = KeyedQueue()
         hooks = HookReconciler(self.client, self._cache.hook, hook_queue, lambda: datetime.now(UTC))
+        sweep_queue = self._sweep_queue = KeyedQueue()
+        sweeps = SweepReconciler(
+            self.client, self._cache, sweep_queue, events, self._metrics, self._settings.defaults,
+            lambda: datetime.now(UTC),
+        )  # fmt: skip
         for key in sorted(self._keys_of(EXPERIMENTS), key=self._cache.is_settled):  # what is under way comes first
             queue.add(key)
         for key in self._keys_of(HOOKS):
             hook_queue.add(key)
+        for key in self._keys_of(SWEEPS):
+            sweep_queue.add(key)
         log.info("working; %d experiments to look at", len(queue))
         try:
             async with asyncio.TaskGroup() as group:
@@ -163,18 +176,26 @@ class Operator:
                     group.create_task(reconciler.work(), name=f"worker-{number}")
                     for number in range(self._settings.workers)
                 ]
+                workers += [
+                    group.create_task(sweeps.work(), name=f"sweeps-{number}") for number in range(SWEEP_WORKERS)
+                ]
                 await asyncio.wait(workers)
                 hook_queue.shutdown()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(events.drained(), EVENTS_SECONDS)
                 sender.cancel()
         finally:
-            self._queue = self._hook_queue = None
+            self._queue = self._hook_queue = self._sweep_queue = None
 
     def _wake_hook(self, key: Key) -> None:
         """A SandboxHook has changed."""
         if self._hook_queue is not None:
             self._hook_queue.add(key)
+
+    def _wake_sweep(self, key: Key) -> None:
+        """A SandboxSweep or one of its trials has changed."""
+        if self._sweep_queue is not None:
+            self._sweep_queue.add(key)
 
     def _wake(self, key: Key, seconds: float) -> None:
         """Something about an experiment has changed. When it is not our turn the cache knows, and that is all."""

@@ -197,7 +197,7 @@ class Reconciler:
         item = await self._client.get(EXPERIMENTS, snapshot.name, snapshot.namespace)
         fact = project.experiment_fact(item)
         if fact.resource_version != snapshot.resource_version:
-            self._cache.scope(key).experiments.expect(key, fact, fact.resource_version)
+            self._cache.scope(key).put_experiment(key, fact)
             raise Conflict("it has changed since it was seen last", status=409, reason="Conflict")
 
     async def _write(self, key: Key, snapshot: Snapshot, plan: Plan) -> bool:
@@ -221,7 +221,7 @@ class Reconciler:
             self._pace.decided()
         self._observer.written(snapshot, plan, self._compile(key, snapshot), self._clock())
         fact = project.written(snapshot, body["status"], stored)
-        self._cache.scope(key).experiments.expect(key, fact, fact.resource_version)
+        self._cache.scope(key).put_experiment(key, fact)
         return True
 
 

@@ -7,6 +7,7 @@ from ..kube.resources import Resource
 
 EXPERIMENTS = Resource(GROUP, VERSION, "sandboxexperiments", "SandboxExperiment")
 HOOKS = Resource(GROUP, VERSION, "sandboxhooks", "SandboxHook")
+SWEEPS = Resource(GROUP, VERSION, "sandboxsweeps", "SandboxSweep")
 JOBS = Resource("batch", "v1", "jobs", "Job")
 PODS = Resource("", "v1", "pods", "Pod")
 CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
