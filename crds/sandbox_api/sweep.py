@@ -39,7 +39,7 @@ class EarlyTerminate(SpecModel):
 
     type: Literal["hyperband", "median"]
     """hyperband: a trial goes on at a rung when it is among the best 1/eta that came there;
-    median: or not worse than half of them."""
+    median: as good as their median or better."""
     resource: Annotated[str, Field(max_length=253)] | None = None
     """What counts the way: `<metaName>.step` (default: that of the metric's job), as its live figures are logged."""
     min_iter: Annotated[int | None, Field(alias="min_iter", ge=1)] = None

@@ -30,6 +30,7 @@ from .plan_table import plan_table
 from .preview import UNKNOWN_IMAGE, FilePlan, manifests, previewed
 from .promote_command import promote
 from .render import compared, conclusion, progress_view, report, trouble
+from .sweep_command import sweep_app
 from .watch import follow, statuses
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -230,6 +231,7 @@ def run(
 app.command("convert")(convert_command)
 app.command()(promote)
 app.add_typer(export_command.app, name="export")
+app.add_typer(sweep_app, name="sweep")
 for command in (control.suspend, control.resume, control.stop, control.rerun):
     app.command()(command)
 
