@@ -39,7 +39,8 @@ def place_of(name: str, dj: Any) -> str:
     names = operators_in(dj)
     wanted = operator_of(head)
     if wanted not in names:
-        raise LookupError(f"the recipe has no operator {head!r}{did_you_mean(head, names)}")
+        of_that_name = [name for name in names if name.partition("#")[0] == head.partition("#")[0]]
+        raise LookupError(f"the recipe has no operator {head!r}{did_you_mean(head, of_that_name or names)}")
     return ".".join(("djConfigs.process", str(names.index(wanted)), wanted.partition("#")[0], *rest))
 
 

@@ -162,6 +162,37 @@ def test_processing_keeps_exactly_the_rows_within_the_bounds(
     assert live[0][f"{names[0]}.rows_out"] == counts[0][1]
 
 
+def test_a_trial_processes_by_its_parameters_and_leaves_the_recipe_with_their_values(
+    tmp_path: Path, rows: list[dict[str, Any]]
+) -> None:
+    pod = data_pod(tmp_path, rows)
+    recipe = [{"text_length_filter": {"min_len": 1}}, {"special_characters_filter": None}, {"text_length_filter": None}]
+    contract = job_contract(
+        "ProcessDataHook", stage="execution", meta_name="process", dj={**SETTINGS, "process": recipe}
+    )
+    shortest, longest = 80, 120
+    parameters = {"text_length_filter.min_len": shortest, "text_length_filter#2.max_len": longest, "np": 1}
+    configs = contract.configs.model_copy(update={"parameters": parameters})
+
+    ended = pod.run(contract.model_copy(update={"configs": configs}))
+
+    assert ended.code == 0, ended.log
+    effective = yaml.safe_load((ended.folder / "recipe.yaml").read_text())
+    assert effective == {
+        **SETTINGS,
+        "process": [
+            {"text_length_filter": {"min_len": shortest}},
+            {"special_characters_filter": None},
+            {"text_length_filter": {"max_len": longest}},
+        ],
+        "np": 1,
+    }
+    kept = [row["text"] for row in read_jsonl(ended.output("dataset"))]
+    within = [row["text"] for row in rows if shortest <= len(row["text"]) <= longest]
+    assert 0 < len(kept) <= len(within) < len(rows)
+    assert set(kept) <= set(within)
+
+
 def test_the_second_analysis_sees_the_processed_rows(chain: dict[str, Ended]) -> None:
     again, metrics = chain["again"], chain["again"].result.metrics
 
@@ -173,12 +204,14 @@ def test_the_second_analysis_sees_the_processed_rows(chain: dict[str, Ended]) ->
 
 
 def test_a_finished_attempt_leaves_only_what_it_promised(chain: dict[str, Ended]) -> None:
-    for ended in chain.values():
+    for name, ended in chain.items():
+        recipe = ["recipe.yaml"] if name == "process" else []
         assert sorted(path.name for path in ended.folder.iterdir()) == [
             "events.jsonl",
             "log.txt",
             "metrics.jsonl",
             "out",
+            *recipe,
             "result.json",
         ]
         assert sorted(path.name for path in ended.folder.parents[2].iterdir()) == ["attempts", "current"]

@@ -11,6 +11,7 @@ from tests.hook_pod import HookPod, job_contract, write_jsonl
 from sandbox_api.contract import Limits
 from sandbox_runtime.configs import Configurations, resolve_configs
 from sandbox_runtime.errors import ConfigError
+from sandbox_runtime.inputs import ResolvedInput
 from sandbox_runtime.workspace import Workspace
 
 
@@ -177,6 +178,85 @@ def test_a_path_that_an_override_sets_is_held_inside_too(pod: HookPod) -> None:
 def test_a_configuration_that_is_neither_mapping_nor_path_is_refused(pod: HookPod) -> None:
     expected = "djConfigs: a list is neither keys and values nor the path of a .yaml or .json file"
     assert refusal(pod, dj=[1, 2]) == expected
+
+
+def with_parameters(
+    pod: HookPod, parameters: dict[str, Any], inputs: dict[str, Any] | None = None, **configs: Any
+) -> Any:
+    """Configurations of a trial; `inputs` are values by target, as other jobs would have given them."""
+    contract = job_contract(**configs)
+    given = contract.configs.model_copy(update={"parameters": parameters})
+    resolved = {
+        target: ResolvedInput(told=target, value=value, digest="0" * 64, producer=None)
+        for target, value in (inputs or {}).items()
+    }
+    return resolve_configs(contract.model_copy(update={"configs": given}), resolved, workspace_of(pod))
+
+
+TWICE: list[dict[str, Any]] = [{"a_filter": None}, {"b_filter": {"x": 1}}, {"a_filter": {"x": 2}}]
+
+
+def test_a_trials_parameters_are_applied_last_to_the_operators_that_they_count_to(pod: HookPod) -> None:
+    found = with_parameters(
+        pod,
+        {
+            "a_filter.x": 10, "a_filter#2.x": 20, "b_filter.deep.er": 30, "np": 4,
+            "extraConfigs.train.lr": 0.1, "djConfigs.process.1.b_filter.y": 5,
+        },
+        inputs={"djConfigs": {"process": TWICE, "np": 1}},
+        dj="gone.yaml",
+        local={"extraConfigs.train.lr": 0.5},
+    )  # fmt: skip
+
+    assert found.dj == {
+        "process": [
+            {"a_filter": {"x": 10}},
+            {"b_filter": {"x": 1, "deep": {"er": 30}, "y": 5}},
+            {"a_filter": {"x": 20}},
+        ],
+        "np": 4,
+    }
+    assert found.extra == {"train": {"lr": 0.1}}
+    assert TWICE[0] == {"a_filter": None}
+
+
+def test_a_whole_recipe_is_set_before_what_lies_in_it(pod: HookPod) -> None:
+    found = with_parameters(pod, {"a_filter.x": 1, "process": [{"a_filter": None}]}, dj={"process": TWICE})
+
+    assert found.dj == {"process": [{"a_filter": {"x": 1}}]}
+
+
+@pytest.mark.parametrize("text", ["$(HOME)", "$$", "${X}", "null", "a\nb: c", "{{ x }}"])
+def test_the_value_of_a_parameter_is_data(pod: HookPod, text: str) -> None:
+    assert with_parameters(pod, {"a_filter.x": text}, dj={"process": TWICE}).dj["process"][0] == {
+        "a_filter": {"x": text}
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("a_fliter.x", "parameters['a_fliter.x']: the recipe has no operator 'a_fliter'; did you mean 'a_filter'?"),
+        ("b_filter#2.x", "the recipe has no operator 'b_filter#2'; did you mean 'b_filter'?"),
+        (
+            "b_filter.x.y",
+            "parameters['b_filter.x.y']: djConfigs.process.1.b_filter.x.y can't be set: what holds it is a",
+        ),
+        ("b_filter..y", "a part of the name is empty"),
+        ("extraConfigs", "parameters['extraConfigs']: name a key"),
+    ],
+)
+def test_a_parameter_without_a_place_is_refused_with_what_there_is(pod: HookPod, name: str, sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        with_parameters(pod, {name: 1}, dj={"process": TWICE})
+
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../../../etc/passwd", "trap/passwd"])
+def test_a_path_that_a_parameter_sets_is_held_inside_too(pod: HookPod, path: str) -> None:
+    with pytest.raises(ConfigError, match=r"djConfigs.dataset_path: .*inside"):
+        with_parameters(pod, {"dataset_path": path}, dj={"process": TWICE})
 
 
 @pytest.mark.parametrize(

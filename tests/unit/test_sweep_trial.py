@@ -4,12 +4,30 @@
 from typing import Any
 
 import pytest
-from tests.unit.builders import OWN_HOOKS, a_spec, probe, process, refine
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.builders import (
+    OWN_HOOKS,
+    Play,
+    a_spec,
+    condition,
+    later,
+    lists,
+    pipelines,
+    probe,
+    process,
+    refine,
+    written,
+)
 
-from sandbox_api.contract import Configs
+from sandbox_api.contract import Configs, Rungs
+from sandbox_api.parameters import in_order, operators_in, place_of
+from sandbox_api.status import Condition, ExperimentStatus, JobStatus, TrialDecision, TrialStatus
 from sandbox_operator.plan.compile import compile_spec
-from sandbox_operator.plan.configs import given_configs
-from sandbox_operator.plan.job import PlannedJob
+from sandbox_operator.plan.configs import given_configs, placed
+from sandbox_operator.plan.contracts import rungs_for
+from sandbox_operator.plan.job import PlannedJob, Reference
+from sandbox_operator.plan.objective import Missing, objective_value
 
 RECIPE: list[dict[str, Any]] = [
     {"character_repetition_filter": {"rep_len": 10, "max_ratio": 0.5}},
@@ -200,3 +218,234 @@ def test_settings_that_fit_together_only_are_looked_at_together() -> None:
 
     assert "quality.extraConfigs.dataset_path" in spec["trial"]["parameters"]
     assert jobs_of(spec)["evaluation/0"].parameters == {"extraConfigs.dataset_path": "inputs/raw/a.jsonl"}
+
+
+OPERATORS = st.sampled_from(["a_filter", "b_mapper", "text_length_filter"])
+ENTRIES = st.builds(lambda op, arguments: {op: arguments}, OPERATORS, st.sampled_from([None, {}, {"x": 1}]))
+
+
+@given(st.lists(ENTRIES, max_size=6), st.data())
+def test_a_name_leads_to_the_operator_that_it_counts_to(recipe: list[dict[str, Any]], data: st.DataObject) -> None:
+    """Of each operator of a recipe there is one name, and what is set by it is in that operator alone."""
+    dj = {"process": recipe}
+    names = operators_in(dj)
+    assert len(set(names)) == len(recipe)
+    if not recipe:
+        return
+    index = data.draw(st.integers(0, len(recipe) - 1))
+    op = next(iter(recipe[index]))
+
+    place = place_of(f"{names[index]}.arg.deep", dj)
+
+    assert place == f"djConfigs.process.{index}.{op}.arg.deep"
+    after = placed({"djConfigs": dj, "extraConfigs": None}, place, "$(HOME)")["djConfigs"]["process"]
+    assert after[index] == {op: {**(recipe[index][op] or {}), "arg": {"deep": "$(HOME)"}}}
+    assert after[:index] + after[index + 1 :] == recipe[:index] + recipe[index + 1 :]
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=30), st.lists(ENTRIES, max_size=3))
+def test_any_text_is_a_place_or_is_refused_in_words(name: str, recipe: list[dict[str, Any]]) -> None:
+    try:
+        place = place_of(name, {"process": recipe})
+    except LookupError as error:
+        place = f"djConfigs.refused: {error}"
+        assert len(place) > len("djConfigs.refused: ''")
+    root, *keys = place.split(".")
+    assert root in ("djConfigs", "extraConfigs")
+    assert keys
+    assert all(keys)
+
+
+@given(st.dictionaries(st.sampled_from(["process", "np", "a.b", "extraConfigs.a", "extraConfigs.a.b"]), st.integers()))
+def test_what_holds_others_is_set_before_what_lies_in_it(values: dict[str, int]) -> None:
+    order = [name for name, _ in in_order(values)]
+    assert sorted(order) == sorted(values)
+    for whole, part in (("process", "a.b"), ("extraConfigs.a", "extraConfigs.a.b")):
+        if whole in order and part in order:
+            assert order.index(whole) < order.index(part)
+
+
+def objective_of(metric: str, spec: dict[str, Any] | None = None) -> list[str]:
+    """The jobs and the figure that a metric's name means, or what is said of it."""
+    found = compile_spec((spec or a_search({})) | {"trial": a_trial({}, metric=metric)}, OWN_HOOKS)
+    return [*found.problems, *(f"{r.job_id} {r.output}" for r in found.objective)]
+
+
+@pytest.mark.parametrize(
+    ("metric", "figure"),
+    [
+        ("quality_score", "evaluation/0 mean"),
+        ("quality.mean", "evaluation/0 mean"),
+        ("anonymous.quality.value", "evaluation/0 value"),
+        ("kept_share", "evaluation/0 kept_share"),
+        ("process.rows_out", "execution/0 rows_out"),
+        ("process.ops.0_text_length_filter.rows_out", "execution/0 ops.0_text_length_filter.rows_out"),
+        ("ops.0_text_length_filter.rows_out", "execution/0 ops.0_text_length_filter.rows_out"),
+        ("look.text_len.mean", "probe/0 text_len.mean"),
+        ("text_len.mean", "probe/0 text_len.mean"),
+    ],
+)
+def test_a_metric_is_a_whole_key_or_the_end_of_one(metric: str, figure: str) -> None:
+    assert objective_of(metric) == [f"anonymous/1/{figure}"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "sentence"),
+    [
+        ("rows", "may be several figures: anonymous.look.rows, anonymous.quality.rows; write the whole of one"),
+        ("quality.meen", "no job here has the figure 'quality.meen'; did you mean 'quality.mean'?"),
+        ("train.loss", "no job here has the figure 'train.loss'"),
+        ("report", "no job here has the figure 'report'"),
+        ("", "no job here has the figure ''"),
+    ],
+)
+def test_a_metric_that_no_job_or_more_than_one_has_is_refused(metric: str, sentence: str) -> None:
+    (said,) = objective_of(metric)
+    assert said.startswith("spec.trial.metric: ")
+    assert sentence in said
+
+
+def test_the_quality_score_is_that_of_the_only_classifier() -> None:
+    spec = a_search({})
+    none = spec | {"evaluationJobConfigs": [probe()]}
+    two = spec | {"evaluationJobConfigs": [QUALITY, {**QUALITY, "metaName": "other"}]}
+
+    assert "dj_text_quality_classifier, and there is none" in objective_of("quality_score", none)[0]
+    assert "anonymous.quality.mean, anonymous.other.mean" in objective_of("quality_score", two)[0]
+
+
+def test_a_figure_in_several_pipelines_or_of_each_item_is_refused() -> None:
+    both = pipelines(*({"name": name, **lists(probes=[probe(metaName="look")])} for name in ("one", "two")))
+    each = a_search({}) | {"probeJobConfigs": [probe(metaName="each", forEach={"item": "x", "in": ["a", "b"]})]}
+
+    assert "one.look.rows, two.look.rows" in objective_of("look.rows", both)[0]
+    assert objective_of("two.look.rows", both) == ["two/1/probe/0 rows"]
+    assert "for each item of a list" in objective_of("each.rows", each)[0]
+
+
+def test_what_an_own_hook_measures_is_taken_on_trust() -> None:
+    spec = a_search({}) | {"evaluationJobConfigs": [{"hook": "workers", "metaName": "own"}]}
+
+    assert objective_of("own.any.thing", spec) == ["anonymous/1/evaluation/0 any.thing"]
+    assert objective_of("anonymous.own.any.thing", spec) == ["anonymous/1/evaluation/0 any.thing"]
+
+
+def test_the_metric_is_needed_and_so_never_cut() -> None:
+    assert jobs_of(a_search({}))["evaluation/0"].needs == ("mean",)
+
+
+def judged(metrics: dict[str, float], state: str = "Succeeded", **status: Any) -> ExperimentStatus:
+    entry = JobStatus(
+        id="anonymous/1/evaluation/0", hook="EvaluateDataHook", meta_name="quality", state=state, metrics=metrics,  # type: ignore[arg-type]
+        message="300 rows",
+    )  # fmt: skip
+    return ExperimentStatus(**{"outcome": "Succeeded", "jobs": [entry], **status})
+
+
+def value(status: ExperimentStatus) -> float | tuple[str, str]:
+    found = objective_value(compile_spec(a_search({})), status)
+    return (found.reason, found.message) if isinstance(found, Missing) else found
+
+
+def test_the_value_of_a_trial_is_the_metric_of_its_last_iteration() -> None:
+    assert value(judged({"quality.mean": 0.25})) == 0.25
+    second = judged({"quality.mean": 0.5}).jobs[0].model_copy(update={"id": "anonymous/2/evaluation/0"})
+    assert value(judged({"quality.mean": 0.25}, iteration=2, jobs=[*judged({}).jobs, second])) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (judged({"quality.std": 0.25}), "MetricMissing"),
+        (judged({}, state="Failed"), "MetricMissing"),
+        (judged({}, jobs=[]), "MetricMissing"),
+        (judged({"quality.mean": float("nan")}), "MetricNotFinite"),
+        (judged({"quality.mean": float("inf")}), "MetricNotFinite"),
+        (judged({"quality.mean": 0.25}, outcome="Running"), "Running"),
+        (ExperimentStatus(), "Pending"),
+    ],
+)
+def test_a_trial_without_a_number_says_why(status: ExperimentStatus, reason: str) -> None:
+    assert value(status)[0] == reason  # type: ignore[index]
+
+
+def test_a_trial_that_failed_says_what_failed() -> None:
+    said = Condition(
+        type="Succeeded", status="False", last_transition_time=written(later(0)), reason="OutOfMemory", message="it did"
+    )
+    assert value(judged({"quality.mean": 0.25}, outcome="Failed", conditions=[said])) == ("OutOfMemory", "it did")
+
+
+def trained(**more: Any) -> dict[str, Any]:
+    train = {
+        "hook": "TrainModelHook", "metaName": "train", "type": "modelscope",
+        "extraConfigs": {"model_name": "inputs/raw/bert", "train_dataset": "inputs/raw/a.jsonl"},
+    }  # fmt: skip
+    return a_spec(executions=[train], probes=[], evaluations=[], **more)
+
+
+def test_of_repeats_the_mean_counts_and_all_of_them_must_be_there() -> None:
+    compiled = compile_spec(trained(repeats=2, trial=a_trial({}, metric="train.loss")))
+    assert compiled.problems == ()
+    assert compiled.objective == tuple(Reference(f"anonymous/1/execution/0~{n}", "loss") for n in (0, 1))
+    assert [job.needs for job in compiled.jobs] == [("loss",), ("loss",)]
+
+    def entry(number: int, loss: float) -> JobStatus:
+        name = f"anonymous/1/execution/0~{number}"
+        return JobStatus(
+            id=name, hook="TrainModelHook", meta_name="train", state="Succeeded", metrics={"train.loss": loss}
+        )
+
+    both = ExperimentStatus(outcome="Succeeded", jobs=[entry(0, 1.0), entry(1, 2.0)])
+    assert objective_value(compiled, both) == 1.5
+    one = objective_value(compiled, ExperimentStatus(outcome="Succeeded", jobs=[entry(0, 1.0)]))
+    assert isinstance(one, Missing)
+
+
+def test_the_job_that_logs_the_figure_is_told_the_rungs() -> None:
+    rungs = {"metric": "anonymous.train.loss", "resource": "train.step", "at": [3, 9]}
+    trial = a_trial({}, metric="train.loss", rungs=rungs)
+    compiled = compile_spec(trained(repeats=2, trial=trial))
+    assert compiled.spec is not None
+
+    first, second = (rungs_for(compiled.spec, job) for job in compiled.jobs)
+
+    assert first == Rungs(metric="train.loss", resource="train.step", at=[3, 9])
+    assert second is None
+    others = a_search({}, rungs=rungs)
+    assert [rungs_for(compile_spec(others).spec, job) for job in compile_spec(others).jobs] == [None] * 3  # type: ignore[arg-type]
+
+
+def test_a_pruned_trial_stops_at_once_and_says_whose_word_it_was() -> None:
+    play = Play(a_search({"text_length_filter.min_len": 5}))
+    play.step()
+    (first,) = play.snapshot.jobs
+    play.run_in("anonymous/1/probe/0")
+    decisions = [TrialDecision(rung=3, value=0.25, seen=4, decision="Stop")]
+    decided = play.status.model_copy(update={"trial": TrialStatus(decisions=decisions, pruned=True)})
+    play.change(status=decided)
+    play.change_spec(stop="Now")
+
+    step = play.step()
+
+    assert [action.name for action in step.actions] == [first.name]  # type: ignore[union-attr]
+    assert play.status.outcome == "Stopped"
+    assert condition(play.status, "Succeeded") == "False: Pruned"
+    said = next(c.message for c in play.status.conditions if c.type == "Succeeded")
+    assert said == "ended early by the sweep hpo at 3, where its value was 0.25; 0 of 3 jobs done"
+    assert play.status.trial == decided.trial
+    found = objective_value(compile_spec(play.spec), play.status)
+    assert isinstance(found, Missing)
+    assert found.reason == "Pruned"
+
+
+def test_what_a_sweep_has_written_into_the_status_stays_there() -> None:
+    play = Play(a_search({}))
+    play.step()
+    decided = TrialStatus(decisions=[TrialDecision(rung=1, value=0.5, decision="Continue")])
+    play.change(status=play.status.model_copy(update={"trial": decided}))
+    play.run_in("anonymous/1/probe/0")
+    assert play.status.trial == decided
+    play.change_spec(stop="Now")
+    play.step()
+    assert condition(play.status, "Succeeded") == "False: Stopped"

@@ -46,11 +46,11 @@ def resolve_configs(contract: JobContract, inputs: Mapping[str, ResolvedInput], 
     for target in sorted(inputs, key=lambda t: t.count(".")):  # a whole configuration first, then what lies in it
         value = inputs[target].value
         if target in roots:
-            roots[target] = _mapping(value, target, workspace)
+            roots[target] = _mapping(copy.deepcopy(value), target, workspace)
         elif target != PROBE:
             _assign(roots, target, value, f"input[{target!r}]")
     for name, value in in_order(contract.configs.parameters):  # last: a recipe may have come by an input
-        _apply(roots, name, copy.deepcopy(value))
+        _apply(roots, name, value)
     for name, root in roots.items():
         for field, text in paths_in(root, name):
             _confine(text, field, workspace)
@@ -122,7 +122,7 @@ def _assign(roots: dict[str, Any], target: str, value: Any, told: str) -> None:
         elif not isinstance(place, dict):
             raise ConfigError(f"{told}: {where} can't be set: what holds it is {_kind(place)}")
         if depth == len(keys) - 1:
-            place[index] = value
+            place[index] = copy.deepcopy(value)  # what is set in it later is not set where it came from
             return
         if (place[index] if isinstance(place, list) else place.get(index)) is None:
             place[index] = {}

@@ -91,7 +91,9 @@ def _source(entry: InputPlan, names: Mapping[str, str]) -> str:
 
 
 def _inputs(job: JobPlan, names: Mapping[str, str]) -> list[str]:
-    return [f"{entry.target} = {_source(entry, names)}" for entry in job.inputs]
+    """What fills its configuration from elsewhere, in the order in which it is applied."""
+    inputs = [f"{entry.target} = {_source(entry, names)}" for entry in job.inputs]
+    return [*inputs, *(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in job.parameters.items())]
 
 
 def _pod(job: JobPlan) -> Iterator[tuple[str, str]]:

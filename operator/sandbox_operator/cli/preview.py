@@ -88,6 +88,8 @@ class JobPlan(ContractModel):
     """Ids of the jobs that must be done first."""
     inputs: list[InputPlan] = []
     """What it takes from results of other jobs."""
+    parameters: dict[str, Any] = {}
+    """Of a trial (spec.trial), those that concern this job; applied last."""
     outputs: list[str] = []
     """Names of its results."""
     image: str
@@ -238,6 +240,7 @@ def _job(job: PlannedJob, images: Mapping[str, str], step: int | None, gpus: int
         step=step,
         after=list(job.after),
         inputs=[_input(target, source) for target, source in job.inputs.items()],
+        parameters=dict(job.parameters),
         outputs=list(job.outputs),
         image=job.hook.image,
         image_reference=images.get(job.hook.image),

@@ -91,6 +91,19 @@ def job_contract(asked: Asked, job: PlannedJob, attempt: int) -> wire.JobContrac
     )
 
 
+def rungs_for(spec: ExperimentSpec, job: PlannedJob) -> wire.Rungs | None:
+    """For a job's `progress.rungs`: where its trial may be ended early, if it is the job that logs the figure which
+    decides that. Of repeats the first one decides."""
+    rungs = spec.trial.rungs if spec.trial is not None else None
+    if rungs is None or job.repeat:
+        return None
+    pipeline = f"{job.pipeline}."
+    metric = rungs.metric.removeprefix(pipeline)
+    if not metric.startswith(f"{job.meta_name}."):
+        return None
+    return wire.Rungs(metric=metric, resource=rungs.resource.removeprefix(pipeline), at=rungs.at)
+
+
 def active_seconds_left(job: PlannedJob, entry: JobStatus) -> int:
     """What is left of `timeouts.active` at the start of an attempt: suspension keeps what was used."""
     return max(1, job.limits.active - (entry.active_seconds or 0))

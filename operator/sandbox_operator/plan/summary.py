@@ -73,6 +73,7 @@ def conclude(this: Round, compiled: Compiled, claim: ClaimDecision, iteration: i
         rerun_token=this.spec.rerun.token if this.spec.rerun else old.rerun_token,
         jobs=list(this.jobs.values()),
         history=this.history or None,
+        trial=old.trial,  # the sweep's word, which it writes here itself
         ranking=ranking(this.spec.rank, compiled.ranked, planned, this.jobs) or None,
         comparison=compare(this.spec, tuple(planned), this.jobs),
     )
@@ -106,9 +107,8 @@ def _headline(
         return Headline("Failed", failed.reason or Reason.FAILED, words)
     if finished and this.spec.stop is not None and _has_left_out(this, compiled, jobs, iteration):
         done = sum(job.state in DONE_STATES for job in jobs)
-        return Headline(
-            "Stopped", Reason.STOPPED, f"spec.stop: {this.spec.stop}; {done} of {_count(len(jobs), 'job')} done"
-        )
+        reason, why = _why_stopped(this)
+        return Headline("Stopped", reason, f"{why}; {done} of {_count(len(jobs), 'job')} done")
     if finished and jobs and not any(job.state in DONE_STATES for job in jobs):
         return Headline("Failed", Reason.FAILED, f"no job was done: {_success(this, compiled, jobs, iteration)}")
     if finished:
@@ -133,6 +133,16 @@ def _headline(
     assert current is not None, "what is not finished has a job that is not"
     reason = current.reason or Reason.PENDING
     return Headline("Running", reason, f"{_name(current)} waits: {current.message or 'its Job is being created'}")
+
+
+def _why_stopped(this: Round) -> tuple[Reason, str]:
+    """Whose word ended it: a person's, or that of the sweep whose trial it is."""
+    trial, decided = this.spec.trial, this.snapshot.status.trial
+    if trial is not None and decided is not None and decided.pruned:
+        last = decided.decisions[-1] if decided.decisions else None
+        at = f" at {last.rung}, where its value was {last.value:g}" if last is not None else ""
+        return Reason.PRUNED, f"ended early by the sweep {trial.sweep}{at}"
+    return Reason.STOPPED, f"spec.stop: {this.spec.stop}"
 
 
 def _has_left_out(this: Round, compiled: Compiled, jobs: list[JobStatus], iteration: int) -> bool:

@@ -11,7 +11,7 @@ from ..data_juicer.dataset import prepare
 from ..data_juicer.process import OperatorRows, Processed, lend, process
 from .base import Artifact, HookContext, HookResult, data_set_name
 from .components import run_on_data
-from .recipe import addressed_errors, counted, data_juicer_job_id
+from .recipe import addressed_errors, counted, data_juicer_job_id, write_recipe
 
 CHOOSE = {"random_selector": "select_num", "topk_specified_field_selector": "topk"}
 """Operators that choose a number of rows, and the argument that says how many."""
@@ -22,6 +22,7 @@ class ProcessDataHook:
 
     Metrics: `rows_in`, `rows_out`, `ops.<i>_<op>.rows_in` and `.rows_out`, i from 0; with executor_type ray the latter
     only with `countEachOp`; `.short` of a selector that was to choose more rows than there were.
+    What was run, after inputs and a trial's parameters, stands in `recipe.yaml` in the attempt's folder.
     A later attempt of the same contract goes on after the operators an earlier one had done.
     Under another name (an entry point) it runs the third party's data executor that `type` names instead.
     """
@@ -30,6 +31,8 @@ class ProcessDataHook:
         if (done := run_on_data(context, "data_executor", outputs=1)) is not None:
             return done
         publish = context.user_path("djConfigs.export_path")
+        if context.place.rank == 0:  # beside the log, whatever becomes of the run
+            write_recipe(context.dj, context.workspace.attempt, None)
         name = data_set_name(publish)
         sharded = bool(context.dj.get("export_shard_size"))
 
