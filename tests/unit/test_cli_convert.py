@@ -22,7 +22,8 @@ from typer.testing import CliRunner, Result
 
 from sandbox_operator.cli.main import app
 from sandbox_operator.cli.offline import Experiment, read_documents
-from sandbox_operator.cli.preview import previewed
+from sandbox_operator.cli.preview import ExperimentPlan, previewed
+from sandbox_operator.plan.sweep_definition import CompiledSweep, compile_sweep
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden/convert"
 NOT_YET = (r"is not in this version yet$", r": this version can't do it yet; ")
@@ -72,6 +73,14 @@ def trial_or_experiment(text: str) -> Experiment:
     return experiment
 
 
+def judged(text: str) -> ExperimentPlan | CompiledSweep:
+    """What is wrong with the experiment or the search in a text."""
+    searches = [item for item in read_documents(text).others if item["kind"] == "SandboxSweep"]
+    if searches:
+        return compile_sweep(searches[0]["spec"], name=searches[0]["metadata"]["name"], uid="any")
+    return previewed(trial_or_experiment(text), {}, {})[0]
+
+
 def lines(result: Result, *, of_the_planner: bool) -> list[str]:
     return [line for line in result.stderr.splitlines() if line.startswith(PLANNER) == of_the_planner]
 
@@ -117,7 +126,7 @@ def test_the_yaml_says_to_sandboxctl_plan_what_it_said_to_the_planner(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = case.convert(monkeypatch)
-    plan, _ = previewed(trial_or_experiment(result.stdout), {}, {})
+    plan = judged(result.stdout)
 
     told = [f"problem: {problem}" for problem in plan.problems] + [f"warning: {words}" for words in plan.warnings]
     assert told == lines(result, of_the_planner=True)

@@ -10,14 +10,13 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.progress import DEEP, long
-from tests.unit.test_cli_convert import trial_or_experiment
+from tests.unit.test_cli_convert import judged, trial_or_experiment
 from typer.testing import CliRunner
 
 from sandbox_api.hooks import HOOKS
 from sandbox_operator.cli.convert_hooks import TYPES
 from sandbox_operator.cli.convert_upstream import JOB_KEYS, LISTS, SETTINGS
 from sandbox_operator.cli.main import app
-from sandbox_operator.cli.preview import previewed
 
 PATHS = ["a.jsonl", "./outputs/a.jsonl", "outputs/iter_1/a.jsonl", "../../../outputs/m", "outputs/m/checkpoint-2.pt", "/abs/x", "~/y/z.json", "<x>", "<home>/a/b", "/path/to/z", ".", "..", "/", "", "s3://b/k", "0.5 a.jsonl 0.5 b.jsonl", "side.yaml", "side.json", "recipe.yaml", "no.yaml", "好/行.jsonl", "a b/c.csv", "~nobody/x.jsonl", "x" * 300 + ".jsonl", "x" * 300 + ".yaml"]  # fmt: skip
 NAMES = ["a", "b", "probe", "process", "dots.in.it", "two words", "名字", "-", "x" * 70, "1"]
@@ -113,7 +112,7 @@ def test_whatever_stands_in_a_file_it_becomes_resources_or_sentences(
         assert len(set(result.stderr.splitlines())) == len(result.stderr.splitlines())
         return
     experiment = trial_or_experiment(result.stdout)
-    plan, _ = previewed(experiment, {}, {})
+    plan = judged(result.stdout)
     assert [f"problem: {problem}" for problem in plan.problems] == [
         line for line in result.stderr.splitlines() if line.startswith("problem: ")
     ]

@@ -35,8 +35,8 @@ class Converted:
     uploads: Uploads
     left_out: list[str] = field(default_factory=list)
     """What can't run on a cluster, as sentences with the way out."""
-    is_sweep: bool = False
-    """Whether it is a search, with `spec` as its template."""
+    sweep: dict[str, Any] | None = None
+    """The whole spec of a search, with `spec` as its template; None where it is one experiment."""
 
 
 def convert(
@@ -83,7 +83,8 @@ def convert(
     documents = [Document(_config_map(config_map, content))] if content else []
     documents.append(Document(body, below=[*upstream.below, *(sweep.below if sweep else ())]))
     documents[0].above = [*_head(file, uploads)]
-    return Converted(documents, plain(spec), uploads, left_out, is_sweep=sweep is not None)
+    whole = plain(body.get("spec")) if sweep is not None else None
+    return Converted(documents, plain(spec), uploads, left_out, whole)
 
 
 def _name(name: str | None, upstream: Upstream, file: Path, sweep: Sweep | None) -> tuple[str, str]:
