@@ -394,7 +394,7 @@ class ExperimentSpec(JobLists):
     iter_updater: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=32)] | None = None
     """Results of one iteration that configure the next."""
     hpo_config: Annotated[str, Field(max_length=1024)] | None = None
-    """Only in files from upstream: a search is a SandboxSweep, which this version lacks."""
+    """Only in files from upstream: a search is a SandboxSweep, which sandboxctl convert makes."""
     rank: Rank | None = None
     """How items of a forEach are ranked."""
     tracking: Tracking | None = None

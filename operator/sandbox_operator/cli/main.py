@@ -17,7 +17,7 @@ from sandbox_api.status import ExperimentStatus
 
 from ..kube.client import Client
 from ..plan.comparison import between
-from . import control
+from . import control, export_command
 from .command import Name, Namespace, cluster_options, console, fail, say, with_cluster
 from .convert import convert_command
 from .experiments import EXPERIMENTS, Ended
@@ -230,6 +230,7 @@ def run(
 
 app.command("convert")(convert_command)
 app.command()(promote)
+app.add_typer(export_command.app, name="export")
 app.add_typer(sweep_app, name="sweep")
 for command in (control.suspend, control.resume, control.stop, control.rerun):
     app.command()(command)
