@@ -44,6 +44,12 @@ class Reason(StrEnum):
     CLAIM_LOST = "ClaimLost"
     CLAIM_PENDING = "ClaimPending"
     CLAIM_BOUND = "ClaimBound"
+    # of its exporter
+    EXPORTING = "Exporting"
+    EXPORTED = "Exported"
+    NOT_EXPORTED = "NotExported"
+    EXPORTER_FAILED = "ExporterFailed"
+    AFTER_THE_END = "AfterTheEnd"
     # why a job is not running yet
     CREATING = "Creating"
     SCHEDULING = "Scheduling"
@@ -332,7 +338,7 @@ class ExperimentStatus(ContractModel):
         list[Condition],
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
     ] = []
-    """Ready, Reconciling, Stalled (kstatus); Succeeded, Suspended, StorageReady."""
+    """Ready, Reconciling, Stalled (kstatus); Succeeded, Suspended, StorageReady, Tracking."""
     workspace: WorkspaceStatus | None = None
     """The volume in use."""
     resolved: Resolved | None = None

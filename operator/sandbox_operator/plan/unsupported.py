@@ -26,8 +26,6 @@ def unsupported_in_spec(spec: ExperimentSpec) -> Iterator[str]:
     yield from _sentences(spec, SPEC_FIELDS, "spec")
     if spec.hpo_config is not None:
         yield "spec.hpoConfig: a search is a SandboxSweep, which this version does not have yet; leave it out"
-    if spec.tracking and spec.tracking.wandb and spec.tracking.wandb.mode != "disabled":
-        yield "spec.tracking.wandb.mode: this version does not export to Weights & Biases yet; set disabled"
 
 
 def _sentences(model: BaseModel, table: dict[str, str], where: str) -> Iterator[str]:
