@@ -87,8 +87,8 @@ class Session:
         has = self._row = 0 if self._contract.mode == "offline" else int(self._run.starting_step)
         if has > self._journal.rows:
             raise Refused(
-                f"the run has {has} rows, the volume knows of {self._journal.rows}: it belongs to another volume; delete"
-                " the run, then export again"
+                f"the run has {has} rows, the volume knows of {self._journal.rows}: it belongs to another volume;"
+                " delete the run, then export again"
             )
         print(f"run: {self._run.url or self._run.dir}", flush=True)
         if again := self._journal.unsent(has):  # their rows stand there, their files may not
@@ -223,12 +223,13 @@ class Session:
                 self._run.define_metric(f"{root}.*", step_metric=f"{root}.step", step_sync=False)
 
     def _configure(self) -> None:
-        if not any([self._config_sizes.changed(folder / CONFIGS) for folder in attempts_in(self._experiment)]):
+        changed = [self._config_sizes.changed(folder / CONFIGS) for folder in attempts_in(self._experiment)]
+        if not any(changed):
             return
         config = config_of(self._experiment, self._contract)
-        if changed := {name: value for name, value in config.items() if self._config.get(name) != value}:
-            self._run.config.update(changed, allow_val_change=True)
-            self._config |= changed
+        if news := {name: value for name, value in config.items() if self._config.get(name) != value}:
+            self._run.config.update(news, allow_val_change=True)
+            self._config |= news
 
     def _end(self, left: int) -> int:
         """Send what is under way. `left`: rows that the run lacked when the session began."""
