@@ -62,15 +62,14 @@ class Exporter:
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._tell)
-        wait, finish = FIRST_WAIT, False
+        wait = FIRST_WAIT
         while True:
-            code = self._session(finish=finish)
-            finish = code == LEFT and self._contract.ending is not None
+            code = self._session()
             if code == DONE:
                 return self._end(0, self.address)
             if code == EXIT_REFUSED:
                 return self._end(EXIT_REFUSED, self._said)
-            if self._is_late() or (self._told is not None and code == LEFT and not finish):
+            if self._is_late() or (self._told is not None and code == LEFT and self._contract.ending is None):
                 return self._end(EXIT_TOLD, self.address)
             if code == LEFT:
                 wait = FIRST_WAIT
@@ -79,11 +78,11 @@ class Exporter:
             self._pause(wait)
             wait = min(2 * wait, LONGEST_WAIT)
 
-    def _session(self, *, finish: bool) -> int:
+    def _session(self) -> int:
         """Run one, and end it when it gives no sign of life any more."""
         knows = self._told is not None
         environ = {**self._environ, **({TOLD_ENV: "1"} if knows else {})}
-        command = [sys.executable, "-m", "sandbox_runtime.tracking.session", *(["--finish"] if finish else [])]
+        command = [sys.executable, "-m", "sandbox_runtime.tracking.session"]
         child = self._child = subprocess.Popen(
             command, env=environ, stdout=subprocess.PIPE, text=True, errors="replace", start_new_session=True
         )

@@ -66,7 +66,8 @@ def roots_of(keys: Mapping[str, Any]) -> list[str]:
 def config_of(experiment: Path, contract: ExportContract) -> dict[str, Any]:
     """The run's configuration: what jobs ran with and what hooks watched, a trial's parameters.
 
-    The newest attempt counts. Where several jobs say the same key differently, the later ones' keys are followed by their job's id.
+    The newest attempt counts. Where several jobs say the same key differently, the later ones' keys are followed by
+    their job's id.
     """
     found: dict[str, Any] = {}
     job_of: dict[str, str] = {}

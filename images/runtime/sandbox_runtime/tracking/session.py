@@ -2,8 +2,8 @@
 """One session with Weights & Biases, a process of its own: what the run lacks is replayed, what comes is followed.
 
 wandb's client may hang, and its helper process may die: then this process does too, and the next session asks the run
-how many rows it has. A session that is told to end sends what is left, and leaves the run unfinished; only one that
-finds nothing left, after the experiment's end, finishes it.
+how many rows it has. A session that is told to end sends what is left, and leaves the run unfinished; those after the
+experiment's end finish it, and one that found nothing left was the last.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .rows import OWN, config_of, roots_of, rows_of
 from .sources import Entry, Sizes, new_entries, recipes_of, result_at
 
 DONE, LEFT, BUSY = 0, 10, 11
-"""Exit codes: all of it is in the run; another session has to look, or finish; another exporter is at work."""
+"""Exit codes: all of it is in the run; another session has to look; another exporter is at work."""
 TOLD_ENV = "SANDBOX_EXPORT_TOLD"
 """Set for a session that begins after the exporter was told to end: it sends what is left, and waits for nothing."""
 PATIENCE_ENV = "SANDBOX_EXPORT_PATIENCE"
@@ -46,8 +46,8 @@ class Refused(Exception):
     """The server will not have us: trying again is of no use until a person changes something."""
 
 
-def session(environ: Mapping[str, str], *, finish: bool) -> int:
-    """Run one session; `finish`: the run ends with it, since the session before found nothing left."""
+def session(environ: Mapping[str, str]) -> int:
+    """Run one session; its exit code."""
     contract = decode_export(environ[EXPORT_ENV])
     root = Settings.of(environ).workspace.absolute()
     experiment = root / experiment_folder(contract.experiment.name, contract.experiment.uid)
@@ -61,18 +61,15 @@ def session(environ: Mapping[str, str], *, finish: bool) -> int:
     except Busy as error:
         print(error, file=sys.stderr, flush=True)
         return BUSY
-    return Session(contract, root, experiment, journal, finish=finish).run(told)
+    return Session(contract, root, experiment, journal).run(told)
 
 
 class Session:
-    def __init__(
-        self, contract: ExportContract, root: Path, experiment: Path, journal: Journal, *, finish: bool
-    ) -> None:
+    def __init__(self, contract: ExportContract, root: Path, experiment: Path, journal: Journal) -> None:
         self._contract = contract
         self._root = root
         self._experiment = experiment
         self._journal = journal
-        self._finish = finish or contract.mode == "offline"
         self._row = 0
         """Rows that the run has, or was told."""
         self._defined: set[str] = set()
@@ -150,7 +147,7 @@ class Session:
             x_disable_stats=True,
             x_disable_machine_info=True,
             x_save_requirements=False,
-            x_update_finish_state=self._finish,
+            x_update_finish_state=contract.ending is not None or is_offline,
             init_timeout=float(os.environ.get(PATIENCE_ENV, PATIENCE)) / 2,
         )
         try:
@@ -235,16 +232,14 @@ class Session:
         """Send what is under way. `left`: rows that the run lacked when the session began."""
         ending = self._contract.ending
         is_last = ending is not None and (left == 0 or self._contract.mode == "offline")
-        if is_last and ending is not None:
+        if ending is not None:
             self._recipes()
             self._run.summary.update({f"{OWN}.outcome": ending.outcome, f"{OWN}.message": ending.message[:1000]})
         alive()
         self._run.finish(exit_code=0 if ending is None or ending.outcome == "Succeeded" else 1)
         self._journal.files_sent(self._media)
         self._journal.close()
-        if ending is None:
-            return LEFT
-        return DONE if is_last and self._finish else LEFT
+        return DONE if is_last else LEFT
 
     def _recipes(self) -> None:
         """The refined recipes, as files of the run."""
@@ -264,7 +259,7 @@ def alive() -> None:
 
 def main() -> None:
     try:
-        code = session(os.environ, finish="--finish" in sys.argv[1:])
+        code = session(os.environ)
     except Refused as error:
         print(f"refused: {error}", flush=True)
         code = EXIT_REFUSED
