@@ -17,7 +17,7 @@ from sandbox_api.status import ExperimentStatus
 
 from ..kube.client import Client
 from ..plan.comparison import between
-from . import control, export_command
+from . import control, export_command, wandb
 from .command import Name, Namespace, cluster_options, console, fail, say, with_cluster
 from .convert import convert_command
 from .experiments import EXPERIMENTS, Ended
@@ -228,6 +228,7 @@ def run(
     raise typer.Exit(code)
 
 
+app.add_typer(wandb.app, name="wandb")
 app.command("convert")(convert_command)
 app.command()(promote)
 app.add_typer(export_command.app, name="export")

@@ -29,8 +29,6 @@ def unsupported_in_spec(spec: ExperimentSpec) -> Iterator[str]:
             "spec.hpoConfig: a search is a resource of its own; make a SandboxSweep of it, as `sandboxctl convert` does"
             " with a sandbox.yaml that names one"
         )
-    if spec.tracking and spec.tracking.wandb and spec.tracking.wandb.mode != "disabled":
-        yield "spec.tracking.wandb.mode: this version does not export to Weights & Biases yet; set disabled"
 
 
 def _sentence(name: str) -> str:
