@@ -43,6 +43,7 @@ EXPERIMENT_COLUMNS: tuple[Column, ...] = (
     ("Progress", ".status.progress", "Jobs done / all jobs", 0),
     ("Age", ".metadata.creationTimestamp", "Since when it exists", 0),
     ("Hook", ".status.hook", "Hook of the current job", 1),
+    ("Live", ".status.live", "How far the running hook is", 1),
     ("Retries", ".status.retries", "Attempts beyond the first", 1),
     ("Queue", ".spec.queueName", "Kueue queue", 1),
     ("Message", '.status.conditions[?(@.type=="Ready")].message', "In words", 1),

@@ -155,14 +155,14 @@ class Made(ContractModel):
 
 
 class StepProgress(ContractModel):
-    step: int
-    """Steps done."""
+    step: int | None = None
+    """Steps done; of several pods together."""
     total: int | None = None
-    """Steps in all."""
+    """Steps in all, where the hook knows."""
     metrics: dict[str, float] | None = None
-    """Newest figures."""
+    """Newest figures, without the metaName; of several pods their means."""
     eta: str | None = None
-    """When it should end."""
+    """When its last step should be done."""
 
 
 class ShardCounts(ContractModel):
@@ -335,6 +335,8 @@ class ExperimentStatus(ContractModel):
     """Jobs done / all jobs."""
     hook: str | None = None
     """Hook of the current job."""
+    live: str | None = None
+    """How far the running hook is, e.g. train 120/500 loss 0.31; at most every 10 s."""
     retries: int | None = None
     """Attempts beyond the first, over all jobs."""
     start_time: str | None = None

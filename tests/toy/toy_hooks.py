@@ -97,6 +97,17 @@ class ToyHook:
         found = [context.watcher.query(key) for key in context.extra["keys"]]
         return HookResult(outputs=[[str(value) if isinstance(value, Path) else value for value in found]])
 
+    def train(self, context: HookContext) -> HookResult:
+        """Log a loss a step. With `at`: after that step wait until the file `after` is there."""
+        losses = context.extra["losses"]
+        context.metrics.expect(len(losses))
+        for step, loss in enumerate(losses, 1):
+            context.metrics.log({"loss": loss}, step=step)
+            if step == context.extra.get("at"):
+                while not Path(context.extra["after"]).exists():
+                    time.sleep(0.01)
+        return HookResult(outputs=[], metrics={"loss": losses[-1]})
+
     def share(self, context: HookContext) -> HookResult:
         """Do a piece of the job: every so-manyeth of some words. Pieces in `broken` fail in their first attempt, those in
         `waits` when they are told to end."""

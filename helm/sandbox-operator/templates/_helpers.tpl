@@ -34,6 +34,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{/* Name of the Service for progress, and of the EndpointSlice that says who is behind it. */}}
+{{- define "sandbox-operator.progress" -}}
+{{- printf "%s-progress" (include "sandbox-operator.fullname" .) -}}
+{{- end -}}
+
 {{- define "sandbox-operator.image" -}}
 {{- required "image is empty: give the operator's image as a full reference, e.g. --set image=registry.example.com/sandbox-operator:0.1.0 (`make images` builds, pushes and prints it)" .Values.image -}}
 {{- end -}}

@@ -82,7 +82,7 @@ def _recorded(trial: TrialView) -> Recorded:
         point=fact.point or (),
         parameters=fact.parameters,
         observed=trial.observed,
-        state="running" if running else "failed" if value is None else "pruned" if fact.state == "Pruned" else "succeeded",
+        state="running" if running else "failed" if value is None else fact.state.lower(),
         value=value,
         decisions=trial.rungs,
     )  # fmt: skip

@@ -88,6 +88,7 @@ def job_contract(asked: Asked, job: PlannedJob, attempt: int) -> wire.JobContrac
         seed=_seed(job),
         keep_attempts=spec.keep_attempts,
         keep_checkpoints=job.keep_checkpoints,
+        progress=wire.ProgressTarget(url=asked.defaults.progress_url) if asked.defaults.progress_url else None,
         active_seconds_left=active_seconds_left(job, entry),
     )
 
@@ -149,7 +150,8 @@ def helper_request(
     pieces: int = 0,
 ) -> JobRequest:
     """The request for a pod that needs no GPU: it looks at the volume and tells what is there, or merges it."""
-    contract = job_contract(asked, job, attempt).model_copy(update={"task": task, "candidate": candidate})
+    other = {"task": task, "candidate": candidate, "progress": None}
+    contract = job_contract(asked, job, attempt).model_copy(update=other)
     profile, is_merge = job.profile, task == "merge"
     dropped = ("resources", "node_selector", "affinity", "runtime_class_name", "patch", *(() if is_merge else ("env",)))
     image = asked.images[job.hook.image] if not job.hook.command else asked.images[HELPER_IMAGE]

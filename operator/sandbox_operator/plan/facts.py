@@ -95,6 +95,10 @@ class PodFact:
         return self.phase in ("Succeeded", "Failed") or self.hook.exit_code is not None
 
     @property
+    def is_running(self) -> bool:
+        return self.hook.running_since is not None and not self.is_over
+
+    @property
     def has_ended_well(self) -> bool:
         return self.phase == "Succeeded" or self.hook.exit_code == 0
 

@@ -24,8 +24,10 @@ from ..plan.facts import CLAIM, ClaimFact, JobFact, PodFact, Refusal, Snapshot, 
 from ..plan.sweep_facts import SweepSnapshot
 from . import projections as project
 from .projections import ExperimentFact, HookFact, Owned, SweepFact
+from .reports import Teller
 from .resources import CLAIMS, EVENTS, EXPERIMENTS, HOOKS, JOBS, PODS, SWEEPS
 from .step_cache import StepCache
+from .tokens import PodIdentity
 
 OURS = f"{LABEL_MANAGED}={MANAGED_BY},{LABEL_UID}"
 
@@ -149,6 +151,20 @@ class Scope:
             tuple(job for job in jobs if job.owner_uid == fact.uid and is_export_name(job.name, fact.name, fact.uid)),
             tuple(pod for pod in pods if is_export_name(pod.job_name, fact.name, fact.uid)),
         )
+
+    def teller(self, pod: PodIdentity) -> Teller | None:
+        """Who a pod is that lives and works at an attempt, made for an experiment by us; None for all others."""
+        owned = self.pods.store.get((pod.namespace, pod.name))
+        if owned is None or owned.fact.uid != pod.uid or owned.fact.is_over:
+            return None
+        job = self.jobs.store.get((pod.namespace, owned.fact.job_name))
+        key = self._key_of.get(owned.experiment)
+        fact = self.experiments.store.get(key) if key is not None else None
+        if key is None or fact is None or job is None or owned.fact.job_uid != job.fact.uid:
+            return None
+        if fact.uid != owned.experiment or key[0] != pod.namespace or not _is_made_for(fact, job.fact):
+            return None
+        return Teller(key, fact.uid, job.fact.job_id, job.fact.attempt, pod.uid)
 
     def _warnings_of_claims(self, fact: ExperimentFact) -> Iterator[WarningFact]:
         return (warning for key in claim_keys(fact) for warning in self.warnings_of_claim(key))
@@ -326,6 +342,19 @@ class Cache:
         """Whether an experiment has ended, and nothing was asked for since."""
         fact = self.scope(key).experiments.store.get(key)
         return fact is not None and fact.is_settled
+
+    def experiment(self, key: Key) -> ExperimentFact | None:
+        """An experiment as it is known, or None when it has gone."""
+        return self.scope(key).experiments.store.get(key)
+
+    def running_pods(self) -> int:
+        """Pods of ours whose hook runs."""
+        return sum(owned.fact.is_running for scope in self._scopes.values() for owned in scope.pods.store.values())
+
+    def teller(self, pod: PodIdentity) -> Teller | None:
+        """Who a pod is: one that lives and works at an attempt of an experiment that is here; None for all others."""
+        scope = self._scopes.get(pod.namespace) or self._scopes.get(None)
+        return scope.teller(pod) if scope is not None else None
 
     def hook(self, key: Key) -> HookFact | None:
         """A SandboxHook, or None when it has gone."""

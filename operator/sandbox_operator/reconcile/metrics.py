@@ -37,6 +37,8 @@ STAGE = (*STAGES, OTHER_STAGE)
 RECONCILED = ("done", "conflict", "refused", "api_error", "not_leader", "cancelled", "mistake")
 EVENTS_SENT = ("sent", "known", "failed", "dropped")
 
+REPORTED = ("200", "400", "401", "403", "408", "413", "429", "503")
+
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SLOW = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
 
@@ -86,13 +88,17 @@ class Metrics:
             "reconcile_seconds", "Time of one look at an experiment, its API calls included.", FAST
         )
         self.status_writes = self._counter(
-            "status_writes", "Statuses written: decisions at once, progress (Running, why it waits) coalesced.",
-            kind=("decision", "progress"),
+            "status_writes",
+            "Statuses written: decisions at once, progress (Running, why it waits) coalesced, live (pods') paced.",
+            kind=("decision", "progress", "live"),
         )  # fmt: skip
         self.events = self._counter(
             "events", "Events about experiments, by what became of them; `known`: the API server had it already.",
             outcome=EVENTS_SENT,
         )  # fmt: skip
+        self.progress_reports = self._counter(
+            "progress_reports", "Reports of pods about their progress, by the HTTP status of the answer.", code=REPORTED
+        )
         self.experiments_finished = self._counter(
             "experiments_finished", "Experiments that ended, by their outcome.", outcome=get_args(Outcome)[2:]
         )

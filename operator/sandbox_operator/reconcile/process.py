@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,6 +23,8 @@ from ..kube.informer import Informer, Key
 from ..kube.lease import FencedClient, Lease, boot_time
 from ..kube.queue import KeyedQueue
 from ..kube.resources import Resource
+from .behind import Place, stay_behind
+from .budget import Budget
 from .cache import Cache
 from .events import EventSender
 from .figures import ask_for_figures
@@ -29,12 +32,16 @@ from .health import LIMITS, Limits, why_not_ready, why_restart
 from .hooks import HookReconciler
 from .metrics import CONTENT_TYPE, Metrics
 from .observer import Observer
-from .pages import Pages, VerdictPage, serve
+from .pages import Pages, VerdictPage, serve, showing
+from .progress import ProgressWriter
+from .push import Push
 from .reconciler import Reconciler
+from .reports import Teller
 from .resources import EXPERIMENTS, HOOKS, SWEEPS
 from .settings import Settings, SettingsError
 from .sweeps import WORKERS as SWEEP_WORKERS
 from .sweeps import SweepReconciler
+from .tokens import TokenVerifier
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +56,16 @@ EVENTS_SECONDS = 1.0
 class Operator:
     """`async with Operator(connection, settings) as operator: await operator.run()`, until cancelled after `stop`."""
 
-    def __init__(self, connection: Connection, settings: Settings, limits: Limits = LIMITS) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        settings: Settings,
+        limits: Limits = LIMITS,
+        budget: Callable[[], Budget] = Budget,
+    ) -> None:
         self._settings = settings
         self._limits = limits
+        self._budget = budget
         self._lease: Lease | None = None
         self._lease_client: Client | None = None
         if settings.lease is not None:
@@ -69,6 +83,7 @@ class Operator:
         """There while this replica is the one that works, as are the next."""
         self._hook_queue: KeyedQueue[Key] | None = None
         self._sweep_queue: KeyedQueue[Key] | None = None
+        self._progress: ProgressWriter | None = None
         self._working: asyncio.Task[None] | None = None
         self._stopping = False
         self._stack = AsyncExitStack()
@@ -84,8 +99,10 @@ class Operator:
                 "/healthz": VerdictPage("not healthy", self.unhealthy),
                 "/readyz": VerdictPage("not ready", self.unready),
             }
-            await self._serve(stack, "LIVENESS_PORT", self._settings.liveness_port, health)
-            await self._serve(stack, "METRICS_PORT", self._settings.metrics_port, {"/metrics": self._figures})
+            await self._serve(stack, "LIVENESS_PORT", self._settings.liveness_port, showing(health))
+            figures = showing({"/metrics": self._figures})
+            await self._serve(stack, "METRICS_PORT", self._settings.metrics_port, figures)
+            await self._serve(stack, "PROGRESS_PORT", self._settings.progress_port, self._push().application())
             self._stack = stack.pop_all()
         return self
 
@@ -151,9 +168,13 @@ class Operator:
         """Look at every experiment once, then at what changes; ends when the queue is shut down, with what is begun."""
         queue = self._queue = KeyedQueue()
         events = EventSender(self.client, lambda outcome: self._metrics.events.labels(outcome).inc())
+        if self._settings.progress_port:
+            wrote = self._metrics.status_writes.labels("live").inc
+            self._progress = ProgressWriter(self.client, self._cache, queue, wrote, self._budget())
         reconciler = Reconciler(
-            self.client, self._cache, queue, events, self._observer, self._settings.defaults, lambda: datetime.now(UTC)
-        )
+            self.client, self._cache, queue, events, self._observer, self._settings.defaults, lambda: datetime.now(UTC),
+            self._progress,
+        )  # fmt: skip
         hook_queue = self._hook_queue = KeyedQueue()
         hooks = HookReconciler(self.client, self._cache.hook, hook_queue, lambda: datetime.now(UTC))
         sweep_queue = self._sweep_queue = KeyedQueue()
@@ -172,6 +193,7 @@ class Operator:
             async with asyncio.TaskGroup() as group:
                 sender = group.create_task(events.run(), name="events")
                 group.create_task(hooks.work(), name="hooks")
+                beside = [group.create_task(task) for task in self._progress_tasks()]
                 workers = [
                     group.create_task(reconciler.work(), name=f"worker-{number}")
                     for number in range(self._settings.workers)
@@ -181,11 +203,13 @@ class Operator:
                 ]
                 await asyncio.wait(workers)
                 hook_queue.shutdown()
+                for task in beside:
+                    task.cancel()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(events.drained(), EVENTS_SECONDS)
                 sender.cancel()
         finally:
-            self._queue = self._hook_queue = self._sweep_queue = None
+            self._queue = self._hook_queue = self._sweep_queue = self._progress = None
 
     def _wake_hook(self, key: Key) -> None:
         """A SandboxHook has changed."""
@@ -209,11 +233,38 @@ class Operator:
     def _figures(self) -> web.Response:
         return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
-    async def _serve(self, stack: AsyncExitStack, setting: str, port: int, pages: Pages) -> None:
+    def _push(self) -> Push:
+        """Where pods tell how far they are. Those that come while this replica stands by are sent away."""
+
+        def acknowledged(teller: Teller) -> list[int]:
+            fact = self._cache.experiment(teller.key)
+            trial = fact.status.trial if fact is not None else None
+            return [decision.rung for decision in trial.decisions] if trial is not None else []
+
+        return Push(
+            TokenVerifier(self.client.get_raw),
+            lambda: self._progress.reports if self._progress is not None else None,
+            self._cache.teller,
+            acknowledged,
+            self._cache.running_pods,
+            lambda code: self._metrics.progress_reports.labels(code).inc(),
+        )
+
+    def _progress_tasks(self) -> list[Coroutine[Any, Any, None]]:
+        """What is to run while this replica works, so that progress is heard and written."""
+        settings, tasks = self._settings, list[Coroutine[Any, Any, None]]()
+        if self._progress is not None:
+            tasks.append(self._progress.run())
+        if settings.progress_service is not None:
+            place = Place(*settings.progress_service, settings.pod_ip, settings.progress_port)
+            tasks.append(stay_behind(self.client, place))
+        return tasks
+
+    async def _serve(self, stack: AsyncExitStack, setting: str, port: int, application: web.Application) -> None:
         if not port:
             return
         try:
-            stack.push_async_callback(await serve(self._settings.listen, port, pages))
+            stack.push_async_callback(await serve(self._settings.listen, port, application))
         except OSError as error:
             raise SettingsError(f"SANDBOX_{setting}: {port}: {error}") from error
 

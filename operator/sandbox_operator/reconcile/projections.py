@@ -141,9 +141,9 @@ def _lasting(spec: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def written(snapshot: Snapshot, status: Mapping[str, Any], stored: Manifest) -> ExperimentFact:
+def written(seen: Snapshot | ExperimentFact, status: Mapping[str, Any], stored: Manifest) -> ExperimentFact:
     """An experiment after its status was replaced; `stored` is the metadata that the API server gave for it."""
-    return experiment_fact({"metadata": stored["metadata"], "spec": snapshot.spec, "status": status})
+    return experiment_fact({"metadata": stored["metadata"], "spec": seen.spec, "status": status})
 
 
 def job_fact(item: Manifest) -> Owned[JobFact]:

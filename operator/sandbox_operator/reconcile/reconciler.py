@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from sandbox_api.hook import Hook
 from sandbox_api.status import ExperimentStatus
@@ -39,6 +39,13 @@ COALESCE_SECONDS = 1.0
 """Least time between two status writes of an experiment that decide nothing (Running, why it waits)."""
 
 
+class ProgressWatch(Protocol):
+    """Who writes progress beside the workers, and is told what they do."""
+
+    def decided(self, key: Key) -> None: ...
+    def ended(self, key: Key, *, gone: bool) -> None: ...
+
+
 class Reconciler:
     def __init__(
         self,
@@ -49,7 +56,9 @@ class Reconciler:
         observer: Observer,
         defaults: Defaults,
         clock: Callable[[], datetime],
+        progress: ProgressWatch | None = None,
     ) -> None:
+        self._progress = progress
         self._client = client
         self._cache = cache
         self._queue = queue
@@ -69,7 +78,7 @@ class Reconciler:
         # 1. Observe.
         snapshot = self._cache.observe(key)
         if snapshot is None:  # deleted: its children go by their owner references
-            self._forget(key)
+            self._forget(key, gone=True)
             self._cache.forget(key)
             return
         if await self._found_after_all(key, snapshot):
@@ -182,7 +191,9 @@ class Reconciler:
         self._cache.scope(key).jobs.expect((key[0], name), project.job_fact(item), item["metadata"]["resourceVersion"])
         return True
 
-    def _forget(self, key: Key) -> None:
+    def _forget(self, key: Key, *, gone: bool = False) -> None:
+        if self._progress is not None:
+            self._progress.ended(key, gone=gone)
         self._compiled.pop(key, None)
         self._written.pop(key, None)
         self._pace.forget(key)
@@ -225,6 +236,8 @@ class Reconciler:
         body = status_update(snapshot, status)
         stored = await self._client.update_status(EXPERIMENTS, body, snapshot.namespace)
         self._written[key] = now
+        if self._progress is not None:
+            self._progress.decided(key)
         if plan.urgent:
             self._pace.decided()
         self._observer.written(snapshot, plan, self._compile(key, snapshot), self._clock())
