@@ -107,6 +107,10 @@ bench-evaluate: .venvs/data/.done .venvs/easyanimate/.done .venvs/vbench/.done #
 bench-models: .venvs/easyanimate/.done ## Measure training steps, the cache of latents, writing videos
 	.venvs/easyanimate/bin/python -m tests.bench.models
 
+.PHONY: bench-search
+bench-search: .venv/.done ## Measure how long a sweep's suggestion takes with a thousand trials
+	$(PYTHON) -m tests.bench.search
+
 ##@ Develop
 
 .PHONY: setup

@@ -51,6 +51,12 @@ class Reason(StrEnum):
     # of a sweep
     TARGET_REACHED = "TargetReached"
     TOO_MANY_FAILED_TRIALS = "TooManyFailedTrials"
+    # of its exporter
+    EXPORTING = "Exporting"
+    EXPORTED = "Exported"
+    NOT_EXPORTED = "NotExported"
+    EXPORTER_FAILED = "ExporterFailed"
+    AFTER_THE_END = "AfterTheEnd"
     # why a job is not running yet
     CREATING = "Creating"
     SCHEDULING = "Scheduling"
@@ -341,7 +347,7 @@ class ExperimentStatus(ContractModel):
         list[Condition],
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
     ] = []
-    """Ready, Reconciling, Stalled (kstatus); Succeeded, Suspended, StorageReady."""
+    """Ready, Reconciling, Stalled (kstatus); Succeeded, Suspended, StorageReady, Tracking."""
     workspace: WorkspaceStatus | None = None
     """The volume in use."""
     resolved: Resolved | None = None

@@ -35,16 +35,16 @@ class SweepMetric(SpecModel):
 
 
 class EarlyTerminate(SpecModel):
-    """Which trials end early. With W&B's keys, and `resource`."""
+    """Which trials end early. With W&B's keys in its spelling, and `resource`."""
 
     type: Literal["hyperband", "median"]
     """hyperband: a trial goes on at a rung when it is among the best 1/eta that came there;
-    median: or not worse than half of them."""
+    median: as good as their median or better."""
     resource: Annotated[str, Field(max_length=253)] | None = None
     """What counts the way: `<metaName>.step` (default: that of the metric's job), as its live figures are logged."""
-    min_iter: Annotated[int, Field(ge=1)] | None = None
+    min_iter: Annotated[int | None, Field(alias="min_iter", ge=1)] = None
     """The first rung; the others are eta times the one before."""
-    max_iter: Annotated[int, Field(ge=1)] | None = None
+    max_iter: Annotated[int | None, Field(alias="max_iter", ge=1)] = None
     """The end of the way; with `s`, the rungs are max_iter/eta, max_iter/eta^2, ..."""
     s: Annotated[int, Field(ge=1, le=16)] | None = None
     """How many rungs, with max_iter."""

@@ -45,10 +45,10 @@ def search(
     parallelism: int = 1,
     objective: Callable[[Point], float] = bowl,
     order: random.Random | None = None,
-    studies: Studies | None = None,
+    remembers: bool = True,
 ) -> list[Recorded]:
     """A whole sweep as the operator leaves it: some of its trials, as `order` has it, fail or are pruned, in any order."""
-    studies = Studies() if studies is None else studies
+    studies = Studies() if remembers else None
     state: dict[int, Seen] = {}
     recorded: list[Recorded] = []
     running: list[int] = []

@@ -45,6 +45,7 @@ from .settings import Settings, read_contract
 from .signals import Stop, Stopped
 from .supervisor import Link
 from .tasks import run_task
+from .watcher import write_configs
 from .workspace import Stored, Workspace
 
 WAIT_FOR_OTHERS = 5.0
@@ -123,13 +124,15 @@ class Attempt:
         hook = load_hook(contract.job.hook)
         if contract.shards > 1 and not hasattr(hook, "merge"):
             raise ConfigError(f"shards: {contract.job.hook} can't be divided; its class has no method `merge`")
+        prefix = self._prefix()
+        write_configs(workspace.configs, ((config, f"{prefix}.{name}") for name, config in configs.by_root().items()))
         context = self._context = HookContext(
             contract=contract,
             dj=self._data_juicer(configs.dj),
             extra=_extra(hook, contract, configs.extra),
             inputs=self._inputs,
             workspace=workspace,
-            metrics=MetricsLog(workspace.metrics, self._prefix()),
+            metrics=MetricsLog(workspace.metrics, prefix),
             place=self.place,
         )
         if contract.cache_key:  # without one nobody asks later
@@ -163,7 +166,8 @@ class Attempt:
         self._after_hook()
         collected = Collected({}, "")
         if self.place.rank == 0:  # what others return is not asked for
-            collected = collect_outputs(self.contract, self.workspace, done)
+            named = self._context.named if self._context else {}
+            collected = collect_outputs(self.contract, self.workspace, done, named)
         externals: dict[str, str] = {}
         if self._externals and self._context:
             externals = self._externals.finish(

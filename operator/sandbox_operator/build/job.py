@@ -256,7 +256,7 @@ def _placement(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "nodeSelector": profile.node_selector,
         "tolerations": [t.model_dump(by_alias=True, exclude_none=True) for t in profile.tolerations or ()],
-        "affinity": _beside_the_others(profile.affinity or {}, request.claim) if request.pinned else profile.affinity,
+        "affinity": beside_the_others(profile.affinity or {}, request.claim) if request.pinned else profile.affinity,
         "priorityClassName": priority,
         "runtimeClassName": profile.runtime_class_name,
         "schedulerName": profile.scheduler_name,
@@ -277,7 +277,7 @@ def _pods(request: JobRequest) -> dict[str, Any]:
     return {"backoffLimit": 0, **indexed, "podFailurePolicy": {"rules": [rule]}}
 
 
-def _beside_the_others(affinity: Mapping[str, Any], claim: str) -> dict[str, Any]:
+def beside_the_others(affinity: Mapping[str, Any], claim: str) -> dict[str, Any]:
     """Affinity to the live pods of a claim that one node at a time can mount. The pod matches its own term, so it can
     be placed when the others have gone meanwhile."""
     term = {"labelSelector": {"matchLabels": {LABEL_CLAIM: claim_hash(claim)}}, "topologyKey": "kubernetes.io/hostname"}

@@ -36,6 +36,7 @@ from .repeats import repeated
 from .rerun import rerun_problems
 from .schema import schema_problems
 from .spread import spread
+from .tracking import tracking_problems
 from .trial import Parameters, checked, refine_conflicts
 from .unsupported import unsupported_in_spec
 
@@ -97,7 +98,7 @@ def too_deep(raw: Mapping[str, Any]) -> str | None:
 def _compiled(spec: ExperimentSpec, added: Mapping[str, Hook | tuple[str, ...]]) -> Compiled:
     problems = [
         *exclusive_problems(spec), *unsupported_in_spec(spec), *profile_problems(spec),
-        *timeout_problems(spec.timeouts, "spec.timeouts"),
+        *tracking_problems(spec), *timeout_problems(spec.timeouts, "spec.timeouts"),
     ]  # fmt: skip
     hooks = {**HOOKS, **added}
     jobs = [*drafts(spec, hooks, problems)]

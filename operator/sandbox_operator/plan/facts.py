@@ -166,6 +166,10 @@ class Snapshot:
     deleting: bool = False
     jobs: tuple[JobFact, ...] = ()
     pods: tuple[PodFact, ...] = ()
+    exporters: tuple[JobFact, ...] = ()
+    """Jobs that export the experiment's figures; nothing but `tracking.py` looks at them."""
+    exporter_pods: tuple[PodFact, ...] = ()
+    """Their pods."""
     claims: Mapping[str, ClaimFact] = field(default_factory=dict)
     """Claims in the namespace by name."""
     warnings: tuple[WarningFact, ...] = ()

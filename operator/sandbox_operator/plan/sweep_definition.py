@@ -26,7 +26,8 @@ from ..search.stopping import stopping_problems
 from ..search.suggest import LOOKS_BACK, Settings, suggest
 from .compile import NO_HOOKS, Compiled, compile_spec, too_deep
 from .schema import schema_problems
-from .sweep_stopping import early_terminate_of, rungs_for_trials
+from .sweep_stopping import early_terminate_of as early_terminate_of
+from .sweep_stopping import rungs_for_trials
 
 DEFAULT_TRIALS = 20
 DEFAULT_FAILURES = 3

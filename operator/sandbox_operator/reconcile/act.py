@@ -9,8 +9,9 @@ from typing import Any
 from sandbox_api.contract import contract_digest, decode_contract
 from sandbox_api.status import Reason
 
+from ..build.export import EXPORT
 from ..build.job import CONTRACT_KEY
-from ..build.names import LABEL_UID
+from ..build.names import LABEL_TASK, LABEL_UID
 from ..kube.client import Client
 from ..kube.errors import AlreadyExists, ApiError, NotFound
 from ..plan.actions import Action, CreateClaim, CreateJob, DeleteFinishedJobs, DeleteJob, PatchClaim
@@ -54,7 +55,7 @@ class Actor:
                 await self._client.delete(JOBS, action.name, snapshot.namespace)
             case DeleteFinishedJobs():
                 await self._client.delete_collection(
-                    JOBS, snapshot.namespace, label_selector=f"{LABEL_UID}={snapshot.uid}"
+                    JOBS, snapshot.namespace, label_selector=f"{LABEL_UID}={snapshot.uid},{LABEL_TASK}!={EXPORT}"
                 )
 
     async def act_for_sweep(self, snapshot: SweepSnapshot, action: SweepAction) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from sandbox_api.hook import Hook
 from sandbox_api.status import ExperimentStatus, Reason
 
+from ..build.export import is_export_name
 from ..build.names import LABEL_MANAGED, LABEL_UID, MANAGED_BY, TASKS, claim_name, helper_name, job_name
 from ..build.volume import EXPERIMENT
 from ..kube.client import Client
@@ -124,18 +125,32 @@ class Scope:
     def children(
         self, fact: ExperimentFact, taken: Collection[str]
     ) -> tuple[tuple[JobFact, ...], tuple[PodFact, ...], tuple[WarningFact, ...]]:
-        """Jobs, pods and warnings of an experiment, but not those of Jobs in our name that we have not made.
+        """Jobs, pods and warnings of an experiment, but not those of Jobs in our name that we have not made, nor of its
+        exporters (`exporters`).
 
         `taken`: names that we were refused because another Job has them.
         """
         every = [owned.fact for owned in self.jobs.group(fact.uid)]
         strangers = {job.uid for job in every if job.name in taken or not _is_made_for(fact, job)}
         jobs = tuple(job for job in every if job.uid not in strangers)
-        pods = tuple(owned.fact for owned in self.pods.group(fact.uid) if owned.fact.job_uid not in strangers)
+        pods = tuple(
+            owned.fact
+            for owned in self.pods.group(fact.uid)
+            if owned.fact.job_uid not in strangers and not is_export_name(owned.fact.job_name, fact.name, fact.uid)
+        )
         names = [("Job", job.name) for job in jobs] + [("Pod", pod.name) for pod in pods]
         warnings = [warning for name in names for warning in self.warnings.group((fact.namespace, *name))]
         warnings += self._warnings_of_claims(fact)
         return jobs, pods, tuple(sorted(warnings, key=lambda warning: warning.time))
+
+    def exporters(self, fact: ExperimentFact) -> tuple[tuple[JobFact, ...], tuple[PodFact, ...]]:
+        """Jobs that export an experiment, and their pods, also those whose Job has gone."""
+        jobs = (owned.fact for owned in self.jobs.group(fact.uid))
+        pods = (owned.fact for owned in self.pods.group(fact.uid))
+        return (
+            tuple(job for job in jobs if job.owner_uid == fact.uid and is_export_name(job.name, fact.name, fact.uid)),
+            tuple(pod for pod in pods if is_export_name(pod.job_name, fact.name, fact.uid)),
+        )
 
     def teller(self, pod: PodIdentity) -> Teller | None:
         """Who a pod is that lives and works at an attempt, made for an experiment by us; None for all others."""
@@ -354,6 +369,7 @@ class Cache:
         refusals = self.refusals((EXPERIMENT, *key), (fact.uid, fact.generation))
         taken = {name for name, refusal in refusals.items() if refusal.reason == Reason.NAME_TAKEN}
         jobs, pods, warnings = scope.children(fact, taken)
+        exporters, exporter_pods = scope.exporters(fact)
         return Snapshot(
             name=fact.name,
             namespace=fact.namespace,
@@ -365,6 +381,8 @@ class Cache:
             deleting=fact.deleting,
             jobs=jobs,
             pods=pods,
+            exporters=exporters,
+            exporter_pods=exporter_pods,
             claims=scope.claims_of(fact),
             warnings=warnings,
             cached=scope.steps.done(claim_key(fact)),

@@ -48,7 +48,7 @@ class Owned(Generic[Fact]):
     fact: Fact
 
 
-_LASTING = ("workspace", "ttlSecondsAfterFinished")
+_LASTING = ("workspace", "ttlSecondsAfterFinished", "tracking", "projectName", "experimentName", "runAsUser", "images")
 """Fields of spec that an experiment obeys after its end; the job lists, most of its size, are dropped."""
 
 
@@ -104,7 +104,7 @@ def experiment_fact(item: Manifest) -> ExperimentFact:
         uid=meta["uid"],
         generation=meta["generation"],
         resource_version=meta["resourceVersion"],
-        spec={name: spec[name] for name in _LASTING if name in spec} if settled else spec,
+        spec=_lasting(spec) if settled else spec,
         packed_status=packed,
         outcome=status.get("outcome"),
         is_settled=settled,
@@ -132,6 +132,14 @@ def _told(meta: Mapping[str, Any], spec: Mapping[str, Any]) -> Told | None:
         suspended=spec.get("suspend") is True,
         stopping=spec.get("stop") == "Now",
     )
+
+
+def _lasting(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What still matters of a settled experiment's spec; of a trial all but what it was suggested from."""
+    kept = {name: spec[name] for name in _LASTING if name in spec}
+    if "tracking" in spec and isinstance(trial := spec.get("trial"), Mapping):
+        kept["trial"] = {name: value for name, value in trial.items() if name not in ("observed", "point")}
+    return kept
 
 
 def written(seen: Snapshot | ExperimentFact, status: Mapping[str, Any], stored: Manifest) -> ExperimentFact:

@@ -22,6 +22,7 @@ from ..plan.compile import Compiled, compile_spec
 from ..plan.doubt import to_ask_before_giving_up, to_ask_for, to_ask_for_pods, to_rule_out, with_all_pods
 from ..plan.experiment import plan_experiment
 from ..plan.facts import Snapshot
+from ..plan.tracking import with_tracking
 from . import projections as project
 from .act import Actor, Refused
 from .cache import Cache
@@ -93,7 +94,7 @@ class Reconciler:
         # 3. Write the status: it commits results and names what is about to be made.
         with self._cache.planned(snapshot, plan.status):
             written = await self._write(key, snapshot, plan)
-        if not written and plan.actions:
+        if not written and (plan.actions or plan.exports):
             await self._check_newest(key, snapshot)
 
         # 4. Act: creates, then deletes.
@@ -107,6 +108,11 @@ class Reconciler:
             self._queue.add_after(key, plan.requeue_after)
         if plan.status.completion_time is not None or snapshot.deleting:
             self._forget(key)
+
+        # 6. The exporter, last: whatever is refused it, everything else is done.
+        for action in plan.exports:
+            with self._observer.acting(snapshot, action):
+                await self._actor.act(snapshot, action)
 
     async def work(self) -> None:
         """Take keys until the queue is shut down."""
@@ -137,7 +143,9 @@ class Reconciler:
             self._queue.done(key)
 
     def _plan(self, key: Key, snapshot: Snapshot) -> Plan:
-        return plan_experiment(snapshot, self._compile(key, snapshot), self._defaults, self._clock())
+        compiled, now = self._compile(key, snapshot), self._clock()
+        plan = plan_experiment(snapshot, compiled, self._defaults, now)
+        return with_tracking(plan, snapshot, compiled.spec, self._defaults, now)
 
     async def _found_after_all(self, key: Key, snapshot: Snapshot) -> bool:
         """Ask the API server for what a decision would miss: a watch may be late, or the other ones ahead of it.

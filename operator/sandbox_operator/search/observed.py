@@ -15,6 +15,8 @@ from typing import Literal
 
 from .space import Point
 
+SEEN_AT_MOST = 3_500
+"""Trials that a suggestion looks back on, the newest: so many fit into a resource's field of 128 KiB."""
 SeenState = Literal["running", "failed", "pruned", "succeeded"]
 _ENTRY = re.compile(r"(0|[1-9][0-9]*)=(?:(running|failed)|(pruned:)?([-+.0-9eE]+))")
 

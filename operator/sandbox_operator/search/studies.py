@@ -8,7 +8,7 @@ new: trials that were begun, and those that ended. When what it knows does not l
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Literal
 
 import optuna
@@ -47,9 +47,10 @@ class Studies:
         seen = sorted(observed, key=lambda each: each.number)
         whose = (key, goal, dimensions)
         study = self._kept.pop(whose, None)
-        if study is None or not study.leads_to(seen):
-            study = _Study(goal, dimensions)
-        study.learn(seen)
+        changes = study.changes(seen) if study is not None else None
+        if study is None or changes is None:
+            study, changes = _Study(goal, dimensions), range(len(seen))
+        study.learn(seen, changes)
         self._kept[whose] = study
         while len(self._kept) > self._size:
             self._kept.popitem(last=False)
@@ -69,23 +70,28 @@ class _Study:
         self._study.add_trial(create_trial(state=TrialState.RUNNING))
         self._asks = self._study.trials[0]
 
-    def leads_to(self, seen: Sequence[Seen]) -> bool:
-        """Whether trials that only began or ended since make of what is known what was seen."""
-        return len(self.known) <= len(seen) and all(
-            before == now or (before.state == "running" and (before.number, before.point) == (now.number, now.point))
-            for before, now in zip(self.known, seen, strict=False)
-        )
+    def changes(self, seen: Sequence[Seen]) -> Sequence[int] | None:
+        """Places of trials that began or ended since; None where that alone does not make what was seen."""
+        if len(self.known) > len(seen):
+            return None
+        changed = [i for i, before in enumerate(self.known) if before != seen[i]]
+        for i in changed:
+            before, now = self.known[i], seen[i]
+            if before.state != "running" or (before.number, before.point) != (now.number, now.point):
+                return None
+        return [*changed, *range(len(self.known), len(seen))]
 
-    def learn(self, seen: Sequence[Seen]) -> None:
-        """Take in what is new in it. Requires `leads_to`."""
-        for index, now in enumerate(seen):
-            if index == len(self.known):
-                self.known.append(Seen(now.number, "running", None, now.point))
+    def learn(self, seen: Sequence[Seen], changes: Iterable[int]) -> None:
+        """Take in what is new at these places, in their order."""
+        for place in changes:
+            now = seen[place]
+            if place == len(self.known):
+                self.known.append(now)
                 params = dict(zip(self._cube, now.point, strict=True))
                 self._study.add_trial(create_trial(state=TrialState.RUNNING, params=params, distributions=self._cube))
-            if self.known[index] != now:
-                self._end(index + 1, now)
-                self.known[index] = now
+            if now.state != "running":
+                self._end(place + 1, now)
+            self.known[place] = now
 
     def _end(self, place: int, now: Seen) -> None:
         trial = self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, place)

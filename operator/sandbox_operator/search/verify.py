@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from sandbox_api.sweep import EarlyTerminate
 
-from .observed import Seen, decode_observed
+from .observed import SEEN_AT_MOST, Seen, decode_observed
 from .space import Point
 from .stopping import Arrival, Decision, replay, rungs_of
 from .studies import Studies
@@ -126,7 +126,8 @@ def _history(
             yield f"{trial.who}: saw that {now.who} was {then}, but it is {is_now}"
     if settings.method in LOOKS_BACK:
         there = {each.number for each in seen}
-        for number in sorted(number for number in others if number < trial.number and number not in there):
+        first = min(there) if len(there) >= SEEN_AT_MOST else 0
+        for number in sorted(number for number in others if first <= number < trial.number and number not in there):
             yield f"{trial.who}: did not see trial {number}, which was begun before it"
 
 

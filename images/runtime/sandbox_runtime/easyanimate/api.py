@@ -138,9 +138,9 @@ def train(
     only rank 0 has checkpoints in `out`.
 
     log_metrics: takes figures (`loss`, `lr`, `grad_norm`, `step_seconds`, `compute_seconds`, `clips_per_second`,
-    `heldout_loss`) and the step while the training goes on; on_total the steps in all, before them. Checkpoints stand in `out` as
-    `checkpoint-<step>.safetensors`. A `Stopped` that is raised while it waits reaches the caller after the workers have
-    saved.
+    `heldout_loss`) and the step while the training goes on; on_total the steps in all, before them. Checkpoints stand
+    in `out` as `checkpoint-<step>.safetensors`. A `Stopped` that is raised while it waits reaches the
+    caller after the workers have saved.
     """
     began = time.monotonic()
     base = base_model(config.base_model)
