@@ -16,14 +16,14 @@ from sandbox_api.hook import Hook
 from sandbox_api.status import ExperimentStatus, Reason
 
 from ..build.export import is_export_name
-from ..build.names import LABEL_MANAGED, LABEL_UID, MANAGED_BY, TASKS, claim_name, helper_name, job_name
+from ..build.names import LABEL_MANAGED, LABEL_UID, MANAGED_BY, TASKS, helper_name, job_name
 from ..build.volume import EXPERIMENT
 from ..kube.client import Client
 from ..kube.informer import Informer, Key
-from ..plan.facts import CLAIM, ClaimFact, JobFact, PodFact, Refusal, Snapshot, WarningFact
-from ..plan.sweep_facts import SweepSnapshot
+from ..plan.facts import CLAIM, ClaimFact, JobFact, PodFact, Snapshot, WarningFact
 from . import projections as project
-from .projections import ExperimentFact, HookFact, Owned, SweepFact
+from .projections import ExperimentFact, HookFact, Owned, SweepFact, claim_key, claim_keys
+from .refusals import Refusals
 from .reports import Teller
 from .resources import CLAIMS, EVENTS, EXPERIMENTS, HOOKS, JOBS, PODS, SWEEPS
 from .step_cache import StepCache
@@ -38,9 +38,6 @@ SOON = 1.0
 as complete. Most such changes are followed by the next before that, and a status tells them once a second at most."""
 
 PodChanged = Callable[[Owned[PodFact] | None, Owned[PodFact] | None], None]
-
-Whose = tuple[str, str, str]
-"""Kind, namespace and name of an experiment or a sweep."""
 
 EVENTS_IDLE_SECONDS = 330.0
 """The API server sends no bookmarks for Events, so a quiet stream lasts until its time limit of 300 s."""
@@ -293,21 +290,6 @@ def _is_made_for(fact: ExperimentFact, job: JobFact) -> bool:
     return job.owner_uid == fact.uid and job.name in names
 
 
-def claim_key(fact: ExperimentFact) -> Key:
-    """Namespace and name of the claim that an experiment works on."""
-    workspace = fact.spec.get("workspace")
-    named = workspace.get("claimName") if isinstance(workspace, Mapping) else None
-    return fact.namespace, str(named or claim_name(fact.name))
-
-
-def claim_keys(fact: ExperimentFact) -> set[Key]:
-    """That one, and those that it reads from."""
-    inputs = fact.spec.get("inputs")
-    entries = [entry for entry in inputs if isinstance(entry, Mapping)] if isinstance(inputs, list) else []
-    read = {(fact.namespace, str(entry["claimName"])) for entry in entries if entry.get("claimName")}
-    return {claim_key(fact), *read}
-
-
 class Cache:
     """All scopes together."""
 
@@ -324,8 +306,7 @@ class Cache:
         self._scopes: dict[str | None, Scope] = {
             namespace: Scope(client, namespace, wake, on_pod, wake_hook, wake_sweep) for namespace in names or (None,)
         }
-        self._refusals: dict[Whose, tuple[tuple[str, int], dict[str, Refusal]]] = {}
-        """By experiment or sweep, with the uid and generation that were refused: another spec is asked for anew."""
+        self.refusals = Refusals()
 
     @property
     def informers(self) -> Iterator[Informer[Any]]:
@@ -366,7 +347,7 @@ class Cache:
         fact = scope.look_at(key)
         if fact is None:
             return None
-        refusals = self.refusals((EXPERIMENT, *key), (fact.uid, fact.generation))
+        refusals = self.refusals.of((EXPERIMENT, *key), (fact.uid, fact.generation))
         taken = {name for name, refusal in refusals.items() if refusal.reason == Reason.NAME_TAKEN}
         jobs, pods, warnings = scope.children(fact, taken)
         exporters, exporter_pods = scope.exporters(fact)
@@ -405,29 +386,6 @@ class Cache:
         finally:
             del scope.planned[key]
 
-    def refusals(self, whose: Whose, what: tuple[str, int]) -> dict[str, Refusal]:
-        """By name, what the API server will not have for this uid and generation."""
-        known, refusals = self._refusals.get(whose, (None, {}))
-        return dict(refusals) if known == what else {}
-
-    def refused(self, snapshot: Snapshot | SweepSnapshot, name: str, refusal: Refusal) -> None:
-        """Remember that the API server will not have an object of that name."""
-        whose, what = _whose(snapshot), (snapshot.uid, snapshot.generation)
-        self._refusals[whose] = what, {**self.refusals(whose, what), name: refusal}
-
-    def made(self, snapshot: Snapshot | SweepSnapshot, name: str) -> None:
-        """Forget a refusal: the object is there."""
-        whose, what = _whose(snapshot), (snapshot.uid, snapshot.generation)
-        left = {other: refusal for other, refusal in self.refusals(whose, what).items() if other != name}
-        if left:
-            self._refusals[whose] = what, left
-        else:
-            self._refusals.pop(whose, None)
-
     def forget(self, key: Key, kind: str = EXPERIMENT) -> None:
         """An experiment or a sweep has gone."""
-        self._refusals.pop((kind, *key), None)
-
-
-def _whose(snapshot: Snapshot | SweepSnapshot) -> Whose:
-    return snapshot.kind, snapshot.namespace, snapshot.name
+        self.refusals.forget((kind, *key))
