@@ -158,7 +158,7 @@ def commands_page() -> str:
         "\nExit codes: 0 done, 1 something is wrong or an experiment failed (a sentence says what), 2 wrong usage, 130"
         " after Ctrl-C.\n",
     ]
-    for name, command in root.commands.items():
+    for name, command in _commands(root):
         arguments = " ".join(str(p.name).upper() for p in command.params if p.param_type_name == "argument")
         lines += [f"## sandboxctl {name} {arguments}".rstrip() + "\n", " ".join((command.help or "").split()), ""]
         if options := [*_options(command)]:
@@ -170,6 +170,15 @@ def commands_page() -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Commands by their whole name, those of a group after one another."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
 
 
 def _options(command: Any) -> Iterator[str]:
