@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sandbox_api.data_juicer import catalogue
 from sandbox_api.experiment import JobConfig, Trial
 from sandbox_api.extra import NoExtra
-from sandbox_api.parameters import operator_of, operators_in, place_of
+from sandbox_api.parameters import in_order, is_key, operator_of, operators_in, place_of
 
-from .configs import ROOTS, check_configs, effective, with_parameters
+from .configs import ROOTS, check_configs, effective, placed, with_parameters
 from .iterations import Updates
 from .job import PlannedJob, Source, references_in
 from .references import did_you_mean
@@ -48,7 +49,7 @@ class Parameters:
         """The job with those that concern it. `recipe` is what is known of the configuration that an input brings."""
         if self.trial is None:
             return job
-        dj = seen_recipe(job.config, recipe, inputs)
+        dj = self._with_keys(job, seen_recipe(job.config, recipe, inputs))
         self.known |= dict.fromkeys(self._names(job, dj))
         names: dict[str, str] = {}
         for name in self.trial.parameters:
@@ -65,6 +66,19 @@ class Parameters:
             self.notes += _repeated(name, own, job, dj)
         values = {own: self.trial.parameters[name] for own, name in names.items()}
         return replace(job, parameters=values, written_parameters=names)
+
+    def _with_keys(self, job: PlannedJob, dj: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        """The recipe in which operators are looked for: a parameter may be the whole of it."""
+        assert self.trial is not None
+        owns = {self._own_name(name, job, dj): value for name, value in self.trial.parameters.items()}
+        keys = {own: value for own, value in owns.items() if own is not None and is_key(own)}
+        wholes = [value for own, value in keys.items() if own in ("process", "djConfigs.process")]
+        configs: Mapping[str, Any] = {"djConfigs": dj if dj is not None or not wholes else {}, "extraConfigs": None}
+        for own, value in in_order(keys) if configs["djConfigs"] is not None else ():
+            with suppress(LookupError):  # it is told where the job is looked at
+                configs = placed(configs, place_of(own, None), value)
+        found: Mapping[str, Any] | None = configs["djConfigs"]
+        return found
 
     def problems(self) -> Iterator[str]:
         """Parameters that go nowhere, and overrides of what is none."""
@@ -116,7 +130,8 @@ class Parameters:
         is_process = job.hook.name == PROCESS_HOOK
         if is_process or job.hook.reads_dj:
             known = catalogue()["operators"]
-            for op, entry in zip(operators_in(dj), (dj or {}).get("process") or (), strict=False):
+            names = operators_in(dj)
+            for op, entry in zip(names, dj["process"] if names and dj is not None else (), strict=True):
                 given = next(iter(entry.values())) if isinstance(entry, Mapping) and entry else None
                 own = known.get(op.partition("#")[0], {}).get("args", {})
                 for arg in dict.fromkeys([*(given if isinstance(given, Mapping) else ()), *own]):
