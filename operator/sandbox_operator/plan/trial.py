@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from sandbox_api.data_juicer import catalogue
@@ -100,13 +101,12 @@ class Parameters:
         if own is not None and _fits(own, job, dj, is_only=self._is_only(job)):
             return own
         head = name.partition(".")[0]
-        if job.hook.name != PROCESS_HOOK or head in ROOTS or self._is_for_a_job(name):
+        if job.hook.name != PROCESS_HOOK or head in ROOTS or self._of_jobs.get(name):
             return None
         if "." not in name:
             return name if name in catalogue()["keys"] else None
         if dj is None:  # the pod will see; but what begins as a job does is that job's
-            is_job = any(self._after_name(name, other) is not None for other in self.jobs)
-            return name if not is_job or head in catalogue()["operators"] else None
+            return name if name not in self._of_jobs or head in catalogue()["operators"] else None
         return name if operator_of(head) in operators_in(dj) else None
 
     def _after_name(self, name: str, job: PlannedJob) -> str | None:
@@ -116,10 +116,16 @@ class Parameters:
                 return name.removeprefix(prefix)
         return None
 
-    def _is_for_a_job(self, name: str) -> bool:
-        """Whether a name begins with a job's and then a configuration's, which no operator's does."""
-        rests = (self._after_name(name, job) for job in self.jobs)
-        return any(rest is not None and rest.partition(".")[0] in ROOTS for rest in rests)
+    @cached_property
+    def _of_jobs(self) -> Mapping[str, bool]:
+        """Names that begin with a job's, and whether a configuration's follows, which no operator's does."""
+        assert self.trial is not None
+        found: dict[str, bool] = {}
+        for name in self.trial.parameters:
+            rests = [rest for job in self.jobs if (rest := self._after_name(name, job)) is not None]
+            if rests:
+                found[name] = any(rest.partition(".")[0] in ROOTS for rest in rests)
+        return found
 
     def _is_only(self, job: PlannedJob) -> bool:
         """Whether no other job shares its name, as a refine job does with its probe."""
