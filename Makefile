@@ -100,6 +100,10 @@ bench-road: .venv/.done ## Measure the road: demo cold and warm, hand-over, over
 bench-scale: .venv/.done tools ## Measure the operator under load beside bare Jobs, on fake nodes (SMALL=1: a smoke; RESUME=1: go on)
 	$(PYTHON) -m tests.bench.scale $(if $(SMALL),--small) $(if $(RESUME),--resume)
 
+.PHONY: bench-progress
+bench-progress: .venv/.done tools ## Measure the hand-over while thousands of pods tell how far they are, beside one where none does (PODS=2000)
+	$(PYTHON) -m tests.bench.scale.progress $(if $(PODS),--pods $(PODS))
+
 .PHONY: bench-check
 bench-check: .venv/.done ## Compare the last bench-scale with the ranges in the repository
 	$(PYTHON) -m tests.bench.scale check
