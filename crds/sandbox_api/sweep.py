@@ -181,7 +181,7 @@ class SweepStatus(ContractModel):
         list[Condition],
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
     ] = []
-    """Ready, Reconciling, Stalled (kstatus); Suspended."""
+    """Ready, Reconciling, Stalled (kstatus); Succeeded, Suspended, StorageReady."""
     objective: str | None = None
     """The figure that the metric's name was resolved to."""
     seed: int | None = None

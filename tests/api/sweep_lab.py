@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -12,7 +13,7 @@ from uuid import uuid4
 from tests.api.conftest import NAMESPACES, Plane
 from tests.api.fakeapi import FakeAPI
 from tests.api.lab import FILTER, Lab
-from tests.api.played import PLAYER, Behaviour, Pod, Table
+from tests.api.played import EVENTS, PLAYER, Behaviour, Pod, Table
 
 from sandbox_api.base import API_VERSION
 from sandbox_api.result import Output, decode_message, encode_message
@@ -51,6 +52,10 @@ def a_sweep(**more: Any) -> Manifest:
         "seed": 7,
         **more,
     }
+
+
+def the_sweep(name: str, spec: Manifest) -> Manifest:
+    return {"apiVersion": API_VERSION, "kind": "SandboxSweep", "metadata": {"name": name}, "spec": spec}
 
 
 def measures(function: Callable[[Mapping[str, Any]], float | None]) -> Behaviour:
@@ -111,8 +116,7 @@ class SweepLab(Lab):
     # what a user does
 
     async def apply_sweep(self, name: str, spec: Manifest) -> Manifest:
-        body = {"apiVersion": API_VERSION, "kind": "SandboxSweep", "metadata": {"name": name}, "spec": spec}
-        return await self.client.create(SWEEPS, body, self.namespace)
+        return await self.client.create(SWEEPS, the_sweep(name, spec), self.namespace)
 
     async def change_sweep(self, name: str, spec: Manifest) -> Manifest:
         return await self.client.patch(SWEEPS, name, {"spec": spec}, self.namespace)
@@ -153,6 +157,16 @@ class SweepLab(Lab):
             lambda: self.sweep_condition(name, kind).get("reason") == reason, f"{name}: {kind}: {reason}", limit
         )
         return str(self.sweep_condition(name, kind)["message"])
+
+    async def event_says(self, name: str, reason: str, words: str) -> None:
+        """Wait for an Event about a sweep that says this."""
+        selector = f"involvedObject.name={name},involvedObject.kind=SandboxSweep,reason={reason}"
+        for _ in range(200):
+            found = (await self.client.list(EVENTS, self.namespace, field_selector=selector)).items
+            if any(words in event["message"] for event in found):
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"no Event {reason} of {name} says {words!r}: {found}")
 
     def told(self) -> str:
         lines = []

@@ -9,10 +9,18 @@ import random
 import pytest
 from tests.api.conftest import Operators, Plane
 from tests.api.lab import Lab, probes, road
-from tests.api.played import disrupted, lacks_image
+from tests.api.played import Gate, disrupted, lacks_image
 from tests.api.rights import ACCOUNT, Installed
+from tests.api.sweep_lab import a_sweep, bowl, measures, the_sweep
 from tests.api.test_operator_several_pods import make_hook, workers
 from tests.unit.charts import IMAGE, KUBE_VERSION, OPERATOR, helm, settings
+
+from sandbox_operator.reconcile.resources import SWEEPS
+
+
+def suspended(lab: Lab, name: str) -> bool:
+    return bool(lab.experiments.store[lab.namespace, name]["spec"].get("suspend"))
+
 
 BOTH = pytest.mark.parametrize("installed", ["namespaced", "of the cluster"], indirect=True)
 
@@ -50,6 +58,15 @@ async def test_the_charts_rights_suffice_for_all_that_the_operator_does(
         "stuck": "Failed",
     }, lab.told()
     await lab.event("demo", "Succeeded")
+    await lab.client.create(SWEEPS, the_sweep("tuned", a_sweep(maxTrials=1)), lab.namespace)
+    lab.kubelet.table[("tuned-0000", "process")] = gate = Gate(measures(bowl))
+    await lab.reached(gate, "its trial runs")
+    await lab.client.patch(SWEEPS, "tuned", {"spec": {"suspend": True}}, lab.namespace)
+    await lab.until(lambda: suspended(lab, "tuned-0000"), "the trial is suspended with its sweep")
+    gate.opened.set()
+    await lab.finished("tuned-0000")
+    await lab.client.patch(SWEEPS, "tuned", {"spec": {"suspend": False}}, lab.namespace)
+    await lab.event("tuned", "Succeeded")
     await lab.until(lambda: not lab.jobs_of("demo"), "the finished Jobs are removed")
     await lab.until(lambda: not lab.jobs_of("stuck"), "the Job that waited too long is removed")
     await lab.change("demo", {"workspace": {"retention": "Delete"}})
@@ -68,6 +85,7 @@ async def test_it_may_read_no_secret_no_log_and_start_no_process_in_a_pod(
         *((verb, "secrets") for verb in ("get", "list", "watch", "create")),
         ("get", "pods/log"), ("create", "pods/exec"), ("create", "pods"), ("delete", "pods"),
         ("delete", "persistentvolumeclaims"), ("update", "sandboxexperiments"), ("delete", "sandboxexperiments"),
+        *((verb, "sandboxsweeps") for verb in ("create", "update", "patch", "delete")), ("create", "sandboxhooks"),
         ("list", "configmaps"), ("list", "services"), ("delete", "services"),
         ("get", "leases"), ("patch", "leases"), ("delete", "leases"), ("create", "rolebindings"), ("get", "nodes"), ("create", "deployments"),
     ]  # fmt: skip

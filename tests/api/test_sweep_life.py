@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
-from tests.api.conftest import Operators, Plane
+from tests.api.conftest import Plane
 from tests.api.lab import OperatorProcess
 from tests.api.played import Gate, fails
 from tests.api.sweep_lab import METRIC, MIN_LEN, SweepLab, a_sweep, bowl, hits, measures, sweep_lab, template
+from tests.api.warm import Nursery, WarmOperator
 
 
 @pytest.fixture
@@ -23,8 +25,12 @@ def uids(lab: SweepLab) -> set[str]:
 
 
 @pytest.fixture
-def operator(plane: Plane, lab: SweepLab, operators: Operators) -> OperatorProcess:
-    return operators(plane.operator, SANDBOX_NAMESPACES=lab.namespace)
+def operator(plane: Plane, lab: SweepLab, nursery: Nursery, tmp_path: Path) -> Iterator[OperatorProcess]:
+    process = WarmOperator(nursery, plane.operator, tmp_path / "log", SANDBOX_NAMESPACES=lab.namespace)
+    process.start()
+    yield process
+    print(process.log)  # pytest shows it where the test failed
+    process.end()
 
 
 async def test_a_random_sweep_of_six_three_at_a_time(lab: SweepLab, operator: OperatorProcess) -> None:
@@ -127,7 +133,8 @@ async def test_trials_that_fail_or_tell_no_figure_end_it_when_they_are_too_many(
     assert reasons == {0: "MetricMissing", 1: "UserError", 2: "MetricMissing", 3: None, 4: "MetricMissing"}
     assert status["best"]["trial"] == 3
     assert lab.status("demo-0001")["outcome"] == "Failed"
-    assert "row 17" in (await lab.event("demo", "TooManyFailedTrials"))["message"] + str(status["conditions"])
+    await lab.event_says("demo", "TrialFailed", "trial 1 (demo-0001): UserError: ")
+    await lab.event_says("demo", "TooManyFailedTrials", "the last was trial 4 (demo-0004): MetricMissing")
     assert operator.code is None
 
 

@@ -88,9 +88,15 @@ def job_contract(asked: Asked, job: PlannedJob, attempt: int) -> wire.JobContrac
         seed=_seed(job),
         keep_attempts=spec.keep_attempts,
         keep_checkpoints=job.keep_checkpoints,
-        progress=wire.ProgressTarget(url=asked.defaults.progress_url) if asked.defaults.progress_url else None,
+        progress=_progress(asked, job),
         active_seconds_left=active_seconds_left(job, entry),
     )
+
+
+def _progress(asked: Asked, job: PlannedJob) -> wire.ProgressTarget | None:
+    """Where the job's pods tell how far they are, if anywhere."""
+    url = asked.defaults.progress_url
+    return wire.ProgressTarget(url=url, rungs=rungs_for(asked.spec, job)) if url else None
 
 
 def rungs_for(spec: ExperimentSpec, job: PlannedJob) -> wire.Rungs | None:

@@ -26,6 +26,7 @@ from ..search.suggest import LOOKS_BACK, suggest
 from .claim import ClaimDecision, decide_claim
 from .sweep_definition import CompiledSweep, trial_of
 from .sweep_facts import AT_ONCE, CreateTrial, PatchTrial, SweepAction, SweepPlan, SweepSnapshot, TrialFact, to_be_made
+from .sweep_stopping import decide_on_arrivals, nothing_stops, stop_the_pruned
 from .sweep_summary import Begun, Said, conclude, invalid
 
 _SEEN_AS: dict[str, SeenState] = {
@@ -69,13 +70,19 @@ def plan_sweep(
     # 4. Trials that run are suspended and go on with the sweep.
     resuming = _suspend_or_resume(this)
 
-    # 5. The next trials, each suggested from those begun before it.
+    # 5. Trials that have come to a rung go on or end early.
+    decided = [*decide_on_arrivals(snapshot, this.spec)]
+    this.actions += [*decided, *stop_the_pruned(snapshot)]
+
+    # 6. The next trials, each suggested from those begun before it.
     if _may_begin(this):
         _begin_trials(this, studies)
 
-    # 6. What is to be said of it all, in one status.
+    # 7. What is to be said of it all, in one status.
     actions = [claim.action] if claim.action is not None else []
-    said = Said(claim, tuple(this.begun), why_no_more(snapshot.trials, compiled), resuming)
+    assert compiled.first is not None
+    warnings = tuple(nothing_stops(this.spec, compiled.first, defaults))
+    said = Said(claim, tuple(this.begun), why_no_more(snapshot.trials, compiled), resuming, warnings)
     return conclude(snapshot, compiled, said, (*actions, *this.actions), now)
 
 

@@ -17,14 +17,17 @@ from pydantic import BaseModel, ValidationError
 from sandbox_api.digest import sha256_of
 from sandbox_api.experiment import NewClaim, Workspace
 from sandbox_api.hook import Hook
-from sandbox_api.sweep import IGNORED, MAX_TRIALS, EarlyTerminate, SweepSpec
+from sandbox_api.sweep import IGNORED, MAX_TRIALS, SweepSpec
 
 from ..build.names import claim_name, trial_name
 from ..build.trial import trial_spec
 from ..search.space import Space, parse_space
+from ..search.stopping import stopping_problems
 from ..search.suggest import LOOKS_BACK, Settings, suggest
 from .compile import NO_HOOKS, Compiled, compile_spec, too_deep
 from .schema import schema_problems
+from .sweep_stopping import early_terminate_of as early_terminate_of
+from .sweep_stopping import rungs_for_trials
 
 DEFAULT_TRIALS = 20
 DEFAULT_FAILURES = 3
@@ -104,7 +107,7 @@ def compile_sweep(
     template = template if isinstance(template, Mapping) else {}
     workspace = _workspace(template, problems)
     if spec is not None:
-        problems += _unsupported(spec)
+        problems += _limits(spec)
         if spec.method in LOOKS_BACK and (count := _max_trials(spec, space)) > SEEN_AT_MOST:
             problems.append(
                 f"spec.maxTrials: {spec.method} looks back on all trials, on {SEEN_AT_MOST} at most, not on {count};"
@@ -140,11 +143,6 @@ def seed_of(uid: str) -> int:
     return int(sha256_of(uid)[:_NO_SEED], 16)
 
 
-def early_terminate_of(spec: SweepSpec) -> EarlyTerminate | None:
-    """In either spelling."""
-    return spec.early_terminate or spec.early_terminate_
-
-
 def trial_of(
     compiled: CompiledSweep, *, sweep: str, number: int, values: Mapping[str, Any],
     point: tuple[float, ...] | None, observed: str | None,
@@ -152,7 +150,11 @@ def trial_of(
     """The spec of one trial's experiment."""
     assert compiled.spec is not None
     assert compiled.template is not None
-    return _spec_of_trial(sweep, number, compiled.template, compiled.spec, values, compiled.claim, point, observed)
+    assert compiled.first is not None
+    spec = _spec_of_trial(sweep, number, compiled.template, compiled.spec, values, compiled.claim, point, observed)
+    if (rungs := rungs_for_trials(compiled.spec, compiled.first)) is not None:
+        spec["trial"]["rungs"] = rungs
+    return spec
 
 
 def _spec_of_trial(
@@ -229,11 +231,11 @@ def _max_trials(spec: SweepSpec, space: Space | None) -> int:
     return min(given, default=DEFAULT_TRIALS)
 
 
-def _unsupported(spec: SweepSpec) -> Iterator[str]:
+def _limits(spec: SweepSpec) -> Iterator[str]:
     if spec.keep is not None and spec.keep.best_trials is not None:
         yield ("spec.keep.bestTrials: this version can't do it yet; leave it out")
-    if early_terminate_of(spec) is not None:
-        yield "spec.earlyTerminate: this version can't do it yet; leave it out"
+    if (early := early_terminate_of(spec)) is not None:
+        yield from stopping_problems(early)
 
 
 def _is_given(spec: BaseModel, field: str) -> bool:

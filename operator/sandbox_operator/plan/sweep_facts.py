@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from sandbox_api.status import TrialDecision
 from sandbox_api.sweep import SweepStatus
 
 from ..build.volume import SWEEP
@@ -39,6 +40,10 @@ class TrialFact:
     """Whether it holds no place among those that run."""
     suspended: bool = False
     """Its experiment's spec.suspend."""
+    stopping: bool = False
+    """Whether its experiment was told to end."""
+    decisions: tuple[TrialDecision, ...] = ()
+    """Of early stopping, as its experiment records them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,15 @@ class Stranger:
 
     is_leaving: bool
     """It goes by itself: a trial of an earlier sweep of this name, or one that is being deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class RungArrival:
+    """A trial has come to a rung, as its pod tells."""
+
+    trial: int
+    rung: int
+    value: float
 
 
 @dataclass(frozen=True)
@@ -64,6 +78,8 @@ class SweepSnapshot:
     deleting: bool = False
     trials: tuple[TrialFact, ...] = ()
     """By number; those that somebody has deleted are not there."""
+    arrivals: tuple[RungArrival, ...] = ()
+    """What trials that run have told of rungs, in the order in which it was heard."""
     strangers: Mapping[str, Stranger] = field(default_factory=dict)
     """By name."""
     claims: Mapping[str, ClaimFact] = field(default_factory=dict)
@@ -98,7 +114,15 @@ class PatchTrial:
     spec: Manifest
 
 
-SweepAction = CreateClaim | PatchClaim | CreateTrial | PatchTrial
+@dataclass(frozen=True)
+class DecideTrial:
+    """Write a decision of early stopping into the status of a trial's experiment, unless that has changed since."""
+
+    name: str
+    decision: TrialDecision
+
+
+SweepAction = CreateClaim | PatchClaim | CreateTrial | PatchTrial | DecideTrial
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from .claim import ClaimDecision
 from .clock import stamp
 from .conditions import Headline, conditions_of
 from .sweep_definition import CompiledSweep, named
-from .sweep_facts import SweepAction, SweepPlan, SweepSnapshot, TrialFact, to_be_made
+from .sweep_facts import PatchTrial, SweepAction, SweepPlan, SweepSnapshot, TrialFact, to_be_made
 
 BEST_SHOWN = 20
 FAILED_SHOWN = 20
@@ -47,6 +47,8 @@ class Said:
     """Why no further trial begins, however many are left."""
     resuming: bool
     """Whether trials are still to be told to go on."""
+    warnings: tuple[str, ...] = ()
+    """What will not be as it was meant."""
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,10 @@ def conclude(
         ),
         trials=_table(trials, said.begun, compiled.spec.metric.goal),
         ignored=list(compiled.ignored),
-        warnings=[*compiled.warnings, *([gone] if counted.gone else ())],
+        warnings=[*compiled.warnings, *said.warnings, *([gone] if counted.gone else ())],
     )
     events = tuple(_events(snapshot, compiled, said, status, headline))
-    patched = len(actions) > len(said.begun)
+    patched = any(isinstance(action, PatchTrial) for action in actions)
     changed = (old.observed_generation, old.completion_time) != (status.observed_generation, status.completion_time)
     urgent = bool(said.begun) or patched or changed or old.start_time is None
     requeue = 0.0 if said.resuming else STRANGER_SECONDS if _in_the_way(snapshot, counted.total) else None
@@ -255,7 +257,7 @@ def _events(
     assert compiled.spec is not None
     old, spec = snapshot.status, compiled.spec
     if old.observed_generation != snapshot.generation:
-        yield from (Event("Warning", "SpecWarning", words) for words in compiled.warnings)
+        yield from (Event("Warning", "SpecWarning", words) for words in (*compiled.warnings, *said.warnings))
     if old.start_time is None and status.start_time is not None:
         words = f"{spec.method}: {_trials(compiled.max_trials)}, {spec.parallelism} at a time; {status.objective}"
         yield Event("Normal", "SweepStarted", f"{words}, {spec.metric.goal}")

@@ -25,6 +25,7 @@ class Told:
     parameters: Mapping[str, Any]
     point: tuple[float, ...] | None
     suspended: bool
+    stopping: bool
 
 
 def trial_fact(name: str, told: Told, status: ExperimentStatus, compiled: Compiled) -> TrialFact:
@@ -41,6 +42,8 @@ def trial_fact(name: str, told: Told, status: ExperimentStatus, compiled: Compil
         point=told.point,
         is_over=state != "Running" and (status.completion_time is not None or reason == Reason.INVALID_SPEC),
         suspended=told.suspended,
+        stopping=told.stopping,
+        decisions=tuple(status.trial.decisions) if status.trial is not None else (),
     )
 
 

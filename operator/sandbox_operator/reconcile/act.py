@@ -59,7 +59,7 @@ class Actor:
                 )
 
     async def act_for_sweep(self, snapshot: SweepSnapshot, action: SweepAction) -> None:
-        """Do one action of a sweep. Raises as `act` does."""
+        """Do one action of a sweep, but for decisions on trials. Raises as `act` does."""
         match action:
             case CreateClaim():
                 await self._create_claim(snapshot, action.manifest)

@@ -171,6 +171,7 @@ class Operator:
         if self._settings.progress_port:
             wrote = self._metrics.status_writes.labels("live").inc
             self._progress = ProgressWriter(self.client, self._cache, queue, wrote, self._budget())
+            self._progress.reports.on_rung = self._wake_sweep_of
         reconciler = Reconciler(
             self.client, self._cache, queue, events, self._observer, self._settings.defaults, lambda: datetime.now(UTC),
             self._progress,
@@ -180,7 +181,7 @@ class Operator:
         sweep_queue = self._sweep_queue = KeyedQueue()
         sweeps = SweepReconciler(
             self.client, self._cache, sweep_queue, events, self._metrics, self._settings.defaults,
-            lambda: datetime.now(UTC),
+            lambda: datetime.now(UTC), self._progress.reports.rungs if self._progress is not None else lambda _: (),
         )  # fmt: skip
         for key in sorted(self._keys_of(EXPERIMENTS), key=self._cache.is_settled):  # what is under way comes first
             queue.add(key)
@@ -220,6 +221,12 @@ class Operator:
         """A SandboxSweep or one of its trials has changed."""
         if self._sweep_queue is not None:
             self._sweep_queue.add(key)
+
+    def _wake_sweep_of(self, key: Key) -> None:
+        """A trial has come to a rung."""
+        fact = self._cache.experiment(key)
+        if fact is not None and fact.trial is not None:
+            self._wake_sweep((fact.namespace, fact.trial.sweep))
 
     def _wake(self, key: Key, seconds: float) -> None:
         """Something about an experiment has changed. When it is not our turn the cache knows, and that is all."""

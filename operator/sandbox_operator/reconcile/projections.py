@@ -130,6 +130,7 @@ def _told(meta: Mapping[str, Any], spec: Mapping[str, Any]) -> Told | None:
         parameters=parameters if isinstance(parameters, Mapping) else {},
         point=tuple(map(float, point)) if isinstance(point, list) else None,
         suspended=spec.get("suspend") is True,
+        stopping=spec.get("stop") == "Now",
     )
 
 

@@ -3,24 +3,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..build.names import claim_name, trial_name
 from ..build.volume import SWEEP
 from ..kube.informer import Key
 from ..plan.compile import Compiled
-from ..plan.sweep_facts import AT_ONCE, Stranger, SweepSnapshot, TrialFact, to_be_made
+from ..plan.sweep_facts import AT_ONCE, RungArrival, Stranger, SweepSnapshot, TrialFact, to_be_made
 from ..plan.sweep_trials import trial_fact
 from .cache import Cache, Scope
 from .projections import ExperimentFact, SweepFact
+from .reports import RungReport
 
 if TYPE_CHECKING:
     from ..plan.sweep_definition import CompiledSweep
 
 
+Rungs = Callable[[Key], tuple[RungReport, ...]]
+"""What an experiment's pods have told of rungs."""
+
+
 class SweepCache:
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: Cache, rungs: Rungs) -> None:
         self._cache = cache
+        self._rungs = rungs
         self._trials: dict[Key, dict[str, tuple[str, Compiled, TrialFact]]] = {}
         """By sweep and experiment's uid, with the version and what it was read by: a thousand of them seldom change."""
 
@@ -33,6 +40,7 @@ class SweepCache:
         key = (fact.namespace, fact.name)
         scope = self._cache.scope(key)
         claim = (fact.namespace, compiled.claim or claim_name(fact.name))
+        trials = self._trials_of(scope, fact, compiled.first) if compiled.first is not None else ()
         return SweepSnapshot(
             name=fact.name,
             namespace=fact.namespace,
@@ -42,12 +50,19 @@ class SweepCache:
             spec=fact.spec,
             status=fact.status,
             deleting=fact.deleting,
-            trials=self._trials_of(scope, fact, compiled.first) if compiled.first is not None else (),
+            trials=trials,
+            arrivals=self._arrivals(fact.namespace, trials),
             strangers=_strangers(scope, fact),
             claims=scope.claim_of_sweep(key, claim),
             warnings=tuple(sorted(scope.warnings_of_claim(claim), key=lambda warning: warning.time)),
             refusals=self._cache.refusals((SWEEP, *key), (fact.uid, fact.generation)),
         )
+
+    def _arrivals(self, namespace: str, trials: tuple[TrialFact, ...]) -> tuple[RungArrival, ...]:
+        running = [trial for trial in trials if not trial.is_over]
+        told = [(rung, trial.number) for trial in running for rung in self._rungs((namespace, trial.name))]
+        told.sort(key=lambda entry: entry[0].order)
+        return tuple(RungArrival(number, rung.rung, rung.value) for rung, number in told)
 
     def forget(self, key: Key) -> None:
         """A sweep has gone."""

@@ -13,15 +13,16 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sandbox_api.hook import Hook
+from sandbox_api.status import TrialStatus
 from sandbox_api.sweep import SweepStatus
 
 from ..build.defaults import Defaults
-from ..build.names import trial_name
+from ..build.names import LABEL_SWEEP_UID, trial_name
 from ..kube.client import Client
 from ..kube.errors import ApiError, Conflict, NotFound
 from ..kube.informer import Key
 from ..kube.queue import KeyedQueue, QueueClosed
-from ..plan.sweep_facts import CreateTrial, SweepPlan, SweepSnapshot, to_be_made, unseen
+from ..plan.sweep_facts import CreateTrial, DecideTrial, SweepPlan, SweepSnapshot, to_be_made, unseen
 from . import projections as project
 from .act import Actor, Refused
 from .cache import Cache
@@ -30,8 +31,9 @@ from .logs import about
 from .metrics import Metrics
 from .projections import SweepFact
 from .reconciler import COALESCE_SECONDS
+from .reconciler import status_update as experiment_status_update
 from .resources import EXPERIMENTS, SWEEPS
-from .sweep_cache import SweepCache
+from .sweep_cache import Rungs, SweepCache
 
 if TYPE_CHECKING:
     from ..plan.sweep_definition import CompiledSweep
@@ -53,10 +55,11 @@ class SweepReconciler:
         metrics: Metrics,
         defaults: Defaults,
         clock: Callable[[], datetime],
+        rungs: Rungs = lambda _: (),
     ) -> None:
         self._client = client
         self._cache = cache
-        self._sweeps = SweepCache(cache)
+        self._sweeps = SweepCache(cache, rungs)
         self._queue = queue
         self._events = events
         self._metrics = metrics
@@ -69,6 +72,8 @@ class SweepReconciler:
         """Of sweeps that go on; caches, in which nothing stands that its trials do not tell."""
         self._gone: dict[tuple[Key, str], set[int]] = {}
         """By key and uid: trials that were asked for and are not there any more."""
+        self._listed: set[str] = set()
+        """Uids of sweeps of whose trials all decisions are known: since then, this operator makes them."""
         self._written: dict[Key, float] = {}
         """Loop time of the last status write, while a sweep is not finished."""
 
@@ -82,7 +87,7 @@ class SweepReconciler:
             return
         compiled = await self._compile(key, fact)
         snapshot = self._sweeps.observe(fact, compiled)
-        if await self._found_after_all(key, snapshot):
+        if await self._found_after_all(key, snapshot) or await self._listed_after_all(key, snapshot):
             snapshot = self._sweeps.observe(fact, compiled)
 
         # 2. Plan. A suggestion may take 50 ms, in which others are to be looked at.
@@ -95,7 +100,10 @@ class SweepReconciler:
 
         # 4. Act, in order: a trial is made after all that its suggestion saw.
         for action in plan.actions:
-            await self._actor.act_for_sweep(snapshot, action)
+            if isinstance(action, DecideTrial):
+                await self._decide(snapshot, action)
+            else:
+                await self._actor.act_for_sweep(snapshot, action)
 
         # 5. Say what is now true, and come back when time itself will change something.
         self._events.send(snapshot, plan.events, self._clock())
@@ -154,6 +162,38 @@ class SweepReconciler:
             scope.wake((key[0], name), 0)
             found = True
         return found
+
+    async def _listed_after_all(self, key: Key, snapshot: SweepSnapshot) -> bool:
+        """Take in all trials as they are before the first decision of early stopping: another operator may have made
+        some that the watch does not know yet, and each decision counts those before it."""
+        if not snapshot.arrivals or snapshot.uid in self._listed:
+            return False
+        selector = f"{LABEL_SWEEP_UID}={snapshot.uid}"
+        async for page in self._client.pages(EXPERIMENTS, snapshot.namespace, label_selector=selector, page_size=100):
+            for item in page.items:
+                fact = project.experiment_fact(item)
+                self._cache.scope(key).put_experiment((fact.namespace, fact.name), fact)
+        self._listed.add(snapshot.uid)
+        return True
+
+    async def _decide(self, snapshot: SweepSnapshot, action: DecideTrial) -> None:
+        """Record a decision in a trial's status. Raises Conflict when that has changed: it is decided anew."""
+        key = (snapshot.namespace, action.name)
+        scope = self._cache.scope(key)
+        fact = scope.experiments.store.get(key)
+        if fact is None or fact.deleting:
+            return
+        old, decision = fact.status, action.decision
+        trial = old.trial or TrialStatus()
+        if any(made.rung >= decision.rung for made in trial.decisions):
+            raise Conflict(f"{action.name} was decided on meanwhile", status=409, reason="Conflict")
+        pruned = trial.pruned or decision.decision == "Stop"
+        trial = trial.model_copy(update={"decisions": [*trial.decisions, decision], "pruned": pruned})
+        status = old.model_copy(update={"trial": trial, "revision": (old.revision or 0) + 1})
+        body = experiment_status_update(fact, status)
+        stored = await self._client.update_status(EXPERIMENTS, body, snapshot.namespace)
+        scope.put_experiment(key, project.written(fact, body["status"], stored))
+        log.info("%s: %s at %d with %r", action.name, decision.decision, decision.rung, decision.value)
 
     async def _compile(self, key: Key, fact: SweepFact) -> CompiledSweep:
         hooks = self._cache.scope(key).hooks_of(fact.namespace)
