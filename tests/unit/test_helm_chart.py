@@ -121,7 +121,8 @@ def test_no_role_reaches_secrets_logs_nodes_or_everything(values: dict[str, Any]
 def test_the_operator_can_never_delete_user_data() -> None:
     (role,) = rules(operator_chart())
     assert verbs(role, "persistentvolumeclaims") == {"get", "list", "watch", "create", "patch"}
-    assert verbs(role, "sandboxexperiments") == {"get", "list", "watch"}
+    assert verbs(role, "sandboxexperiments") == {"get", "list", "watch", "create", "patch"}
+    assert verbs(role, "sandboxsweeps") == {"get", "list", "watch"}
 
 
 def test_the_operator_can_do_its_work_and_nothing_else() -> None:
