@@ -14,7 +14,7 @@ from hook_pages import hook_pages
 
 from sandbox_api.base import ContractModel
 from sandbox_api.contract import JobContract
-from sandbox_api.crd import experiment_crd, hook_crd
+from sandbox_api.crd import experiment_crd, hook_crd, sweep_crd
 from sandbox_api.hook_resource import HookReason
 from sandbox_api.hooks import HOOKS
 from sandbox_api.result import Message, Result
@@ -74,6 +74,32 @@ def hook_page() -> str:
             "\n## Reasons\n",
             "Reasons are a closed list; messages are for people and may change.\n",
             ", ".join(f"`{reason}`" for reason in HookReason),
+            "",
+        ]
+    )
+
+
+def sweep_page() -> str:
+    """Every field of SandboxSweep."""
+    schema = sweep_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    spec, status = (schema["properties"][part]["properties"] for part in ("spec", "status"))
+    rules = [*schema["x-kubernetes-validations"], *schema["properties"]["spec"]["x-kubernetes-validations"]]
+    return "\n".join(
+        [
+            "# SandboxSweep, field by field\n",
+            "`kubectl explain sbsw.spec` prints the same. The spec takes a W&B sweep definition as it is, beside a",
+            "`template`, which is the spec of an [experiment](sandboxexperiment.md). A trial is an experiment of its",
+            "own, named `<sweep>-<number>`.\n",
+            "## spec\n",
+            *_table(spec),
+            "\n## What the API server itself refuses\n",
+            *(f"* {rule['message']}" for rule in rules),
+            "\n## status\n",
+            *_table(status),
+            "\n## Reasons\n",
+            "Those of [experiments](sandboxexperiment.md#reasons); a sweep's own are `TargetReached` and",
+            "`TooManyFailedTrials`, a trial's own `MetricMissing`, `MetricNotFinite` and `Pruned`. Messages are for",
+            "people and may change.",
             "",
         ]
     )
@@ -158,7 +184,7 @@ def commands_page() -> str:
         "\nExit codes: 0 done, 1 something is wrong or an experiment failed (a sentence says what), 2 wrong usage, 130"
         " after Ctrl-C.\n",
     ]
-    for name, command in root.commands.items():
+    for name, command in _commands(root):
         arguments = " ".join(str(p.name).upper() for p in command.params if p.param_type_name == "argument")
         lines += [f"## sandboxctl {name} {arguments}".rstrip() + "\n", " ".join((command.help or "").split()), ""]
         if options := [*_options(command)]:
@@ -170,6 +196,15 @@ def commands_page() -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Each command with its whole name: `export recipe` stands in a group of its own."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
 
 
 def _options(command: Any) -> Iterator[str]:
@@ -231,6 +266,7 @@ if __name__ == "__main__":
     REFERENCE.mkdir(exist_ok=True)
     (REFERENCE / "sandboxexperiment.md").write_text(GENERATED + fields_page())
     (REFERENCE / "sandboxhook.md").write_text(GENERATED + hook_page())
+    (REFERENCE / "sandboxsweep.md").write_text(GENERATED + sweep_page())
     (REFERENCE / "support.md").write_text(GENERATED + support_page())
     shutil.rmtree(REFERENCE / "hooks", ignore_errors=True)
     (REFERENCE / "hooks").mkdir()

@@ -3,7 +3,7 @@
 # Builds the images and pushes them where the cluster pulls from. An image is named by a digest of all that goes into it, so
 # what has not changed is neither built nor pushed again. The references, pinned by digest, go to images.env in the cache.
 #
-# usage: build.sh [operator|torch|data|easyanimate|modelscope|swift|vbench|all]...   default: all
+# usage: build.sh [operator|tracking|torch|data|easyanimate|modelscope|swift|vbench|all]...   default: all
 #   SANDBOX_CACHE                what is built once; default: ~/.cache/sandbox-operator
 #   SANDBOX_REGISTRY             where to push, e.g. registry.example/team; default: the embedded cluster's registry when it is up
 #   SANDBOX_REGISTRY_IN_CLUSTER  the same registry as pods name it; default: SANDBOX_REGISTRY
@@ -14,10 +14,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-IMAGES=(operator data easyanimate modelscope swift vbench)
+IMAGES=(operator tracking data easyanimate modelscope swift vbench)
 wanted=("${@:-all}")
 for what in "${wanted[@]}"; do
-  [[ $what =~ ^(operator|torch|data|easyanimate|modelscope|swift|vbench|all)$ ]] || { echo "build.sh: '$what' is not one of operator, torch, data, easyanimate, modelscope, swift, vbench, all" >&2; exit 2; }
+  [[ $what =~ ^(operator|tracking|torch|data|easyanimate|modelscope|swift|vbench|all)$ ]] || { echo "build.sh: '$what' is not one of operator, tracking, torch, data, easyanimate, modelscope, swift, vbench, all" >&2; exit 2; }
 done
 is_wanted() { local each; for each in "${wanted[@]}"; do if [ "$each" = all ] || [ "$each" = "$1" ]; then return 0; fi; done; return 1; }
 cache=${SANDBOX_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sandbox-operator}/images
@@ -44,10 +44,11 @@ fi
 
 # What goes in, as digests. An image's key holds the key of what it stands on.
 code=$(contents crds/sandbox_api operator/sandbox_operator images/runtime/sandbox_runtime pyproject.toml README.md LICENSE | digest)
-declare -A parent=([torch]=base [operator]=base [data]=torch [easyanimate]=torch [modelscope]=torch [swift]=torch [vbench]=torch) key
+declare -A parent=([torch]=base [operator]=base [tracking]=base [data]=torch [easyanimate]=torch [modelscope]=torch [swift]=torch [vbench]=torch) key
 key[base]=$({ echo "${BASE_IMAGE:-}"; contents images/base; } | digest)
 key[torch]=$({ echo "${key[base]}"; contents images/torch; } | digest)
 key[operator]=$({ echo "${key[base]} $code"; contents images/operator; } | digest)
+key[tracking]=$({ echo "${key[base]} $code"; contents images/tracking; } | digest)
 for image in data easyanimate modelscope swift vbench; do
   key[$image]=$({ echo "${key[torch]} $code"; contents "images/$image"; } | digest)
 done

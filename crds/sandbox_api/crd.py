@@ -43,6 +43,7 @@ EXPERIMENT_COLUMNS: tuple[Column, ...] = (
     ("Progress", ".status.progress", "Jobs done / all jobs", 0),
     ("Age", ".metadata.creationTimestamp", "Since when it exists", 0),
     ("Hook", ".status.hook", "Hook of the current job", 1),
+    ("Live", ".status.live", "How far the running hook is", 1),
     ("Retries", ".status.retries", "Attempts beyond the first", 1),
     ("Queue", ".spec.queueName", "Kueue queue", 1),
     ("Message", '.status.conditions[?(@.type=="Ready")].message', "In words", 1),
@@ -120,6 +121,9 @@ def _values(schema: Schema) -> Any:
 def _kept(schema: Schema) -> Schema:
     kept = {key: schema[key] for key in KEPT if key in schema and schema[key] is not None}
     kept |= {key: value for key, value in schema.items() if key.startswith("x-kubernetes-")}
+    for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+        if exclusive in kept:  # OpenAPI 3.0, which structural schemas are in, has it as a word about the bound
+            kept[bound], kept[exclusive] = kept[exclusive], True
     if "description" in kept:
         kept["description"] = " ".join(kept["description"].split())
     return kept
@@ -153,7 +157,7 @@ def frozen_rule() -> dict[str, str]:
 
 
 def sweep_frozen_rule() -> dict[str, str]:
-    """Once a trial was decided on, what is searched for and how stays as it is; how much, and when it ends, may change."""
+    """Once a trial was decided on, what is searched for and how stays; how much, and when it ends, may change."""
     spec = [
         _unchanged("spec", field.alias or name)
         for name, field in SweepSpec.model_fields.items()

@@ -271,14 +271,19 @@ class SecretKey(SpecModel):
 
 
 class Wandb(SpecModel):
-    mode: Literal["online", "offline", "disabled"] = "disabled"
-    """Whether figures are exported to Weights & Biases."""
+    mode: Literal["online", "offline", "disabled"] | None = None
+    """Whether figures are exported to Weights & Biases; default: online where a key is given, else disabled."""
     api_key_secret_ref: SecretKey | None = None
     """Where the key lies."""
     entity: Annotated[str, Field(max_length=128)] | None = None
     """Team or user."""
     base_url: Annotated[str, Field(max_length=512)] | None = None
     """Address of a private server."""
+
+    @property
+    def meant(self) -> Literal["online", "offline", "disabled"]:
+        """The mode, its default resolved."""
+        return self.mode or ("online" if self.api_key_secret_ref is not None else "disabled")
 
 
 class Tracking(SpecModel):
@@ -394,7 +399,7 @@ class ExperimentSpec(JobLists):
     iter_updater: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=32)] | None = None
     """Results of one iteration that configure the next."""
     hpo_config: Annotated[str, Field(max_length=1024)] | None = None
-    """Only in files from upstream: a search is a SandboxSweep, which this version lacks."""
+    """Only in files from upstream: a search is a SandboxSweep, which sandboxctl convert makes."""
     rank: Rank | None = None
     """How items of a forEach are ranked."""
     tracking: Tracking | None = None

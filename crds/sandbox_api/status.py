@@ -48,6 +48,15 @@ class Reason(StrEnum):
     CLAIM_LOST = "ClaimLost"
     CLAIM_PENDING = "ClaimPending"
     CLAIM_BOUND = "ClaimBound"
+    # of a sweep
+    TARGET_REACHED = "TargetReached"
+    TOO_MANY_FAILED_TRIALS = "TooManyFailedTrials"
+    # of its exporter
+    EXPORTING = "Exporting"
+    EXPORTED = "Exported"
+    NOT_EXPORTED = "NotExported"
+    EXPORTER_FAILED = "ExporterFailed"
+    AFTER_THE_END = "AfterTheEnd"
     # why a job is not running yet
     CREATING = "Creating"
     SCHEDULING = "Scheduling"
@@ -146,14 +155,14 @@ class Made(ContractModel):
 
 
 class StepProgress(ContractModel):
-    step: int
-    """Steps done."""
+    step: int | None = None
+    """Steps done; of several pods together."""
     total: int | None = None
-    """Steps in all."""
+    """Steps in all, where the hook knows."""
     metrics: dict[str, float] | None = None
-    """Newest figures."""
+    """Newest figures, without the metaName; of several pods their means."""
     eta: str | None = None
-    """When it should end."""
+    """When its last step should be done."""
 
 
 class ShardCounts(ContractModel):
@@ -326,6 +335,8 @@ class ExperimentStatus(ContractModel):
     """Jobs done / all jobs."""
     hook: str | None = None
     """Hook of the current job."""
+    live: str | None = None
+    """How far the running hook is, e.g. train 120/500 loss 0.31; at most every 10 s."""
     retries: int | None = None
     """Attempts beyond the first, over all jobs."""
     start_time: str | None = None
@@ -336,7 +347,7 @@ class ExperimentStatus(ContractModel):
         list[Condition],
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
     ] = []
-    """Ready, Reconciling, Stalled (kstatus); Succeeded, Suspended, StorageReady."""
+    """Ready, Reconciling, Stalled (kstatus); Succeeded, Suspended, StorageReady, Tracking."""
     workspace: WorkspaceStatus | None = None
     """The volume in use."""
     resolved: Resolved | None = None

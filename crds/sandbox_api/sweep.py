@@ -35,22 +35,23 @@ class SweepMetric(SpecModel):
 
 
 class EarlyTerminate(SpecModel):
-    """Which trials end early. With W&B's keys, and `resource`."""
+    """Which trials end early. With W&B's keys in its spelling, and `resource`."""
 
     type: Literal["hyperband", "median"]
-    """hyperband: a trial goes on at a rung when it is among the best 1/eta that came there; median: or better than it."""
+    """hyperband: a trial goes on at a rung when it is among the best 1/eta that came there;
+    median: as good as their median or better."""
     resource: Annotated[str, Field(max_length=253)] | None = None
     """What counts the way: `<metaName>.step` (default: that of the metric's job), as its live figures are logged."""
-    min_iter: Annotated[int, Field(ge=1)] | None = None
+    min_iter: Annotated[int | None, Field(alias="min_iter", ge=1)] = None
     """The first rung; the others are eta times the one before."""
-    max_iter: Annotated[int, Field(ge=1)] | None = None
+    max_iter: Annotated[int | None, Field(alias="max_iter", ge=1)] = None
     """The end of the way; with `s`, the rungs are max_iter/eta, max_iter/eta^2, ..."""
     s: Annotated[int, Field(ge=1, le=16)] | None = None
     """How many rungs, with max_iter."""
     eta: Annotated[float, Field(gt=1, le=100)] = 3
     """How much a rung thins out."""
-    strict: bool = False
-    """Also hold trials to the bound of the rung below, as W&B does."""
+    strict: bool = True
+    """Compare what a trial has at the rung; false: the best it has had up to there, which stops fewer."""
 
 
 class SweepKeep(SpecModel):
@@ -180,7 +181,7 @@ class SweepStatus(ContractModel):
         list[Condition],
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
     ] = []
-    """Ready, Reconciling, Stalled (kstatus); Suspended."""
+    """Ready, Reconciling, Stalled (kstatus); Succeeded, Suspended, StorageReady."""
     objective: str | None = None
     """The figure that the metric's name was resolved to."""
     seed: int | None = None

@@ -21,6 +21,7 @@ from tests.api.controllers import make_node
 from tests.api.fakeapi import FakeAPI
 from tests.api.lab import MISTAKES, REPOSITORY, Lab, OperatorProcess, free_ports
 from tests.api.played import PLAYER
+from tests.api.rights import Installed
 from tests.api.warm import Nursery
 
 from sandbox_operator.kube.client import Client
@@ -126,6 +127,14 @@ async def lab(plane: Plane) -> AsyncIterator[Lab]:
                 yield made
         finally:
             await client.delete(NAMESPACES, name)
+
+
+@pytest.fixture
+def installed(plane: Plane, lab: Lab, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Installed]:
+    """The chart's rights; with the parameter `namespaced` for the test's namespace alone."""
+    made = Installed(plane, lab.namespace, tmp_path, [lab.namespace] if request.param == "namespaced" else [])
+    yield made
+    made.remove()
 
 
 @pytest.fixture(scope="session")

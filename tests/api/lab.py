@@ -211,6 +211,7 @@ class Lab:
         self.pods: Informer[Manifest] = Informer(
             self.client, PODS, namespace=namespace, project=lambda item: item, on_change=self._noticed
         )
+        self.watched: tuple[Informer[Manifest], ...] = (self.experiments, self.jobs, self.pods)
         self._news = asyncio.Event()
         self._stack = contextlib.AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
@@ -218,10 +219,10 @@ class Lab:
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self.client)
         await self._stack.enter_async_context(self.kubelet)
-        runners = [informer.run() for informer in (self.experiments, self.jobs, self.pods)]
+        runners = [informer.run() for informer in self.watched]
         runners += [follower.run() for follower in (self.provisioner, self.job_controller) if follower is not None]
         self._tasks = [asyncio.create_task(runner) for runner in runners]
-        await asyncio.gather(*(informer.synced.wait() for informer in (self.experiments, self.jobs, self.pods)))
+        await asyncio.gather(*(informer.synced.wait() for informer in self.watched))
         return self
 
     async def __aexit__(

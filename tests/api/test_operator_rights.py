@@ -4,64 +4,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-import yaml
 from tests.api.conftest import Operators, Plane
 from tests.api.lab import Lab, probes, road
-from tests.api.played import disrupted, lacks_image
+from tests.api.played import Gate, disrupted, lacks_image
+from tests.api.rights import ACCOUNT, Installed
+from tests.api.sweep_lab import a_sweep, bowl, measures, the_sweep
 from tests.api.test_operator_several_pods import make_hook, workers
 from tests.unit.charts import IMAGE, KUBE_VERSION, OPERATOR, helm, settings
 
-ACCOUNT = "sandbox-operator"
-RBAC = ("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
+from sandbox_operator.reconcile.resources import SWEEPS
 
 
-class Installed:
-    """The chart's account and rights on the real API server, and a kubeconfig that knows nothing but its token."""
-
-    def __init__(self, plane: Plane, namespace: str, folder: Path, watched: list[str]) -> None:
-        self._plane, self._namespace = plane, namespace
-        values = settings(image=IMAGE, watchNamespaces=watched)
-        answer = helm("template", ACCOUNT, str(OPERATOR), "-n", namespace, KUBE_VERSION, *values)
-        assert answer.returncode == 0, answer.stderr
-        manifests = [manifest for manifest in yaml.safe_load_all(answer.stdout) if manifest]
-        hooked = [m for m in manifests if "helm.sh/hook" in (m["metadata"].get("annotations") or {})]
-        self._manifests = [m for m in manifests if m["kind"] in RBAC and m not in hooked]
-        self.kinds = {manifest["kind"] for manifest in self._manifests}
-        self._kubectl("apply")
-        token = plane.kubectl("create", "token", ACCOUNT, "-n", namespace).stdout.strip()
-        config = json.loads(plane.admin.read_text())
-        config["users"][0]["user"] = {"token": token}
-        self.kubeconfig = folder / "account.kubeconfig"
-        self.kubeconfig.write_text(json.dumps(config))
-
-    def _kubectl(self, verb: str, *options: str) -> None:
-        text = yaml.safe_dump_all(self._manifests)
-        self._plane.kubectl(verb, "-n", self._namespace, "-f", "-", *options, stdin=text)
-
-    def remove(self) -> None:
-        self._kubectl("delete", "--wait=false")
-
-    def may(self, verb: str, resource: str, namespace: str) -> bool:
-        user = f"--as=system:serviceaccount:{self._namespace}:{ACCOUNT}"
-        resource, _, part = resource.partition("/")
-        options = [f"--subresource={part}"] if part else []  # `pods/log` would mean a pod that is called log
-        answer = self._plane.kubectl("auth", "can-i", verb, resource, "-n", namespace, user, *options, check=False)
-        assert answer.stdout.strip() in ("yes", "no"), answer.stderr
-        return answer.stdout.strip() == "yes"
-
-
-@pytest.fixture
-def installed(plane: Plane, lab: Lab, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Installed]:
-    """With the parameter `namespaced`: for the test's namespace alone."""
-    made = Installed(plane, lab.namespace, tmp_path, [lab.namespace] if request.param == "namespaced" else [])
-    yield made
-    made.remove()
+def suspended(lab: Lab, name: str) -> bool:
+    return bool(lab.experiments.store[lab.namespace, name]["spec"].get("suspend"))
 
 
 BOTH = pytest.mark.parametrize("installed", ["namespaced", "of the cluster"], indirect=True)
@@ -100,6 +58,15 @@ async def test_the_charts_rights_suffice_for_all_that_the_operator_does(
         "stuck": "Failed",
     }, lab.told()
     await lab.event("demo", "Succeeded")
+    await lab.client.create(SWEEPS, the_sweep("tuned", a_sweep(maxTrials=1)), lab.namespace)
+    lab.kubelet.table[("tuned-0000", "process")] = gate = Gate(measures(bowl))
+    await lab.reached(gate, "its trial runs")
+    await lab.client.patch(SWEEPS, "tuned", {"spec": {"suspend": True}}, lab.namespace)
+    await lab.until(lambda: suspended(lab, "tuned-0000"), "the trial is suspended with its sweep")
+    gate.opened.set()
+    await lab.finished("tuned-0000")
+    await lab.client.patch(SWEEPS, "tuned", {"spec": {"suspend": False}}, lab.namespace)
+    await lab.event("tuned", "Succeeded")
     await lab.until(lambda: not lab.jobs_of("demo"), "the finished Jobs are removed")
     await lab.until(lambda: not lab.jobs_of("stuck"), "the Job that waited too long is removed")
     await lab.change("demo", {"workspace": {"retention": "Delete"}})
@@ -118,6 +85,7 @@ async def test_it_may_read_no_secret_no_log_and_start_no_process_in_a_pod(
         *((verb, "secrets") for verb in ("get", "list", "watch", "create")),
         ("get", "pods/log"), ("create", "pods/exec"), ("create", "pods"), ("delete", "pods"),
         ("delete", "persistentvolumeclaims"), ("update", "sandboxexperiments"), ("delete", "sandboxexperiments"),
+        *((verb, "sandboxsweeps") for verb in ("create", "update", "patch", "delete")), ("create", "sandboxhooks"),
         ("list", "configmaps"), ("list", "services"), ("delete", "services"),
         ("get", "leases"), ("patch", "leases"), ("delete", "leases"), ("create", "rolebindings"), ("get", "nodes"), ("create", "deployments"),
     ]  # fmt: skip

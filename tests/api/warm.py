@@ -98,6 +98,7 @@ class WarmOperator(OperatorProcess):
 def serve() -> None:
     """Answer questions until nobody asks any more; then all children are killed by the kernel."""
     import sandbox_operator.main
+    import sandbox_operator.plan.sweep  # as the first sweep would have it done
 
     gc.freeze()  # what is shared with the children stays shared
     for line in sys.stdin:

@@ -80,6 +80,34 @@ class ToyHook:
             message="1 text written",
         )
 
+    def watch(self, context: HookContext) -> HookResult:
+        """Use the watcher's verbs but `query`."""
+        watcher = context.watcher
+        name = context.contract.job.meta_name
+        watcher.watch_cfgs([({"seed": context.seed}, "sandbox")])
+        watcher.watch({"loss": context.extra["value"], "words": "some words"}, name)
+        definition = {"method": "grid", "metric": {"name": "loss"}, "parameters": {"a": {"values": [1]}}}
+        watcher.setup_sweep(definition)
+        file = context.out / "file.txt"
+        file.write_text("x")
+        return HookResult(outputs=[Artifact(file), [1, 2]], metrics={"rows": 3})
+
+    def ask(self, context: HookContext) -> HookResult:
+        """What the watcher knows."""
+        found = [context.watcher.query(key) for key in context.extra["keys"]]
+        return HookResult(outputs=[[str(value) if isinstance(value, Path) else value for value in found]])
+
+    def train(self, context: HookContext) -> HookResult:
+        """Log a loss a step. With `at`: after that step wait until the file `after` is there."""
+        losses = context.extra["losses"]
+        context.metrics.expect(len(losses))
+        for step, loss in enumerate(losses, 1):
+            context.metrics.log({"loss": loss}, step=step)
+            if step == context.extra.get("at"):
+                while not Path(context.extra["after"]).exists():
+                    time.sleep(0.01)
+        return HookResult(outputs=[], metrics={"loss": losses[-1]})
+
     def share(self, context: HookContext) -> HookResult:
         """Do a piece of the job: every so-manyeth of some words. Pieces in `broken` fail in their first attempt, those in
         `waits` when they are told to end."""

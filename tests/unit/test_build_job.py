@@ -3,7 +3,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
@@ -13,12 +13,15 @@ from tests.unit.builders import DEFAULTS, RECIPE, UID, Play, a_spec, an_experime
 
 from sandbox_api.contract import CONTRACT_ENV, CONTRACT_FILE_ENV, MAX_INLINE, contract_digest, decode_contract
 from sandbox_api.experiment import NewClaim, Resources
+from sandbox_api.status import JobStatus
 from sandbox_operator.build.defaults import Defaults
-from sandbox_operator.build.job import JobRequest, contract_config_map, limits_of
+from sandbox_operator.build.job import JobRequest, contract_config_map, hook_job, limits_of
 from sandbox_operator.build.names import ANNOTATION_CONTRACT
 from sandbox_operator.build.quantity import amount
 from sandbox_operator.build.volume import workspace_claim
 from sandbox_operator.plan.actions import CreateJob
+from sandbox_operator.plan.compile import compile_spec
+from sandbox_operator.plan.contracts import Asked, helper_request
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -261,3 +264,47 @@ def test_quantities_are_read_as_kubernetes_means_them(text: int | str, number: f
 def test_what_is_no_quantity_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="not a quantity"):
         amount(text)
+
+
+# Progress
+
+
+TELLING = Defaults(
+    images={"data": "registry.example.com/data:1"}, progress_url="http://operator.tools.svc:8081/v1/progress"
+)
+
+
+def test_a_pod_that_is_to_tell_its_progress_has_a_token_for_that_and_for_nothing_else() -> None:
+    job = first_job(a_spec(), TELLING)
+    pod = pod_of(job)
+    assert pod["automountServiceAccountToken"] is False
+    (volume,) = (volume for volume in pod["volumes"] if "projected" in volume)
+    token = {"audience": "sandbox.datajuicer.io/progress", "expirationSeconds": 3600, "path": "token"}
+    assert volume["projected"] == {"sources": [{"serviceAccountToken": token}]}
+    mounts = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == volume["name"]]
+    assert mounts == [{"name": volume["name"], "mountPath": "/var/run/secrets/sandbox", "readOnly": True}]
+    contract = decode_contract(environment(job)[CONTRACT_ENV]["value"])
+    assert contract.progress is not None
+    assert contract.progress.url == TELLING.progress_url
+
+
+def test_progress_turned_on_or_off_changes_nothing_that_is_asked_of_a_job() -> None:
+    """An experiment that runs through an upgrade finds its own Jobs and state again."""
+    with_it, without = first_job(a_spec(), TELLING), first_job(a_spec(), DEFAULTS)
+    assert with_it.contract == without.contract
+    assert with_it.manifest["metadata"]["name"] == without.manifest["metadata"]["name"]
+    assert not [volume for volume in pod_of(without)["volumes"] if "projected" in volume]
+
+
+def test_a_pod_that_only_looks_at_the_volume_tells_nothing() -> None:
+    snapshot = an_experiment(a_spec())
+    compiled = compile_spec(snapshot.spec, {})
+    assert compiled.spec is not None
+    (job,) = compiled.jobs
+    committed = {job.id: JobStatus(id=job.id, hook=job.hook.name, meta_name=job.meta_name)}
+    asked = Asked(snapshot, compiled.spec, TELLING, "claim", TELLING.images, 1, committed)
+    tasks: list[Literal["read", "check", "merge"]] = ["read", "check", "merge"]
+    for task in tasks:
+        request = helper_request(asked, job, 1, task)
+        assert request.contract.progress is None
+        assert "projected" not in json.dumps(hook_job(request, TELLING))

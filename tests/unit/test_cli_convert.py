@@ -21,8 +21,9 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from sandbox_operator.cli.main import app
-from sandbox_operator.cli.offline import read_documents
-from sandbox_operator.cli.preview import previewed
+from sandbox_operator.cli.offline import Experiment, read_documents
+from sandbox_operator.cli.preview import ExperimentPlan, previewed
+from sandbox_operator.plan.sweep_definition import CompiledSweep, compile_sweep
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden/convert"
 NOT_YET = (r"is not in this version yet$", r": this version can't do it yet; ")
@@ -61,6 +62,23 @@ def golden(path: Path, text: str) -> str:
         else:
             path.unlink(missing_ok=True)
     return path.read_text() if path.exists() else ""
+
+
+def trial_or_experiment(text: str) -> Experiment:
+    """The experiment in a text, or what each trial of the search in it runs."""
+    documents = read_documents(text)
+    searches = [item for item in documents.others if item["kind"] == "SandboxSweep"]
+    found = [Experiment(item["metadata"]["name"], None, item["spec"]["template"]) for item in searches]
+    (experiment,) = found or documents.experiments
+    return experiment
+
+
+def judged(text: str) -> ExperimentPlan | CompiledSweep:
+    """What is wrong with the experiment or the search in a text."""
+    searches = [item for item in read_documents(text).others if item["kind"] == "SandboxSweep"]
+    if searches:
+        return compile_sweep(searches[0]["spec"], name=searches[0]["metadata"]["name"], uid="any")
+    return previewed(trial_or_experiment(text), {}, {})[0]
 
 
 def lines(result: Result, *, of_the_planner: bool) -> list[str]:
@@ -108,8 +126,7 @@ def test_the_yaml_says_to_sandboxctl_plan_what_it_said_to_the_planner(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = case.convert(monkeypatch)
-    (experiment,) = read_documents(result.stdout).experiments
-    plan, _ = previewed(experiment, {}, {})
+    plan = judged(result.stdout)
 
     told = [f"problem: {problem}" for problem in plan.problems] + [f"warning: {words}" for words in plan.warnings]
     assert told == lines(result, of_the_planner=True)
@@ -159,7 +176,7 @@ ONE_JOB = (
         ("kind: SandboxExperiment\napiVersion: x", "it is a Kubernetes resource already (kind SandboxExperiment)"),
         ("dataset_path: a.jsonl\nprocess: []", "it is a recipe of Data-Juicer, not a configuration of its sandbox"),
         ("hook: ProcessDataHook", "it is a single job; convert the configuration whose job list names it"),
-        ("method: bayes\nparameters: {}", "it is a W&B sweep (what hpo_config names)"),
+        ("method: bayes\nparameters: {}", "it is the definition of a search (what hpo_config names) and does not say what is to run;"),
         ("experment_name: x", "experment_name: the sandbox has no such setting; did you mean 'experiment_name'?"),
         (f"iter_updater: [a]\n{ONE_JOB}", "iter_updater: write `<pipeline>.<meta_name>.<output>: "),
         ("pipelines: text", "pipelines: write a list of `<name>: {<job lists>}`"),

@@ -10,14 +10,13 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.progress import DEEP, long
+from tests.unit.test_cli_convert import judged, trial_or_experiment
 from typer.testing import CliRunner
 
 from sandbox_api.hooks import HOOKS
 from sandbox_operator.cli.convert_hooks import TYPES
 from sandbox_operator.cli.convert_upstream import JOB_KEYS, LISTS, SETTINGS
 from sandbox_operator.cli.main import app
-from sandbox_operator.cli.offline import read_documents
-from sandbox_operator.cli.preview import previewed
 
 PATHS = ["a.jsonl", "./outputs/a.jsonl", "outputs/iter_1/a.jsonl", "../../../outputs/m", "outputs/m/checkpoint-2.pt", "/abs/x", "~/y/z.json", "<x>", "<home>/a/b", "/path/to/z", ".", "..", "/", "", "s3://b/k", "0.5 a.jsonl 0.5 b.jsonl", "side.yaml", "side.json", "recipe.yaml", "no.yaml", "好/行.jsonl", "a b/c.csv", "~nobody/x.jsonl", "x" * 300 + ".jsonl", "x" * 300 + ".yaml"]  # fmt: skip
 NAMES = ["a", "b", "probe", "process", "dots.in.it", "two words", "名字", "-", "x" * 70, "1"]
@@ -58,7 +57,7 @@ settings_of = st.fixed_dictionaries(
     {},
     optional={
         "experiment_name": st.sampled_from(NAMES),
-        "hpo_config": st.sampled_from(PATHS) | leaves,
+        "hpo_config": st.sampled_from(["search.yaml", *PATHS]) | leaves,
         "max_iter_num": leaves,
         "iter_targets": st.lists(st.sampled_from(["a.b.c >= 1", "anonymous.a.x<2", "a >", "=="]) | leaves, max_size=2),
         "iter_updater": st.dictionaries(
@@ -96,6 +95,9 @@ def test_whatever_stands_in_a_file_it_becomes_resources_or_sentences(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "side.yaml").write_text("dataset_path: rows.jsonl\nexport_path: outputs/a.jsonl\nprocess: []\n")
+    (tmp_path / "search.yaml").write_text(
+        "method: grid\nmetric: {name: x}\nparameters: {text_length_filter.min_len: {values: [1, 2]}}\n"
+    )
     (tmp_path / "side.json").write_text(
         '{"type": "easyanimate", "train": {"saving_config": {"output_dir": "outputs/m"}}}'
     )
@@ -109,8 +111,8 @@ def test_whatever_stands_in_a_file_it_becomes_resources_or_sentences(
         assert all(line.startswith(f"{file}: ") for line in result.stderr.splitlines())
         assert len(set(result.stderr.splitlines())) == len(result.stderr.splitlines())
         return
-    (experiment,) = read_documents(result.stdout).experiments
-    plan, _ = previewed(experiment, {}, {})
+    experiment = trial_or_experiment(result.stdout)
+    plan = judged(result.stdout)
     assert [f"problem: {problem}" for problem in plan.problems] == [
         line for line in result.stderr.splitlines() if line.startswith("problem: ")
     ]

@@ -11,6 +11,7 @@ from sandbox_api.noise import change
 from sandbox_api.status import ExperimentStatus
 from sandbox_operator.cli.render import progress_view, report
 from sandbox_operator.cli.watch import lines
+from sandbox_operator.plan.clock import stamp
 
 
 def shown(what: RenderableType) -> str:
@@ -56,6 +57,21 @@ def test_a_running_experiment_shows_each_job_and_how_long_it_takes() -> None:
     assert line_with("✔", view) == "✔ probe analysis ProbeViaAnalyzerHook 5 s 300 rows analysed"
     assert line_with("▶", view) == "▶ refine analysis RefineRecipeViaKSigmaHook 12 s"
     assert line_with("execution", view) == "execution process ProcessDataHook"
+
+
+def test_a_running_hook_shows_its_steps_its_newest_figures_and_how_long_it_still_takes() -> None:
+    def line(state: str = "Running", seconds: float = 0, **progress: Any) -> str:
+        job = {"id": "anonymous/1/execution/0", "hook": "TrainModelHook", "metaName": "train", "state": state}
+        status = ExperimentStatus.model_validate({"jobs": [{**job, "progress": progress}]})
+        return line_with("execution", shown(progress_view("demo", status, later(seconds))))
+
+    eta = stamp(later(3 * 3600 + 25 * 60))
+    full = {"step": 120, "total": 500, "metrics": {"loss": 0.3123456, "lr": 0.0001}, "eta": eta}
+    assert line(**full).endswith("TrainModelHook step 120 of 500, loss 0.3123, lr 0.0001, about 3 h 25 min left")
+    assert line(seconds=3 * 3600, **full).endswith("about 25 min left")
+    assert line(seconds=4 * 3600, **full).endswith("lr 0.0001"), "it is late, and nobody knows by how much"
+    assert line(metrics={"rows_done": 300}).endswith("TrainModelHook rows_done 300")
+    assert line("Succeeded", **full).endswith("TrainModelHook")
 
 
 def test_jobs_of_several_items_are_told_apart() -> None:

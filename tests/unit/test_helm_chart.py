@@ -25,6 +25,7 @@ from tests.unit.charts import (
 )
 
 from sandbox_api.hooks import HOOKS
+from sandbox_operator.reconcile.settings import settings_from
 
 
 def refusal(chart: Path = OPERATOR, **values: Any) -> str:
@@ -102,7 +103,7 @@ def test_helm_lint_finds_nothing_in_the_definitions() -> None:
 def rules(manifests: list[Manifest]) -> list[list[Manifest]]:
     """The rules of each role about experiments and what belongs to them."""
     roles = [manifest for manifest in manifests if manifest["kind"] in ("Role", "ClusterRole")]
-    return [role["rules"] for role in roles if not role["metadata"]["name"].endswith("-lease")]
+    return [role["rules"] for role in roles if not role["metadata"]["name"].endswith(("-lease", "-progress"))]
 
 
 def verbs(role: list[Manifest], resource: str) -> set[str]:
@@ -251,6 +252,9 @@ def test_settings_reach_the_operator_and_only_those_of_hooks_reach_hooks() -> No
         "SANDBOX_LEASE": "tools/sandbox-operator",
         "SANDBOX_LIVENESS_PORT": "8080",
         "SANDBOX_METRICS_PORT": "9090",
+        "SANDBOX_PROGRESS_PORT": "8081",
+        "SANDBOX_PROGRESS_SERVICE": "tools/sandbox-operator-progress",
+        "SANDBOX_PROGRESS_URL": "http://sandbox-operator-progress.tools.svc:8081",
     }
     pod = the(manifests, "Deployment")["spec"]["template"]
     assert pod["spec"]["priorityClassName"] == "system-cluster-critical"
@@ -275,7 +279,7 @@ def test_an_own_label_cannot_take_the_pod_from_its_deployment() -> None:
 
 def test_the_service_finds_the_operator_and_not_the_test_pod() -> None:
     manifests = operator_chart()
-    selector = the(manifests, "Service")["spec"]["selector"].items()
+    selector = the(manifests, "Service", name="sandbox-operator")["spec"]["selector"].items()
     assert selector <= the(manifests, "Deployment")["spec"]["template"]["metadata"]["labels"].items()
     assert not selector <= the(manifests, "Pod")["metadata"]["labels"].items()
 
@@ -286,7 +290,7 @@ def test_monitoring_and_network_policy_are_off_by_default() -> None:
 
 def test_a_service_monitor_scrapes_the_services_metrics_port() -> None:
     manifests = operator_chart(**EVERYTHING)
-    monitor, service = the(manifests, "ServiceMonitor"), the(manifests, "Service")
+    monitor, service = the(manifests, "ServiceMonitor"), the(manifests, "Service", name="sandbox-operator")
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     (endpoint,) = monitor["spec"]["endpoints"]
@@ -296,14 +300,21 @@ def test_a_service_monitor_scrapes_the_services_metrics_port() -> None:
 def test_the_network_policy_opens_metrics_to_the_named_peers_only() -> None:
     policy = the(operator_chart(**EVERYTHING), "NetworkPolicy")["spec"]
     by_port = {rule["ports"][0]["port"]: rule.get("from") for rule in policy["ingress"]}
-    assert by_port == {"health": None, "metrics": [{"namespaceSelector": {}}]}
+    hooks = {"matchLabels": {"app.kubernetes.io/name": "sandbox-hook"}}
+    assert by_port == {
+        "health": None,
+        "metrics": [{"namespaceSelector": {}}],
+        "progress": [{"namespaceSelector": {}, "podSelector": hooks}],
+    }
 
 
 def test_metrics_can_be_turned_off() -> None:
     manifests = operator_chart(**MODES["no metrics"])
     assert environment(manifests)["SANDBOX_METRICS_PORT"] == "0"
-    assert [port["name"] for port in the(manifests, "Service")["spec"]["ports"]] == ["health"]
-    assert len(the(manifests, "NetworkPolicy")["spec"]["ingress"]) == 1
+    service = the(manifests, "Service", name="sandbox-operator")
+    assert [port["name"] for port in service["spec"]["ports"]] == ["health"]
+    policy = the(manifests, "NetworkPolicy")["spec"]
+    assert "metrics" not in {port["port"] for rule in policy["ingress"] for port in rule["ports"]}
     message = refusal(image=IMAGE, metrics__enabled=False, metrics__serviceMonitor__enabled=True)
     assert "there is nothing to scrape" in message
 
@@ -419,3 +430,39 @@ def test_users_of_a_namespace_may_use_experiments_and_hooks_but_not_write_their_
     assert granted["edit"] == {**dict.fromkeys(kinds, read | write), **dict.fromkeys(statuses, read)}
     assert granted["admin"] == granted["edit"]
     assert {m["kind"] for m in render(CRDS, userRoles__create=False)} == {"CustomResourceDefinition"}
+
+
+# Progress -----------------------------------------------------------------------------------------------------------
+
+
+def test_pods_find_the_operator_at_work_under_the_name_that_they_are_told() -> None:
+    manifests = operator_chart(progress__port=9999)
+    service, told = the(manifests, "Service", name="sandbox-operator-progress"), environment(manifests)
+    assert "selector" not in service["spec"], "the operator at work says who is behind it"
+    assert [(port["name"], port["port"]) for port in service["spec"]["ports"]] == [("progress", 9999)]
+    assert told["SANDBOX_PROGRESS_URL"] == "http://sandbox-operator-progress.tools.svc:9999"
+    assert told["SANDBOX_PROGRESS_SERVICE"] == "tools/sandbox-operator-progress"
+    assert told["SANDBOX_PROGRESS_PORT"] == "9999"
+    found = settings_from({**told, "SANDBOX_POD_IP": "10.0.0.1"})
+    assert found.defaults.progress_url == "http://sandbox-operator-progress.tools.svc:9999/v1/progress"
+
+
+def test_it_may_change_the_one_slice_of_its_service_and_only_with_progress() -> None:
+    role = the(operator_chart(), "Role", name="sandbox-operator-progress", namespace="tools")
+    told = [(rule["resources"], rule["verbs"], rule.get("resourceNames")) for rule in role["rules"]]
+    assert told == [
+        (["endpointslices"], ["create"], None),
+        (["endpointslices"], ["patch"], ["sandbox-operator-progress"]),
+        (["services"], ["get"], ["sandbox-operator-progress"]),
+    ]
+    the(operator_chart(), "RoleBinding", name="sandbox-operator-progress", namespace="tools")
+
+
+def test_without_progress_nobody_listens_and_nobody_is_told() -> None:
+    manifests = operator_chart(progress__enabled=False, networkPolicy__enabled=True)
+    the(manifests, "Service")
+    assert not [m for m in manifests if m["metadata"]["name"].endswith("-progress")]
+    assert not [name for name in environment(manifests) if "PROGRESS" in name]
+    policy = the(manifests, "NetworkPolicy")["spec"]
+    assert "progress" not in {port["port"] for rule in policy["ingress"] for port in rule["ports"]}
+    assert settings_from(environment(manifests)).defaults.progress_url is None

@@ -34,6 +34,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{/* Name of the Service for progress, and of the EndpointSlice that says who is behind it. */}}
+{{- define "sandbox-operator.progress" -}}
+{{- printf "%s-progress" (include "sandbox-operator.fullname" .) -}}
+{{- end -}}
+
 {{- define "sandbox-operator.image" -}}
 {{- required "image is empty: give the operator's image as a full reference, e.g. --set image=registry.example.com/sandbox-operator:0.1.0 (`make images` builds, pushes and prints it)" .Values.image -}}
 {{- end -}}
@@ -57,17 +62,21 @@ capabilities:
 {{/* The operator's rights, the same in a ClusterRole and in a Role. It never reads secrets or logs, and deletes no claim. */}}
 {{- define "sandbox-operator.rules" -}}
 - apiGroups: [sandbox.datajuicer.io]
-  resources: [sandboxexperiments, sandboxhooks]
+  resources: [sandboxexperiments, sandboxhooks, sandboxsweeps]
   verbs: [get, list, watch]
+# A sweep's trials are experiments that it makes, suspends and stops.
 - apiGroups: [sandbox.datajuicer.io]
-  resources: [sandboxexperiments/status]
+  resources: [sandboxexperiments]
+  verbs: [create, patch]
+- apiGroups: [sandbox.datajuicer.io]
+  resources: [sandboxexperiments/status, sandboxsweeps/status]
   verbs: [update]
 - apiGroups: [sandbox.datajuicer.io]
   resources: [sandboxhooks/status]
   verbs: [patch]
 # Owner references that block deletion need this where OwnerReferencesPermissionEnforcement is on (OpenShift).
 - apiGroups: [sandbox.datajuicer.io]
-  resources: [sandboxexperiments/finalizers]
+  resources: [sandboxexperiments/finalizers, sandboxsweeps/finalizers]
   verbs: [update]
 - apiGroups: [batch]
   resources: [jobs]

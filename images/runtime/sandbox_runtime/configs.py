@@ -34,6 +34,10 @@ class Configurations:
     """Data-Juicer's configuration, or None when the job has none."""
     extra: dict[str, Any]
 
+    def by_root(self) -> dict[str, dict[str, Any]]:
+        """As the hook has them, by the names that fields begin with."""
+        return {DJ: self.dj or {}, EXTRA: self.extra}
+
 
 def resolve_configs(contract: JobContract, inputs: Mapping[str, ResolvedInput], workspace: Workspace) -> Configurations:
     """The configurations as the hook gets them. Raises ConfigError with the field's name."""

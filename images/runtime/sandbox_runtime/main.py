@@ -15,6 +15,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="sandbox-runtime", description="Runs one job of a sandbox experiment.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="run the job of the contract in SANDBOX_CONTRACT or SANDBOX_CONTRACT_FILE")
+    commands.add_parser("export", help="export the experiment of the contract in SANDBOX_EXPORT to Weights & Biases")
     commands.add_parser("version", help="print versions of the runtime and its libraries")
     commands.add_parser("check", help="train a tiny random model with what this image has")
     _training(commands.add_parser("train-quality-classifier", help="train one that tells good texts from bad ones"))
@@ -25,6 +26,13 @@ def main() -> None:
 
         os.umask(0o002)  # all pods share a group on the volume, not always a user
         supervise(_run)
+    if command == "export":
+        import sys
+
+        from .tracking.export import export
+
+        os.umask(0o002)
+        sys.exit(export(os.environ))
     if command == "check":
         from .check import check
 

@@ -13,20 +13,44 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 class MetricsLog:
-    """Appends lines `{"t": seconds since 1970, "step": n, "<prefix>.<figure>": number, ...}`."""
+    """Appends lines `{"t": seconds since 1970, "step": n, "total": n, "<prefix>.<figure>": number, ...}`."""
 
     def __init__(self, path: Path, prefix: str) -> None:
-        self._prefix = prefix
+        self.prefix = prefix
+        self._total: int | None = None
         self._file = path.open("a", encoding="utf-8")
+
+    def expect(self, total: int) -> None:
+        """How many steps there are in all: it stands in the lines that follow, so that others see how far they are."""
+        self._total = total
 
     def log(self, figures: Mapping[str, float], *, step: int | None = None) -> None:
         """Write one line. Figures that are not finite are left out, and said so in the job's log."""
         finite = finite_metrics(figures, f"metrics.jsonl at step {step}")
-        line = {"t": round(time.time(), 3), **({} if step is None else {"step": step})}
-        line |= {f"{self._prefix}.{name}": value for name, value in finite.items()}
+        self.line({f"{self.prefix}.{name}": value for name, value in finite.items()}, step=step)
+
+    def line(
+        self,
+        figures: Mapping[str, float],
+        *,
+        step: int | None = None,
+        values: Mapping[str, Any] | None = None,
+        tables: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write one line of whole keys and finite numbers.
+
+        values: what is no number, by key, under `_values`. tables: paths relative to the volume's root, under
+        `_tables`.
+        """
+        line: dict[str, Any] = {"t": round(time.time(), 3)}
+        if step is not None:
+            line |= {"step": step, **({} if self._total is None else {"total": self._total})}
+        line |= figures
+        line |= {name: dict(more) for name, more in (("_values", values), ("_tables", tables)) if more}
         self._file.write(json.dumps(line, allow_nan=False) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())

@@ -27,14 +27,22 @@ class Collected:
     """Digest of the outputs alone: equal for two runs that gave the same, wherever their files lie."""
 
 
-def collect_outputs(contract: JobContract, workspace: Workspace, done: HookResult) -> Collected:
-    """Outputs by name, artifacts fsynced and digested. Raises ConfigError when the job names more than there are."""
+def collect_outputs(
+    contract: JobContract, workspace: Workspace, done: HookResult, named: Mapping[str, Path] | None = None
+) -> Collected:
+    """Outputs by name, artifacts fsynced and digested; `named` are files beside the hook's own outputs.
+
+    Raises ConfigError when the job names more than there are.
+    """
     names = output_names(contract, len(done.outputs))
     outputs: dict[str, Output] = {}
     contents: dict[str, Any] = {}
     for name, value in zip(names, done.outputs, strict=True):
         if value is not None:
             outputs[name], contents[name] = _output(value, workspace)
+    for name, path in (named or {}).items():
+        if name not in outputs:
+            outputs[name], contents[name] = _output(Artifact(path), workspace)
     return Collected(outputs, sha256_of(contents))
 
 

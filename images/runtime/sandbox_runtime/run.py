@@ -18,9 +18,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from sandbox_api.contract import REFINED, JobContract, JobRef, contract_digest
+from sandbox_api.contract import PROGRESS_TOKEN, REFINED, JobContract, JobRef, contract_digest
 from sandbox_api.extra import SAID, ExtraConfig, said_by
 from sandbox_api.hooks import HOOKS
+from sandbox_api.ranges import numbers_in
 from sandbox_api.result import EXIT_CODES, EXIT_SUCCESS, Result, RuntimeInfo, plain_text
 
 from .cgroup import Memory
@@ -44,6 +45,7 @@ from .settings import Settings, read_contract
 from .signals import Stop, Stopped
 from .supervisor import Link
 from .tasks import run_task
+from .watcher import write_configs
 from .workspace import Stored, Workspace
 
 WAIT_FOR_OTHERS = 5.0
@@ -122,20 +124,22 @@ class Attempt:
         hook = load_hook(contract.job.hook)
         if contract.shards > 1 and not hasattr(hook, "merge"):
             raise ConfigError(f"shards: {contract.job.hook} can't be divided; its class has no method `merge`")
+        prefix = self._prefix()
+        write_configs(workspace.configs, ((config, f"{prefix}.{name}") for name, config in configs.by_root().items()))
         context = self._context = HookContext(
             contract=contract,
             dj=self._data_juicer(configs.dj),
             extra=_extra(hook, contract, configs.extra),
             inputs=self._inputs,
             workspace=workspace,
-            metrics=MetricsLog(workspace.metrics, self._prefix()),
+            metrics=MetricsLog(workspace.metrics, prefix),
             place=self.place,
         )
         if contract.cache_key:  # without one nobody asks later
             begun = min(time.time_ns(), workspace.metrics.stat().st_ctime_ns)  # the volume may have a clock of its own
             self._externals = Externals(contract, configs, self._inputs, workspace, begun)
             self._externals.start()
-        self._supervisor.hook_started(self.settings.termination)
+        self._supervisor.hook_started(self.settings.termination, self._progress())
         self._wrapper_seconds = seconds_since_start()
         self._hook_began = time.monotonic()
         self.events.add("hook started", hook=contract.job.hook)
@@ -162,7 +166,8 @@ class Attempt:
         self._after_hook()
         collected = Collected({}, "")
         if self.place.rank == 0:  # what others return is not asked for
-            collected = collect_outputs(self.contract, self.workspace, done)
+            named = self._context.named if self._context else {}
+            collected = collect_outputs(self.contract, self.workspace, done, named)
         externals: dict[str, str] = {}
         if self._externals and self._context:
             externals = self._externals.finish(
@@ -287,6 +292,23 @@ class Attempt:
         """What the hook's figures begin with. A refine job may share its name with the probe it reads."""
         name, probe = self.contract.job.meta_name, self._inputs.get("probe")
         return f"{name}.{REFINED}" if probe and probe.producer and probe.producer.meta_name == name else name
+
+    def _progress(self) -> dict[str, Any] | None:
+        """What is told of the hook's way, and where; of pods that work as one, only the first one's."""
+        contract, target = self.contract, self.contract.progress
+        if target is None or contract.task != "run" or (contract.nodes > 1 and self.place.rank):
+            return None
+        return {
+            "url": target.url,
+            "token": PROGRESS_TOKEN,
+            "rungs": target.rungs.model_dump(mode="json") if target.rungs is not None else None,
+            "pod": self.settings.pod_uid,
+            "job": contract.job.id,
+            "attempt": contract.attempt,
+            "tellers": max(1, len(numbers_in(contract.pieces))) if contract.shards > 1 else 1,
+            "prefix": self._prefix(),
+            "metrics": str(self.workspace.metrics),
+        }
 
     def _data_juicer(self, configured: dict[str, Any] | None) -> dict[str, Any]:
         known = HOOKS.get(self.contract.job.hook)

@@ -20,15 +20,18 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .cgroup import Memory
 from .logs import Events, Log, flush
 from .processes import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, descendants, prctl, send
 from .sampling import INTERVAL, PeakSampler
 from .signals import Stopped, told_to_end
+
+if TYPE_CHECKING:
+    from .progress import Reporter
 
 GRACE = 50.0
 """Seconds between the order to end and the moment the hook is cut off: less than the 60 that its pod is given."""
@@ -56,9 +59,12 @@ class Link:
         """What is printed goes to `log` as well."""
         self._tell(log=str(log), events=str(events))
 
-    def hook_started(self, termination: Path) -> None:
-        """Sample memory from now on; what is worth it stands in the termination message until `hook_ended`."""
-        self._tell(termination=str(termination))
+    def hook_started(self, termination: Path, progress: Mapping[str, Any] | None = None) -> None:
+        """Sample memory from now on; what is worth it stands in the termination message until `hook_ended`.
+
+        `progress`: what `Reporter` is told, where somebody wants to know how far the hook is.
+        """
+        self._tell(termination=str(termination), progress=progress)
 
     def hook_ended(self) -> tuple[int | None, Stopped | None]:
         """Have all processes ended that the hook left behind, so that nobody writes any more.
@@ -143,6 +149,7 @@ class Supervisor:
         self._kill_at: float | None = None
         self._events: Events | None = None
         self._sampler: PeakSampler | None = None
+        self._reporter: Reporter | None = None
         self._peak: int | None = None
         self._hook_began: float | None = None
         for handle in (said, self._wake, wake_write):
@@ -171,6 +178,9 @@ class Supervisor:
         if code != self._told_code:
             code = self._report_death(code)
         self._drain(STUCK)
+        if self._reporter is not None:
+            self._reporter.end()
+            self._reporter.wait()
         return code
 
     def _wait(self) -> bytes:
@@ -211,6 +221,7 @@ class Supervisor:
             elif "termination" in said and self._events is not None:
                 self._hook_began = time.monotonic()
                 self._sampler = PeakSampler(self._memory, self._events, Path(said["termination"]))
+                self._report_progress(said.get("progress"))
             elif "ended" in said:
                 self._stop_sampling()
                 self._end_others()
@@ -219,6 +230,15 @@ class Supervisor:
                     os.write(self._answer, json.dumps({"peak": self._peak, "stopped": stopped}).encode() + b"\n")
             elif "code" in said:
                 self._told_code = said["code"]
+
+    def _report_progress(self, told: Mapping[str, Any] | None) -> None:
+        if told is None or self._events is None:
+            return
+        from .progress import Reporter
+
+        events, token = self._events, Path(os.environ.get("SANDBOX_PROGRESS_TOKEN", told["token"]))
+        self._reporter = Reporter(told, token, lambda words: events.add("progress", words=words))
+        self._reporter.start()
 
     def _said_lines(self) -> Iterator[dict[str, Any]]:
         for handle in tuple(self._said):
@@ -230,6 +250,9 @@ class Supervisor:
         return map(json.loads, lines)
 
     def _stop_sampling(self) -> None:
+        """The hook has ended."""
+        if self._reporter is not None:
+            self._reporter.end()
         if self._sampler is not None:
             self._peak, self._sampler = self._sampler.peak, None
             if self._killed():  # what was used then no sample has seen

@@ -24,6 +24,10 @@ from .digests import digest_of
 from .errors import ConfigError, InfraError
 from .files import link_atomic
 
+METRICS = "metrics.jsonl"
+CONFIGS = "configs.jsonl"
+RESULT = "result.json"
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -58,10 +62,12 @@ class Workspace:
         self.cache = self.root / "cache"
         self.digests = self.cache / "digests"
         """Digests that are remembered, so that what is large and has not changed is not read again."""
-        self.metrics = self.attempt / "metrics.jsonl"
+        self.metrics = self.attempt / METRICS
+        self.configs = self.attempt / CONFIGS
+        """What the job was configured with, a line of `<prefix>.<key>` each time something was told."""
         self.log = self.attempt / "log.txt"
         self.events = self.attempt / "events.jsonl"
-        self.result = self.attempt / "result.json"
+        self.result = self.attempt / RESULT
 
     def prepare(self) -> None:
         """Make the experiment's folder and the link to the inputs in it, from where relative paths begin.
@@ -169,6 +175,23 @@ class Workspace:
             if folder != self.experiment and len(uid) == 8 and "-" not in uid:
                 yield from _stored_in((folder / "jobs" / job_folder(self._contract.job.id) / "attempts").glob("*/*"))
 
+    def results_of_experiment(self) -> Iterator[Stored]:
+        """What pods of all jobs of this experiment left, in no order."""
+        for folder in attempts_in(self.experiment):
+            if (stored := _read(folder / RESULT)) is not None:
+                yield stored
+
+    def results_read(self) -> Iterator[Stored]:
+        """The results that this job's contract names; they may be another experiment's."""
+        for references in (*self._contract.inputs.values(), self._contract.compared):
+            for reference in references if isinstance(references, list) else [references]:
+                if reference is not None and (stored := _read(self.root / reference.result_path)) is not None:
+                    yield stored
+
+    def metrics_of_experiment(self) -> Iterator[Path]:
+        """The metrics files of all pods of this experiment, in no order."""
+        return (folder / METRICS for folder in attempts_in(self.experiment) if (folder / METRICS).exists())
+
     def unfinished(self, attempt: int | None = None) -> list[Path]:
         """Folders of other pods of this job that ended without a result, the newest attempt last."""
         has_several = self._contract.nodes > 1 or self._contract.shards > 1
@@ -213,6 +236,11 @@ class Workspace:
 
     def _attempts(self) -> Iterator[Path]:
         return (self.job / "attempts").glob("*/*")
+
+
+def attempts_in(experiment: Path) -> Iterator[Path]:
+    """The folders of all pods of an experiment's jobs; a job's id has four parts."""
+    return (folder for folder in (experiment / "jobs").glob("*/*/*/*/attempts/*/*") if folder.is_dir())
 
 
 def _point(link: Path, attempt: Path, number: int) -> None:

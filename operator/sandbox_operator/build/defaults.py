@@ -14,3 +14,5 @@ class Defaults:
     image_pull_policy: str = "IfNotPresent"
     priority_class: str | None = None
     storage_class: str | None = None
+    progress_url: str | None = None
+    """Where pods tell how far they are; None: nowhere."""

@@ -6,10 +6,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import PurePosixPath
 from typing import Any
 
 from sandbox_api import contract as wire
 from sandbox_api.experiment import EnvVar, InputVolume, PodProfile, Resources, SecretEnv
+from sandbox_api.progress import PROGRESS_AUDIENCE
 from sandbox_api.ranges import numbers_in, ranges_of
 
 from .defaults import Defaults
@@ -31,10 +33,14 @@ from .names import (
 )
 from .volume import owner_reference
 
+PROGRESS = "progress"
+"""Name of the volume with the token for the operator's endpoint."""
 WORKSPACE = "workspace"
 """Name of its volume in a pod."""
 CONTRACT_FOLDER = "/sandbox/contract"
 CONTRACT_KEY = "contract"
+TOKEN_SECONDS = 3600
+"""After which a token for the progress endpoint is of no use; the kubelet puts a new one there in time."""
 GRACE_SECONDS = 60
 """Between SIGTERM and SIGKILL: a hook saves its state in that time."""
 
@@ -229,6 +235,7 @@ def _pod_spec(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
                     {"name": "shm", "mountPath": "/dev/shm"},
                     *map(_input_mount, request.inputs, names),
                     *([{"name": "contract", "mountPath": CONTRACT_FOLDER, "readOnly": True}] if in_map else []),
+                    *([_token_mount()] if request.contract.progress else []),
                 ],
             }
         ],
@@ -238,6 +245,7 @@ def _pod_spec(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
             {"name": "shm", "emptyDir": {"medium": "Memory", **shared_memory}},
             *(volumes[name] for name in volumes if name != WORKSPACE),
             *([{"name": "contract", "configMap": {"name": request.name}}] if in_map else []),
+            *([_token_volume()] if request.contract.progress else []),
         ],
     }
 
@@ -248,7 +256,7 @@ def _placement(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "nodeSelector": profile.node_selector,
         "tolerations": [t.model_dump(by_alias=True, exclude_none=True) for t in profile.tolerations or ()],
-        "affinity": _beside_the_others(profile.affinity or {}, request.claim) if request.pinned else profile.affinity,
+        "affinity": beside_the_others(profile.affinity or {}, request.claim) if request.pinned else profile.affinity,
         "priorityClassName": priority,
         "runtimeClassName": profile.runtime_class_name,
         "schedulerName": profile.scheduler_name,
@@ -269,7 +277,7 @@ def _pods(request: JobRequest) -> dict[str, Any]:
     return {"backoffLimit": 0, **indexed, "podFailurePolicy": {"rules": [rule]}}
 
 
-def _beside_the_others(affinity: Mapping[str, Any], claim: str) -> dict[str, Any]:
+def beside_the_others(affinity: Mapping[str, Any], claim: str) -> dict[str, Any]:
     """Affinity to the live pods of a claim that one node at a time can mount. The pod matches its own term, so it can
     be placed when the others have gone meanwhile."""
     term = {"labelSelector": {"matchLabels": {LABEL_CLAIM: claim_hash(claim)}}, "topologyKey": "kubernetes.io/hostname"}
@@ -336,6 +344,20 @@ def _input_volume(name: str, volume: InputVolume) -> dict[str, Any]:
         else {"configMap": {"name": volume.config_map_name}}
     )
     return {"name": name, **source}
+
+
+def _token_mount() -> dict[str, Any]:
+    return {"name": PROGRESS, "mountPath": str(PurePosixPath(wire.PROGRESS_TOKEN).parent), "readOnly": True}
+
+
+def _token_volume() -> dict[str, Any]:
+    """A token that is bound to the pod, and that no server but the operator's endpoint takes."""
+    token = {
+        "audience": PROGRESS_AUDIENCE,
+        "expirationSeconds": TOKEN_SECONDS,
+        "path": PurePosixPath(wire.PROGRESS_TOKEN).name,
+    }
+    return {"name": PROGRESS, "projected": {"sources": [{"serviceAccountToken": token}]}}
 
 
 def _merge(base: dict[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,8 @@ LABEL_ATTEMPT = f"{GROUP}/attempt"
 LABEL_HOOK = f"{GROUP}/hook"
 LABEL_TASK = f"{GROUP}/task"
 LABEL_CLAIM = f"{GROUP}/claim"
+LABEL_SWEEP = f"{GROUP}/sweep"
+LABEL_SWEEP_UID = f"{GROUP}/sweep-uid"
 ANNOTATION_JOB_ID = f"{GROUP}/job-id"
 ANNOTATION_CONTRACT = f"{GROUP}/contract"
 ANNOTATION_NUMBERS = f"{GROUP}/pod-numbers"
@@ -61,11 +63,21 @@ def claim_hash(claim: str) -> str:
     return hashlib.sha256(claim.encode()).hexdigest()[:10]
 
 
-def claim_name(experiment: str) -> str:
-    """Name of the claim that is made for an experiment."""
-    return f"{experiment}-workspace"
+def claim_name(owner: str) -> str:
+    """Name of the claim that is made for an experiment, or for all trials of a sweep."""
+    return f"{owner}-workspace"
+
+
+def trial_name(sweep: str, number: int) -> str:
+    """Name of the experiment that is a sweep's trial."""
+    return f"{sweep}-{number:04d}"
 
 
 def experiment_labels(name: str, uid: str) -> dict[str, str]:
     """Labels of everything that belongs to an experiment. Its own labels are never copied: GitOps tools own those."""
     return {LABEL_MANAGED: MANAGED_BY, LABEL_EXPERIMENT: name, LABEL_UID: uid}
+
+
+def sweep_labels(name: str, uid: str) -> dict[str, str]:
+    """Labels of everything that is made for a sweep."""
+    return {LABEL_MANAGED: MANAGED_BY, LABEL_SWEEP: name, LABEL_SWEEP_UID: uid}

@@ -18,6 +18,7 @@ import typer
 from sandbox_api.crd import MAX_NAME
 
 from ..plan.compile import compile_spec
+from ..plan.sweep_definition import compile_sweep
 from .command import say
 from .convert_names import object_name
 from .convert_spec import Converted, convert
@@ -26,6 +27,8 @@ from .convert_write import write
 
 RUNS, HAS_PROBLEMS, NOT_CONVERTED = 0, 1, 2
 """Exit codes."""
+NAMELESS = "search"
+"""What a search is called and known by while it is judged; neither changes what is said of it."""
 
 
 def convert_command(
@@ -74,7 +77,8 @@ def _tell(converted: Converted) -> bool:
         say(f"upload: {sentence}: {' && '.join(commands)}", error=True)
     for sentence in converted.left_out:
         say(f"can't run: {sentence}", style="red", error=True)
-    compiled = compile_spec(converted.spec)
+    sweep = converted.sweep
+    compiled = compile_spec(converted.spec) if sweep is None else compile_sweep(sweep, name=NAMELESS, uid=NAMELESS)
     for problem in compiled.problems:
         say(f"problem: {problem}", style="red", error=True)
     for warning in compiled.warnings:

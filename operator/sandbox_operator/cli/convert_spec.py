@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox_api.base import API_VERSION
-from sandbox_api.crd import MAX_NAME
+from sandbox_api.crd import MAX_NAME, MAX_SWEEP_NAME
 
 from .convert_homes import house
 from .convert_job import Job, jobs_of, respelt
@@ -18,26 +18,25 @@ from .convert_load import load
 from .convert_mend import mend
 from .convert_names import name_jobs, name_of, name_pipelines, object_name, producer, translated, unique
 from .convert_paths import Paths
+from .convert_sweep import Sweep, sweep_of
 from .convert_tree import Entry, Map, Seq, copied_entry, plain, tree
 from .convert_upload import Uploads
 from .convert_upstream import LISTS, Files, NotConverted, Upstream, UpstreamPipeline
 from .convert_write import Document
 
 _TARGET = re.compile(r"\s*(?P<reference>[^<>=]+?)\s*(?P<operator>==|>=|<=|>|<)\s*(?P<number>.+?)\s*")
-_SWEEP = (
-    "a search is a SandboxSweep, which this version does not have yet (upstream's sandbox never ran one either); the"
-    " experiment runs one round with the recipe's own values"
-)
 
 
 @dataclass
 class Converted:
     documents: list[Document]
     spec: dict[str, Any]
-    """The experiment's spec as plain data, for the planner."""
+    """The spec of the experiment, or of a search's trials, as plain data for the planner."""
     uploads: Uploads
     left_out: list[str] = field(default_factory=list)
     """What can't run on a cluster, as sentences with the way out."""
+    sweep: dict[str, Any] | None = None
+    """The whole spec of a search, with `spec` as its template; None where it is one experiment."""
 
 
 def convert(
@@ -54,7 +53,8 @@ def convert(
     if upstream.problems:
         raise NotConverted(*upstream.problems)
     left_out = mend(jobs)
-    experiment, origin = _name(name, upstream, file)
+    sweep = sweep_of(upstream.settings, files)
+    experiment, origin = _name(name, upstream, file, sweep)
     uploads = Uploads(files, experiment, command, claim)
     readers = [path for job in jobs for path in job.files.values()]
     shared = {(job.index, root): readers.count(path) > 1 for job in jobs for root, path in job.files.items()}
@@ -66,32 +66,42 @@ def convert(
     config_map = f"{experiment}-{volume}"
     content = house(jobs, volume, config_map)
     spec = Map()
-    _settings(upstream.settings, spec, left_out)
-    _volumes(spec, [*uploads.inputs(), *([{"name": volume, "configMapName": config_map}] if content else [])])
+    _settings(upstream.settings, spec)
+    _volumes(
+        spec,
+        "this experiment" if sweep is None else "the search",
+        [*uploads.inputs(), *([{"name": volume, "configMapName": config_map}] if content else [])],
+    )
     _iterations(upstream.settings, spec, jobs)
     _job_lists(upstream, spec, jobs)
     metadata = Map({"name": Entry(experiment)})
     if origin:
         metadata.entries["name"].remark(f"from {origin}; --name gives another")
-    body = Map({"apiVersion": Entry(API_VERSION), "kind": Entry("SandboxExperiment"), "metadata": Entry(metadata)})
-    body.entries["spec"] = Entry(spec)
+    kind = "SandboxExperiment" if sweep is None else "SandboxSweep"
+    body = Map({"apiVersion": Entry(API_VERSION), "kind": Entry(kind), "metadata": Entry(metadata)})
+    body.entries["spec"] = Entry(spec if sweep is None else sweep.around(spec))
     documents = [Document(_config_map(config_map, content))] if content else []
-    documents.append(Document(body, below=upstream.below))
+    documents.append(Document(body, below=[*upstream.below, *(sweep.below if sweep else ())]))
     documents[0].above = [*_head(file, uploads)]
-    return Converted(documents, plain(spec), uploads, left_out)
+    whole = plain(body.get("spec")) if sweep is not None else None
+    return Converted(documents, plain(spec), uploads, left_out, whole)
 
 
-def _name(name: str | None, upstream: Upstream, file: Path) -> tuple[str, str]:
-    """The experiment's name, and where it is from if nobody gave it."""
+def _name(name: str | None, upstream: Upstream, file: Path, sweep: Sweep | None) -> tuple[str, str]:
+    """The resource's name, and where it is from if nobody gave it."""
+    limit = MAX_NAME if sweep is None else MAX_SWEEP_NAME
+    if name and len(name) > limit:
+        raise NotConverted(f"--name: a sweep's name has at most {limit} characters; its trials' names begin with it")
     if name:
         return name, ""
-    given = upstream.settings.get("experiment_name")
-    if given is not None and (found := object_name(str(plain(given)), MAX_NAME)):
-        return found, "experiment_name"
-    return object_name(file.stem, MAX_NAME) or "sandbox", "the name of the file"
+    sources = {"sweep_name": sweep and sweep.name, "experiment_name": upstream.settings.get("experiment_name")}
+    for key, given in sources.items():
+        if given is not None and (found := object_name(str(plain(given)), limit)):
+            return found, key
+    return object_name(file.stem, limit) or "sandbox", "the name of the file"
 
 
-def _settings(settings: Map, spec: Map, left_out: list[str]) -> None:
+def _settings(settings: Map, spec: Map) -> None:
     for key, ours in (("project_name", "projectName"), ("experiment_name", "experimentName")):
         if settings.get(key) is not None:
             spec.entries[ours] = copied_entry(settings.entries[key])
@@ -100,19 +110,16 @@ def _settings(settings: Map, spec: Map, left_out: list[str]) -> None:
         "work_dir": "every experiment has a folder of its own on the workspace's volume",
         "resume": "the operator always goes on where it was",
         "debug": "what a hook says stands in its pod's log",
-        "hpo_config": _SWEEP,
     }
     for key, why in reasons.items():
         if settings.get(key) not in (None, False):
             entry = spec.entries[f"# {key}"] = copied_entry(settings.entries[key])
             entry.is_gone = True
             entry.remark(f"{key} ({plain(entry.value)}) is left out: {why}")
-            if key == "hpo_config":
-                left_out.append(f"hpo_config ({plain(entry.value)}): {_SWEEP}")
 
 
-def _volumes(spec: Map, inputs: list[dict[str, str]]) -> None:
-    words = "made for this experiment, and kept; `claimName: <name>` takes one of yours"
+def _volumes(spec: Map, user: str, inputs: list[dict[str, str]]) -> None:
+    words = f"made for {user}, and kept; `claimName: <name>` takes one of yours"
     spec.put("workspace", tree({"claim": tree({"size": "50Gi"}, True)}), words)
     if inputs:
         spec.put("inputs", Seq([Entry(tree(volume, True)) for volume in inputs]))

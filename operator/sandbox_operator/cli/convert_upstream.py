@@ -168,7 +168,10 @@ def _foreign(root: Map) -> str | None:
     if "hook" in root.entries:
         return "it is a single job; convert the configuration whose job list names it"
     if {"method", "parameters"} <= set(root.entries):
-        return "it is a W&B sweep (what hpo_config names), not a configuration of the sandbox"
+        return (
+            "it is the definition of a search (what hpo_config names) and does not say what is to run; convert the"
+            " configuration whose hpo_config names it, or write it into the spec of a SandboxSweep, beside a `template`"
+        )
     return None
 
 

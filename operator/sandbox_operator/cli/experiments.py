@@ -9,6 +9,7 @@ from ..kube.resources import Resource
 
 HOOKS = Resource(GROUP, VERSION, "sandboxhooks", "SandboxHook")
 EXPERIMENTS = Resource(GROUP, VERSION, "sandboxexperiments", "SandboxExperiment")
+SWEEPS = Resource(GROUP, VERSION, "sandboxsweeps", "SandboxSweep")
 
 
 class Ended(Exception):

@@ -21,6 +21,7 @@ from sandbox_api.status import ExperimentStatus
 from ..build.job import GRACE_SECONDS
 from ..plan.compile import Compiled, compile_spec
 from ..plan.job import PlannedJob
+from ..plan.tracking import wanted
 from .command import INTERRUPTED, console, say
 from .experiments import Ended
 from .local_apply import applied
@@ -175,6 +176,8 @@ def _notes(compiled: Compiled) -> Iterator[str]:
         yield "note: resources are not enforced here; a hook may take all that this machine has"
     if any(name.endswith("/gpu") for limit in limits for name in limit):
         yield "note: GPUs are not handed out here; a hook sees all of this machine's, or none"
+    if wanted(compiled.spec) is not None:
+        yield "note: nothing is exported while it runs here; afterwards: sandboxctl wandb sync NAME --folder FOLDER"
     if compiled.spec is not None and compiled.spec.images:
         yield "note: spec.images is not used here; hooks run on the Python named with --python"
 

@@ -15,6 +15,7 @@ from sandbox_api.hook import Hook
 from sandbox_api.status import ExperimentStatus
 
 from ..build.defaults import Defaults
+from ..build.export import IMAGE as EXPORTER_IMAGE
 from ..plan.actions import CreateClaim
 from ..plan.claim import decide_claim
 from ..plan.compile import Compiled, compile_spec
@@ -142,5 +143,5 @@ def _local(hook: Hook) -> Hook:
 
 def _defaults(compiled: Compiled) -> Defaults:
     """An installation that has every image."""
-    names = {HELPER_IMAGE, *(job.hook.image for job in compiled.jobs)}
+    names = {HELPER_IMAGE, EXPORTER_IMAGE, *(job.hook.image for job in compiled.jobs)}
     return Defaults(images={name: f"{IMAGE_PREFIX}{name}" for name in names})

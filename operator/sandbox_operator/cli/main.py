@@ -17,7 +17,7 @@ from sandbox_api.status import ExperimentStatus
 
 from ..kube.client import Client
 from ..plan.comparison import between
-from . import control
+from . import control, export_command, wandb
 from .command import Name, Namespace, cluster_options, console, fail, say, with_cluster
 from .convert import convert_command
 from .experiments import EXPERIMENTS, Ended
@@ -30,6 +30,7 @@ from .plan_table import plan_table
 from .preview import UNKNOWN_IMAGE, FilePlan, manifests, previewed
 from .promote_command import promote
 from .render import compared, conclusion, progress_view, report, trouble
+from .sweep_command import sweep_app
 from .watch import follow, statuses
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -227,8 +228,11 @@ def run(
     raise typer.Exit(code)
 
 
+app.add_typer(wandb.app, name="wandb")
 app.command("convert")(convert_command)
 app.command()(promote)
+app.add_typer(export_command.app, name="export")
+app.add_typer(sweep_app, name="sweep")
 for command in (control.suspend, control.resume, control.stop, control.rerun):
     app.command()(command)
 

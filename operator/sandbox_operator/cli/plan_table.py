@@ -122,6 +122,8 @@ def _totals(plan: ExperimentPlan) -> Iterator[str]:
     if plan.iterations != 1:
         count = f"at most {plan.iterations}" if plan.iterations else "until the targets are met"
         yield f"Iterations: {count}; this is one."
+    if plan.exporter:
+        yield plan.exporter[0].upper() + plan.exporter[1:]
 
 
 def duration(seconds: int) -> str:

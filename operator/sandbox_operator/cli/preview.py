@@ -17,10 +17,12 @@ from sandbox_api.crd import MAX_NAME
 from sandbox_api.hook import Hook
 
 from ..build.defaults import Defaults
+from ..build.export import IMAGE as EXPORTER_IMAGE
 from ..plan.compile import Compiled, compile_spec
 from ..plan.contracts import HELPER_IMAGE
 from ..plan.job import ANY_ITEM, Given, Item, PlannedJob, Source, references_in
 from ..plan.spread import spread
+from ..plan.tracking import exporter_of
 from .offline import UNNAMED, Experiment
 from .projected import contract_of
 from .rehearsal import Rehearsal, rehearse
@@ -129,6 +131,8 @@ class ExperimentPlan(ContractModel):
     """Most GPUs that the jobs of one step ask for together."""
     gpu_hours: float | None = None
     """Sum over the jobs of one iteration, one attempt each; a job with [*] counts once."""
+    exporter: str | None = None
+    """What tells Weights & Biases of it, where spec.tracking asks for that."""
     problems: list[str] = []
     """Sentences that begin with the field's path. With any, nothing would start."""
     warnings: list[str] = []
@@ -176,6 +180,7 @@ def previewed(
         steps=len(_steps(rehearsed)),
         gpus_at_once=max(at_once, default=0) if rehearsed else None,
         gpu_hours=round(sum(job.gpu_hours or 0.0 for job in jobs), 3) if rehearsed else None,
+        exporter=exporter_of(name, compiled.spec) if compiled.spec else None,
         problems=problems,
         warnings=[*compiled.warnings, *_held(experiment)],
     )
@@ -185,18 +190,19 @@ def previewed(
 def manifests(rehearsed: Rehearsal) -> list[dict[str, Any]]:
     """Everything that the operator would create, in order: the claim, then of each job the ConfigMap, the Service where
     none is there yet, and the Job."""
+    # last, the exporter's Job
     jobs = [action for step in rehearsed.steps for action in step]
     made = [manifest for job in jobs for manifest in (job.config_map, job.service, job.manifest) if manifest]
     services = [manifest for manifest in made if manifest["kind"] == "Service"]
     again = [manifest for number, manifest in enumerate(services) if manifest in services[:number]]
     once = [manifest for manifest in made if not any(manifest is other for other in again)]
-    return [*(claim.manifest for claim in rehearsed.claims), *once]
+    return [*(claim.manifest for claim in rehearsed.claims), *once, *rehearsed.exporters]
 
 
 def _rehearsed(
     experiment: Experiment, hooks: Mapping[str, Hook | tuple[str, ...]], compiled: Compiled, images: Mapping[str, str]
 ) -> Rehearsal:
-    names = {HELPER_IMAGE, *(job.hook.image for job in compiled.jobs)}
+    names = {HELPER_IMAGE, EXPORTER_IMAGE, *(job.hook.image for job in compiled.jobs)}
     unknown = {name: f"{UNKNOWN_IMAGE}{name}" for name in names}
     free = {key: value for key, value in experiment.spec.items() if key not in ("suspend", "stop")}
     if free != experiment.spec:

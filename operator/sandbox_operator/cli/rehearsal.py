@@ -23,6 +23,7 @@ from ..plan.clock import stamp
 from ..plan.compile import Compiled
 from ..plan.experiment import plan_experiment
 from ..plan.facts import ClaimFact, ContainerFact, PodFact, Snapshot
+from ..plan.tracking import with_tracking
 from .projected import claim_fact, contract_of, job_fact
 
 UID = "00000000-0000-0000-0000-000000000000"
@@ -40,6 +41,8 @@ class Rehearsal:
     """Jobs by when they start: those of one step run side by side."""
     status: ExperimentStatus
     """At the end, or where it could not go on."""
+    exporters: tuple[Mapping[str, Any], ...] = ()
+    """The first Job that exports its figures, where it is to be exported."""
 
 
 def rehearse(name: str, namespace: str, spec: Mapping[str, Any], compiled: Compiled, defaults: Defaults) -> Rehearsal:
@@ -49,11 +52,14 @@ def rehearse(name: str, namespace: str, spec: Mapping[str, Any], compiled: Compi
         status=ExperimentStatus(), claims=_given_claims(compiled),
     )  # fmt: skip
     lists = _lists(compiled)
+    exporters: tuple[Mapping[str, Any], ...] = ()
     now, claims, steps = _BEGIN, list[CreateClaim](), list[tuple[CreateJob, ...]]()
     for _ in range(_MOST_ROUNDS):
         plan = plan_experiment(snapshot, compiled, defaults, now)
         if (plan.status.iteration or 1) > 1:
             break
+        exports = with_tracking(plan, snapshot, compiled.spec, defaults, now).exports
+        exporters = exporters or tuple(action.manifest for action in exports if isinstance(action, CreateJob))
         made = {fact.name for fact in snapshot.jobs}
         new = tuple(
             action
@@ -66,7 +72,7 @@ def rehearse(name: str, namespace: str, spec: Mapping[str, Any], compiled: Compi
         claims += asked
         unchanged = plan.status == snapshot.status and not new and not asked
         if plan.status.completion_time is not None or (unchanged and plan.requeue_after is None):
-            return Rehearsal(tuple(claims), tuple(steps), plan.status)
+            return Rehearsal(tuple(claims), tuple(steps), plan.status, exporters)
         now += timedelta(seconds=plan.requeue_after or _HOOK_SECONDS if unchanged else _HOOK_SECONDS)
         snapshot = replace(
             snapshot,
@@ -75,7 +81,7 @@ def rehearse(name: str, namespace: str, spec: Mapping[str, Any], compiled: Compi
             jobs=snapshot.jobs + tuple(job_fact(action.manifest, UID) for action in new),
             pods=snapshot.pods + tuple(pod for action in new for pod in _succeeded(action, lists, now)),
         )
-    return Rehearsal(tuple(claims), tuple(steps), snapshot.status)
+    return Rehearsal(tuple(claims), tuple(steps), snapshot.status, exporters)
 
 
 def _given_claims(compiled: Compiled) -> dict[str, ClaimFact]:

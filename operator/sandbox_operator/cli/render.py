@@ -23,6 +23,8 @@ COLOURS = {
     "Skipped": "dim", "Queued": "yellow", "Stopped": "yellow",
 }  # fmt: skip
 MARKS = {"Succeeded": "✔", "Cached": "✔", "Running": "▶", "Failed": "✘", "Skipped": "·"}
+MOST_FIGURES = 4
+"""Of a running hook: more make the line too long."""
 MOST_LINES = 30
 """A terminal holds no more; the others are counted."""
 _PLAIN = re.compile(r"anonymous/1/[^/]+/[0-9]+$")
@@ -49,7 +51,7 @@ def progress_view(name: str, status: ExperimentStatus, now: datetime) -> Rendera
             Text(f"{job.id.split('/')[2]}  {job.meta_name}" if is_plain else job.id),
             Text(job.hook, colour),
             _took(job, now),
-            Text(_words(job)),  # words of others may look like markup
+            Text(_live(job, now) or _words(job)),  # words of others may look like markup
         )
     more = [Text(f"and {sum(left.values())} more: {', '.join(f'{n} {s}' for s, n in left.items())}")] if left else []
     return Group(head, table, *more, *(Text(words, "red") for words in trouble(status)))
@@ -194,6 +196,28 @@ def _words(job: JobStatus) -> str:
     if job.state in ("Pending", "Failed", "Skipped") and job.reason:
         return f"{job.reason}: {job.message}" if job.message else job.reason
     return job.message or ""
+
+
+def _live(job: JobStatus, now: datetime) -> str:
+    """How far a running hook is: steps, its newest figures, and when it should end."""
+    progress = job.progress
+    if progress is None or job.state != "Running":
+        return ""
+    figures = [f"{name} {_number(value)}" for name, value in (progress.metrics or {}).items()]
+    steps = "" if progress.step is None else f"step {progress.step}"
+    if steps and progress.total is not None:
+        steps += f" of {progress.total}"
+    left = int((moment(progress.eta) - now).total_seconds()) if progress.eta else 0
+    end = [f"about {_duration(left)} left"] if left > 0 else []
+    return ", ".join(filter(None, [steps, *figures[:MOST_FIGURES], *end, job.message]))
+
+
+def _duration(seconds: int) -> str:
+    """`45 s`, `12 min`, `3 h 20 min`."""
+    if seconds < 120:
+        return f"{seconds} s"
+    hours, minutes = divmod(seconds // 60, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def _took(job: JobStatus, now: datetime) -> str:

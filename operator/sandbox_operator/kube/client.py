@@ -242,7 +242,7 @@ class Client(Transport):
 
     async def get_raw(self, path: str) -> Any:
         """What stands at a path of no resource (`/version`, `/readyz`): parsed if it is JSON, else text."""
-        text = await self.request(("get", path), "GET", path)
+        text = await self.request(("get", path), "GET", path, accept="*/*")  # not all JSON calls itself so
         try:
             return loads(text)
         except ValueError:

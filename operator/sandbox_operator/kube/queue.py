@@ -97,6 +97,16 @@ class KeyedQueue(Generic[K]):
             timer.cancel()
         return key
 
+    def try_take(self, key: K) -> bool:
+        """Take this key, if nobody has it and it does not wait to be handed out; it is the caller's until `done(key)`.
+
+        For who has something small to do with a key that must not meet the work on it. Delayed entries stay.
+        """
+        if self._closed or key in self._waiting or key in self._taken:
+            return False
+        self._taken[key] = self._moved_at = asyncio.get_running_loop().time()
+        return True
+
     def done(self, key: K) -> None:
         """Give a key back, whatever came of it."""
         del self._taken[key]

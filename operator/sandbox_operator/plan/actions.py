@@ -71,3 +71,5 @@ class Plan:
     """Seconds."""
     urgent: bool = False
     """A result is committed or something is decided: this status may not wait to be coalesced."""
+    exports: tuple[Action, ...] = ()
+    """What the exporter needs: done last, since nothing may wait for it."""

@@ -5,16 +5,43 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from sandbox_api.experiment import Workspace
-from sandbox_api.status import DONE_STATES, ExperimentStatus, Reason
+from sandbox_api.status import Reason
 
 from ..build.defaults import Defaults
 from ..build.names import claim_name
-from ..build.volume import claim_owners, workspace_claim
-from .actions import Action, CreateClaim, PatchClaim
-from .facts import ClaimFact, Snapshot
+from ..build.volume import SWEEP, claim_owners, workspace_claim
+from .actions import CreateClaim, PatchClaim
+from .facts import ClaimFact, Refusal, WarningFact
 from .waiting import claim_words
+
+
+class Claimant(Protocol):
+    """Who works on a claim: an experiment, or a sweep for all its trials."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def uid(self) -> str: ...
+    @property
+    def claims(self) -> Mapping[str, ClaimFact]: ...
+    @property
+    def refusals(self) -> Mapping[str, Refusal]: ...
+    @property
+    def warnings(self) -> tuple[WarningFact, ...]: ...
+    @property
+    def has_results(self) -> bool:
+        """Whether there is something on the volume that is still to be read."""
+
+    @property
+    def after_a_loss(self) -> str:
+        """What a person may do when the claim has gone with all results."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +51,12 @@ class ClaimDecision:
     """Whether jobs may start; a claim need not be bound for that, its first pod may be what binds it."""
     reason: Reason
     message: str
-    action: Action | None = None
+    action: CreateClaim | PatchClaim | None = None
     access_mode: str | None = None
 
 
-def decide_claim(workspace: Workspace, snapshot: Snapshot, defaults: Defaults) -> ClaimDecision:
-    """The claim of an experiment.
+def decide_claim(workspace: Workspace, snapshot: Claimant, defaults: Defaults) -> ClaimDecision:
+    """The claim of an experiment or a sweep.
 
     A claim of our name and label without an owner is adopted (apply the same file again and go on); one that is
     terminating is waited for; any other is refused.
@@ -46,12 +73,11 @@ def decide_claim(workspace: Workspace, snapshot: Snapshot, defaults: Defaults) -
                 " create it, or write workspace.claim to have one made",
             )  # fmt: skip
         return _bound(claim, snapshot)
-    if claim is None and _has_results(snapshot.status):
-        anew = "" if (snapshot.status.iteration or 1) > 1 else "run them all again (spec.rerun.from: the first job), "
+    if claim is None and snapshot.has_results:
         return ClaimDecision(
             name, False, Reason.CLAIM_LOST,
-            f"the claim {name} is gone, and the results of the jobs that are done went with it; restore it, {anew}or"
-            " delete the experiment and apply it again",
+            f"the claim {name} is gone, and the results of what is done went with it; restore it, "
+            + snapshot.after_a_loss,
         )  # fmt: skip
     refusal = snapshot.refusals.get(name)
     if claim is None and refusal is not None and refusal.final:
@@ -59,7 +85,7 @@ def decide_claim(workspace: Workspace, snapshot: Snapshot, defaults: Defaults) -
     if claim is None:
         manifest = workspace_claim(
             name=snapshot.name, namespace=snapshot.namespace, uid=snapshot.uid, claim=workspace.claim,
-            retention=workspace.retention, defaults=defaults,
+            retention=workspace.retention, defaults=defaults, kind=snapshot.kind,
         )  # fmt: skip
         mode = workspace.claim.access_modes[0]
         if refusal is not None:  # a quota may be raised: it is asked for again, and no job starts before
@@ -74,14 +100,15 @@ def decide_claim(workspace: Workspace, snapshot: Snapshot, defaults: Defaults) -
         return ClaimDecision(
             name, True, Reason.CLAIM_PENDING, f"the claim {name} is being made", CreateClaim(manifest), mode
         )
-    if claim.experiment != snapshot.name or claim.owner_uid not in (None, snapshot.uid):
+    made_for = claim.sweep if snapshot.kind == SWEEP else claim.experiment
+    if made_for != snapshot.name or claim.owner_uid not in (None, snapshot.uid):
         return ClaimDecision(
             name, False, Reason.CLAIM_NOT_OURS,
             f"a claim {name!r} that belongs to something else is in the way; remove or rename it, or use it as"
             " workspace.claimName",
         )  # fmt: skip
     decision = _bound(claim, snapshot)
-    owners = claim_owners(snapshot.name, snapshot.uid, workspace.retention)
+    owners = claim_owners(snapshot.name, snapshot.uid, workspace.retention, snapshot.kind)
     if bool(owners) != (claim.owner_uid is not None):
         patch: Mapping[str, object] = {"metadata": {"uid": claim.uid, "ownerReferences": owners or None}}
         return ClaimDecision(
@@ -90,12 +117,7 @@ def decide_claim(workspace: Workspace, snapshot: Snapshot, defaults: Defaults) -
     return decision
 
 
-def _has_results(status: ExperimentStatus) -> bool:
-    """Whether there are results that a job may read: not those which a rerun of everything is to replace."""
-    return (status.iteration or 1) > 1 or any(job.state in DONE_STATES for job in status.jobs)
-
-
-def _bound(claim: ClaimFact, snapshot: Snapshot) -> ClaimDecision:
+def _bound(claim: ClaimFact, snapshot: Claimant) -> ClaimDecision:
     if claim.phase == "Lost":
         return ClaimDecision(
             claim.name,

@@ -36,6 +36,7 @@ from .repeats import repeated
 from .rerun import rerun_problems
 from .schema import schema_problems
 from .spread import spread
+from .tracking import tracking_problems
 from .trial import Parameters, checked, refine_conflicts
 from .unsupported import unsupported_in_spec
 
@@ -69,7 +70,7 @@ def compile_spec(raw: Mapping[str, Any], added: Mapping[str, Hook | tuple[str, .
 
     `added` are the namespace's own hooks (SandboxHook) by name, or what is wrong with them.
     """
-    if (deep := _too_deep(raw)) is not None:
+    if (deep := too_deep(raw)) is not None:
         return Compiled(None, problems=(deep,))
     try:
         return _compiled(ExperimentSpec.model_validate(raw), added)
@@ -80,7 +81,7 @@ def compile_spec(raw: Mapping[str, Any], added: Mapping[str, Hook | tuple[str, .
     return Compiled(None, problems=tuple(dict.fromkeys((*problems, *others))))
 
 
-def _too_deep(raw: Mapping[str, Any]) -> str | None:
+def too_deep(raw: Mapping[str, Any]) -> str | None:
     """A sentence where a spec is nested so deep that what writes and reads contracts would end in it."""
     left: list[tuple[Any, str, int]] = [(raw, "spec", 0)]
     while left:
@@ -97,7 +98,7 @@ def _too_deep(raw: Mapping[str, Any]) -> str | None:
 def _compiled(spec: ExperimentSpec, added: Mapping[str, Hook | tuple[str, ...]]) -> Compiled:
     problems = [
         *exclusive_problems(spec), *unsupported_in_spec(spec), *profile_problems(spec),
-        *timeout_problems(spec.timeouts, "spec.timeouts"),
+        *tracking_problems(spec), *timeout_problems(spec.timeouts, "spec.timeouts"),
     ]  # fmt: skip
     hooks = {**HOOKS, **added}
     jobs = [*drafts(spec, hooks, problems)]

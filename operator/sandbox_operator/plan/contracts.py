@@ -88,8 +88,15 @@ def job_contract(asked: Asked, job: PlannedJob, attempt: int) -> wire.JobContrac
         seed=_seed(job),
         keep_attempts=spec.keep_attempts,
         keep_checkpoints=job.keep_checkpoints,
+        progress=_progress(asked, job),
         active_seconds_left=active_seconds_left(job, entry),
     )
+
+
+def _progress(asked: Asked, job: PlannedJob) -> wire.ProgressTarget | None:
+    """Where the job's pods tell how far they are, if anywhere."""
+    url = asked.defaults.progress_url
+    return wire.ProgressTarget(url=url, rungs=rungs_for(asked.spec, job)) if url else None
 
 
 def rungs_for(spec: ExperimentSpec, job: PlannedJob) -> wire.Rungs | None:
@@ -149,7 +156,8 @@ def helper_request(
     pieces: int = 0,
 ) -> JobRequest:
     """The request for a pod that needs no GPU: it looks at the volume and tells what is there, or merges it."""
-    contract = job_contract(asked, job, attempt).model_copy(update={"task": task, "candidate": candidate})
+    other = {"task": task, "candidate": candidate, "progress": None}
+    contract = job_contract(asked, job, attempt).model_copy(update=other)
     profile, is_merge = job.profile, task == "merge"
     dropped = ("resources", "node_selector", "affinity", "runtime_class_name", "patch", *(() if is_merge else ("env",)))
     image = asked.images[job.hook.image] if not job.hook.command else asked.images[HELPER_IMAGE]

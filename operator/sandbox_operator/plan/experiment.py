@@ -15,6 +15,7 @@ from sandbox_api.experiment import ExperimentSpec
 from sandbox_api.status import FINISHED_STATES, EarlierResult, JobStatus, Reason
 
 from ..build.defaults import Defaults
+from ..build.export import IMAGE as EXPORTER_IMAGE
 from ..build.names import ANNOTATION_JOB_ID as JOB_ID
 from .actions import Action, CreateJob, Event, Plan
 from .advance import advance
@@ -34,6 +35,7 @@ from .settle import give_up, interrupt, skip
 from .spread import spread
 from .start import may_run, missing_input
 from .summary import conclude
+from .tracking import wanted
 
 PASSES = 3
 """Looks at all jobs in one round: a job that is made again stands before the one that noticed, and an iteration may be
@@ -306,5 +308,6 @@ def _contract_version(snapshot: Snapshot, *, renew: bool) -> int:
 
 def _image_problems(compiled: Compiled, images: Mapping[str, str]) -> Iterator[str]:
     helpers = {HELPER_IMAGE for job in compiled.jobs if job.hook.command}
+    helpers |= {EXPORTER_IMAGE} if wanted(compiled.spec) is not None else set()
     for name in sorted(({job.hook.image for job in compiled.jobs} | helpers) - set(images)):
         yield f"spec.images.{name}: the operator has no such image; set it here, or images.{name} in the chart's values"

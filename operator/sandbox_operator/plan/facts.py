@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from sandbox_api.ranges import numbers_in
-from sandbox_api.status import ExperimentStatus, JobStatus, Reason
+from sandbox_api.status import DONE_STATES, ExperimentStatus, JobStatus, Reason
+
+from ..build.volume import EXPERIMENT
 
 CLAIM = "PersistentVolumeClaim"
 
@@ -93,6 +95,10 @@ class PodFact:
         return self.phase in ("Succeeded", "Failed") or self.hook.exit_code is not None
 
     @property
+    def is_running(self) -> bool:
+        return self.hook.running_since is not None and not self.is_over
+
+    @property
     def has_ended_well(self) -> bool:
         return self.phase == "Succeeded" or self.hook.exit_code == 0
 
@@ -105,6 +111,8 @@ class ClaimFact:
     access_mode: str | None = None
     experiment: str | None = None
     """The label that says which experiment it was made for."""
+    sweep: str | None = None
+    """The same where it was made for a sweep."""
     owner_uid: str | None = None
     deleting: bool = False
     created: str | None = None
@@ -147,6 +155,7 @@ class CacheEntry:
 class Snapshot:
     """All that is known of one experiment at one moment."""
 
+    kind: ClassVar[str] = EXPERIMENT
     name: str
     namespace: str
     uid: str
@@ -157,6 +166,10 @@ class Snapshot:
     deleting: bool = False
     jobs: tuple[JobFact, ...] = ()
     pods: tuple[PodFact, ...] = ()
+    exporters: tuple[JobFact, ...] = ()
+    """Jobs that export the experiment's figures; nothing but `tracking.py` looks at them."""
+    exporter_pods: tuple[PodFact, ...] = ()
+    """Their pods."""
     claims: Mapping[str, ClaimFact] = field(default_factory=dict)
     """Claims in the namespace by name."""
     warnings: tuple[WarningFact, ...] = ()
@@ -169,3 +182,14 @@ class Snapshot:
     """Whether other experiments are at work on the claim."""
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
     """By the name of the object that could not be made. Forgotten by a restart, then heard again."""
+
+    @property
+    def has_results(self) -> bool:
+        """Whether there are results that a job may read: not those which a rerun of everything is to replace."""
+        return (self.status.iteration or 1) > 1 or any(job.state in DONE_STATES for job in self.status.jobs)
+
+    @property
+    def after_a_loss(self) -> str:
+        """What a person may do when the claim has gone with all results."""
+        anew = "" if (self.status.iteration or 1) > 1 else "run them all again (spec.rerun.from: the first job), "
+        return f"{anew}or delete the experiment and apply it again"

@@ -25,6 +25,7 @@ from .compile import Compiled
 from .conditions import Headline, conditions_of
 from .iterations import targets_met, untold, wants_another
 from .placement import told
+from .progress import line_of, only_running
 from .ranking import baseline_problems, ranking
 from .rerun import is_live
 from .round import Round
@@ -34,6 +35,7 @@ def conclude(this: Round, compiled: Compiled, claim: ClaimDecision, iteration: i
     """The plan of this round."""
     snapshot, old = this.snapshot, this.snapshot.status
     planned = list(this.planned.values())
+    this.jobs = {id: only_running(entry) for id, entry in this.jobs.items()}
     jobs = [this.jobs[job.id] for job in planned]
     started = old.start_time or (
         stamp(this.now) if any(job.attempts or job.state == "Cached" for job in jobs) else None
@@ -52,6 +54,7 @@ def conclude(this: Round, compiled: Compiled, claim: ClaimDecision, iteration: i
         stage=current.id.split("/")[2] if current else None,
         progress=f"{sum(job.state in DONE_STATES for job in jobs)}/{len(jobs)}",
         hook=current.hook if current else None,
+        live=line_of(this.jobs.values()),
         retries=sum(map(_retries, jobs)),
         start_time=started,
         completion_time=stamp(this.now) if finished else None,

@@ -23,9 +23,10 @@ def unsupported_in_spec(spec: ExperimentSpec) -> Iterator[str]:
     if spec.queue_name is not None:
         yield _sentence("queueName")
     if spec.hpo_config is not None:
-        yield "spec.hpoConfig: a search is a SandboxSweep, which this version does not have yet; leave it out"
-    if spec.tracking and spec.tracking.wandb and spec.tracking.wandb.mode != "disabled":
-        yield "spec.tracking.wandb.mode: this version does not export to Weights & Biases yet; set disabled"
+        yield (
+            "spec.hpoConfig: a search is a resource of its own; make a SandboxSweep of it, as `sandboxctl convert` does"
+            " with a sandbox.yaml that names one"
+        )
 
 
 def _sentence(name: str) -> str:

@@ -9,15 +9,17 @@ from typing import Any
 from sandbox_api.contract import contract_digest, decode_contract
 from sandbox_api.status import Reason
 
+from ..build.export import EXPORT
 from ..build.job import CONTRACT_KEY
-from ..build.names import LABEL_UID
+from ..build.names import LABEL_TASK, LABEL_UID
 from ..kube.client import Client
 from ..kube.errors import AlreadyExists, ApiError, NotFound
 from ..plan.actions import Action, CreateClaim, CreateJob, DeleteFinishedJobs, DeleteJob, PatchClaim
 from ..plan.facts import JobFact, Refusal, Snapshot
+from ..plan.sweep_facts import CreateTrial, PatchTrial, SweepAction, SweepSnapshot
 from . import projections as project
 from .cache import Cache
-from .resources import CLAIMS, CONFIG_MAPS, JOBS, SERVICES
+from .resources import CLAIMS, CONFIG_MAPS, EXPERIMENTS, JOBS, SERVICES
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,10 @@ _WRONG = (400, 422)
 """The object itself is wrong, and stays so: a field that can't be read, a value that is not valid."""
 _FORBIDDEN = 403
 """A quota or a policy is in the way, which may change."""
+
+
+Subject = Snapshot | SweepSnapshot
+"""For whom something is done."""
 
 
 class Refused(Exception):
@@ -49,10 +55,22 @@ class Actor:
                 await self._client.delete(JOBS, action.name, snapshot.namespace)
             case DeleteFinishedJobs():
                 await self._client.delete_collection(
-                    JOBS, snapshot.namespace, label_selector=f"{LABEL_UID}={snapshot.uid}"
+                    JOBS, snapshot.namespace, label_selector=f"{LABEL_UID}={snapshot.uid},{LABEL_TASK}!={EXPORT}"
                 )
 
-    async def _create_claim(self, snapshot: Snapshot, manifest: dict[str, Any]) -> None:
+    async def act_for_sweep(self, snapshot: SweepSnapshot, action: SweepAction) -> None:
+        """Do one action of a sweep, but for decisions on trials. Raises as `act` does."""
+        match action:
+            case CreateClaim():
+                await self._create_claim(snapshot, action.manifest)
+            case PatchClaim():
+                await self._patch_claim(snapshot, action)
+            case CreateTrial():
+                await self._create_trial(snapshot, action.manifest)
+            case PatchTrial():
+                await self._patch_trial(snapshot, action)
+
+    async def _create_claim(self, snapshot: Subject, manifest: dict[str, Any]) -> None:
         name = manifest["metadata"]["name"]
         try:
             made = await self._client.create(CLAIMS, manifest, snapshot.namespace, repeatable=True)
@@ -64,17 +82,48 @@ class Actor:
             raise
         self._claim_is(snapshot, made)
 
-    async def _patch_claim(self, snapshot: Snapshot, action: PatchClaim) -> None:
+    async def _patch_claim(self, snapshot: Subject, action: PatchClaim) -> None:
         try:
             made = await self._client.patch(CLAIMS, action.name, action.patch, snapshot.namespace)
         except NotFound:
             return
         self._claim_is(snapshot, made)
 
-    def _claim_is(self, snapshot: Snapshot, claim: dict[str, Any]) -> None:
+    def _claim_is(self, snapshot: Subject, claim: dict[str, Any]) -> None:
         key = (snapshot.namespace, claim["metadata"]["name"])
         self._cache.made(snapshot, key[1])
         self._cache.scope(key).claims.expect(key, project.claim_fact(claim), claim["metadata"]["resourceVersion"])
+
+    async def _create_trial(self, snapshot: SweepSnapshot, manifest: dict[str, Any]) -> None:
+        name = manifest["metadata"]["name"]
+        try:
+            made = await self._client.create(EXPERIMENTS, manifest, snapshot.namespace, repeatable=True, strict=True)
+        except AlreadyExists:
+            found = await self._client.get(EXPERIMENTS, name, snapshot.namespace)
+            self._trial_is(snapshot, found)
+            if project.experiment_fact(found).trial != project.experiment_fact(unwritten(manifest)).trial:
+                # Suggestions after this one have to see it as it is.
+                raise Refused(f"an experiment {name} is there already; what it is decides the next look") from None
+            return
+        except ApiError as error:
+            self._raise_refused(snapshot, "experiment", name, error)
+            raise
+        self._cache.made(snapshot, name)
+        self._trial_is(snapshot, made)
+
+    async def _patch_trial(self, snapshot: SweepSnapshot, action: PatchTrial) -> None:
+        try:
+            made = await self._client.patch(EXPERIMENTS, action.name, {"spec": action.spec}, snapshot.namespace)
+        except NotFound:
+            return
+        self._trial_is(snapshot, made)
+
+    def _trial_is(self, snapshot: SweepSnapshot, experiment: dict[str, Any]) -> None:
+        """Take it in, and have it looked at: the echo of what we know calls nobody."""
+        key = (snapshot.namespace, experiment["metadata"]["name"])
+        scope = self._cache.scope(key)
+        scope.put_experiment(key, project.experiment_fact(experiment))
+        scope.wake(key, 0)
 
     async def _create_job(self, snapshot: Snapshot, action: CreateJob) -> None:
         name = action.manifest["metadata"]["name"]
@@ -136,7 +185,7 @@ class Actor:
         self._cache.refused(snapshot, job or name, Refusal(Reason.NAME_TAKEN, message, final=True))
         return Refused(message)
 
-    def _raise_refused(self, snapshot: Snapshot, kind: str, name: str, error: ApiError) -> None:
+    def _raise_refused(self, snapshot: Subject, kind: str, name: str, error: ApiError) -> None:
         """Remember a refusal and raise Refused; any other error is the caller's, to be tried again."""
         quota = "exceeded quota" in error.message or "failed quota" in error.message
         if error.status in _WRONG:
@@ -148,3 +197,8 @@ class Actor:
         message = f"the {kind} {name} was refused: {error.message}"
         self._cache.refused(snapshot, name, Refusal(reason, message, final=error.status in _WRONG))
         raise Refused(message) from error
+
+
+def unwritten(manifest: dict[str, Any]) -> dict[str, Any]:
+    """An object that is not stored yet, with what only the API server gives."""
+    return {**manifest, "metadata": {"uid": "", "generation": 0, "resourceVersion": "0", **manifest["metadata"]}}

@@ -15,14 +15,19 @@ from typing import Any
 from sandbox_api.hook import Hook
 from sandbox_api.status import ExperimentStatus, Reason
 
+from ..build.export import is_export_name
 from ..build.names import LABEL_MANAGED, LABEL_UID, MANAGED_BY, TASKS, claim_name, helper_name, job_name
+from ..build.volume import EXPERIMENT
 from ..kube.client import Client
 from ..kube.informer import Informer, Key
 from ..plan.facts import CLAIM, ClaimFact, JobFact, PodFact, Refusal, Snapshot, WarningFact
+from ..plan.sweep_facts import SweepSnapshot
 from . import projections as project
-from .projections import ExperimentFact, HookFact, Owned
-from .resources import CLAIMS, EVENTS, EXPERIMENTS, HOOKS, JOBS, PODS
+from .projections import ExperimentFact, HookFact, Owned, SweepFact
+from .reports import Teller
+from .resources import CLAIMS, EVENTS, EXPERIMENTS, HOOKS, JOBS, PODS, SWEEPS
 from .step_cache import StepCache
+from .tokens import PodIdentity
 
 OURS = f"{LABEL_MANAGED}={MANAGED_BY},{LABEL_UID}"
 
@@ -33,6 +38,9 @@ SOON = 1.0
 as complete. Most such changes are followed by the next before that, and a status tells them once a second at most."""
 
 PodChanged = Callable[[Owned[PodFact] | None, Owned[PodFact] | None], None]
+
+Whose = tuple[str, str, str]
+"""Kind, namespace and name of an experiment or a sweep."""
 
 EVENTS_IDLE_SECONDS = 330.0
 """The API server sends no bookmarks for Events, so a quiet stream lasts until its time limit of 300 s."""
@@ -48,13 +56,17 @@ class Scope:
         wake: Wake,
         on_pod: PodChanged,
         wake_hook: Callable[[Key], None],
+        wake_sweep: Callable[[Key], None],
     ) -> None:
         self.wake = wake
         self._on_pod = on_pod
         self._wake_hook = wake_hook
+        self._wake_sweep = wake_sweep
         self._key_of: dict[str, Key] = {}
         self._users: dict[Key, set[Key]] = {}
         """Which experiments look at a claim, by the claim's key."""
+        self._sweeps_on: dict[Key, set[Key]] = {}
+        """The same of sweeps."""
         self.planned: dict[Key, ExperimentStatus] = {}
         """What is decided and being written down."""
         self.steps = StepCache(self._status_of)
@@ -64,7 +76,12 @@ class Scope:
             namespace=namespace,
             project=project.experiment_fact,
             on_change=self._experiment_changed,
+            group_by=lambda fact: fact.trial.sweep_uid if fact.trial is not None else None,
         )
+        self.sweeps: Informer[SweepFact] = Informer(
+            client, SWEEPS, namespace=namespace, project=project.sweep_fact,
+            on_change=lambda key, _, __: wake_sweep(key),
+        )  # fmt: skip
         self.jobs: Informer[Owned[JobFact]] = Informer(
             client,
             JOBS,
@@ -103,32 +120,62 @@ class Scope:
 
     @property
     def informers(self) -> tuple[Informer[Any], ...]:
-        return self.experiments, self.hooks, self.jobs, self.pods, self.claims, self.warnings
+        return self.experiments, self.sweeps, self.hooks, self.jobs, self.pods, self.claims, self.warnings
 
     def children(
         self, fact: ExperimentFact, taken: Collection[str]
     ) -> tuple[tuple[JobFact, ...], tuple[PodFact, ...], tuple[WarningFact, ...]]:
-        """Jobs, pods and warnings of an experiment, but not those of Jobs in our name that we have not made.
+        """Jobs, pods and warnings of an experiment, but not those of Jobs in our name that we have not made, nor of its
+        exporters (`exporters`).
 
         `taken`: names that we were refused because another Job has them.
         """
         every = [owned.fact for owned in self.jobs.group(fact.uid)]
         strangers = {job.uid for job in every if job.name in taken or not _is_made_for(fact, job)}
         jobs = tuple(job for job in every if job.uid not in strangers)
-        pods = tuple(owned.fact for owned in self.pods.group(fact.uid) if owned.fact.job_uid not in strangers)
+        pods = tuple(
+            owned.fact
+            for owned in self.pods.group(fact.uid)
+            if owned.fact.job_uid not in strangers and not is_export_name(owned.fact.job_name, fact.name, fact.uid)
+        )
         names = [("Job", job.name) for job in jobs] + [("Pod", pod.name) for pod in pods]
         warnings = [warning for name in names for warning in self.warnings.group((fact.namespace, *name))]
         warnings += self._warnings_of_claims(fact)
         return jobs, pods, tuple(sorted(warnings, key=lambda warning: warning.time))
 
+    def exporters(self, fact: ExperimentFact) -> tuple[tuple[JobFact, ...], tuple[PodFact, ...]]:
+        """Jobs that export an experiment, and their pods, also those whose Job has gone."""
+        jobs = (owned.fact for owned in self.jobs.group(fact.uid))
+        pods = (owned.fact for owned in self.pods.group(fact.uid))
+        return (
+            tuple(job for job in jobs if job.owner_uid == fact.uid and is_export_name(job.name, fact.name, fact.uid)),
+            tuple(pod for pod in pods if is_export_name(pod.job_name, fact.name, fact.uid)),
+        )
+
+    def teller(self, pod: PodIdentity) -> Teller | None:
+        """Who a pod is that lives and works at an attempt, made for an experiment by us; None for all others."""
+        owned = self.pods.store.get((pod.namespace, pod.name))
+        if owned is None or owned.fact.uid != pod.uid or owned.fact.is_over:
+            return None
+        job = self.jobs.store.get((pod.namespace, owned.fact.job_name))
+        key = self._key_of.get(owned.experiment)
+        fact = self.experiments.store.get(key) if key is not None else None
+        if key is None or fact is None or job is None or owned.fact.job_uid != job.fact.uid:
+            return None
+        if fact.uid != owned.experiment or key[0] != pod.namespace or not _is_made_for(fact, job.fact):
+            return None
+        return Teller(key, fact.uid, job.fact.job_id, job.fact.attempt, pod.uid)
+
     def _warnings_of_claims(self, fact: ExperimentFact) -> Iterator[WarningFact]:
-        """Why those that have no volume yet get none; what is said of claims that are bound is over."""
-        for key in claim_keys(fact):
-            claim = self.claims.store.get(key)
-            if claim is not None and claim.phase == "Pending":
-                for warning in self.warnings.group((key[0], CLAIM, key[1])):
-                    if warning.uid == claim.uid:
-                        yield warning
+        return (warning for key in claim_keys(fact) for warning in self.warnings_of_claim(key))
+
+    def warnings_of_claim(self, key: Key) -> Iterator[WarningFact]:
+        """Why one that has no volume yet gets none; what is said of claims that are bound is over."""
+        claim = self.claims.store.get(key)
+        if claim is not None and claim.phase == "Pending":
+            for warning in self.warnings.group((key[0], CLAIM, key[1])):
+                if warning.uid == claim.uid:
+                    yield warning
 
     def look_at(self, key: Key) -> ExperimentFact | None:
         """An experiment as it is known, whose children wake it from now on: it may have been put in unheard."""
@@ -148,7 +195,28 @@ class Scope:
         claim = self.claims.store.get(key)
         return {claim.name: claim} if claim is not None else {}
 
+    def claim_of_sweep(self, sweep: Key, claim: Key) -> Mapping[str, ClaimFact]:
+        """The claim that a sweep's trials work on, by name, if it is there; the sweep is woken when it changes."""
+        self._sweeps_on.setdefault(claim, set()).add(sweep)
+        found = self.claims.store.get(claim)
+        return {found.name: found} if found is not None else {}
+
+    def put_experiment(self, key: Key, fact: ExperimentFact) -> None:
+        """Take in an experiment as we have just written or read it: its echo calls nobody."""
+        old = self.experiments.store.get(key)
+        self.experiments.expect(key, fact, fact.resource_version)
+        if (new := self.experiments.store.get(key)) != old:
+            self._tell_sweep(old, new)
+
+    def _tell_sweep(self, old: ExperimentFact | None, new: ExperimentFact | None) -> None:
+        """Wake the sweep whose trial has begun, ended, or gone; or been told something."""
+        if (old and _as_a_trial(old)) != (new and _as_a_trial(new)):
+            for fact in (old, new):
+                if fact is not None and fact.trial is not None:
+                    self._wake_sweep((fact.namespace, fact.trial.sweep))
+
     def _experiment_changed(self, key: Key, old: ExperimentFact | None, new: ExperimentFact | None) -> None:
+        self._tell_sweep(old, new)
         if old is not None and (new is None or new.uid != old.uid):
             self._key_of.pop(old.uid, None)
             for claim in claim_keys(old):
@@ -175,6 +243,9 @@ class Scope:
             for (namespace, name), fact in self.experiments.store.items():
                 if namespace == key[0] and not fact.is_settled:
                     self.wake((namespace, name), 0)
+            for sweep in self.sweeps.store:
+                if sweep[0] == key[0]:
+                    self._wake_sweep(sweep)
 
     def _job_changed(self, _: Key, old: Owned[JobFact] | None, new: Owned[JobFact] | None) -> None:
         failed = new is not None and new.fact.failed and not (old is not None and old.fact.failed)
@@ -191,6 +262,8 @@ class Scope:
     def _claim_changed(self, key: Key, *_: ClaimFact | None) -> None:
         for user in self._users.pop(key, ()):
             self.wake(user, 0)
+        for sweep in self._sweeps_on.pop(key, ()):
+            self._wake_sweep(sweep)
 
     def _warning_changed(self, key: Key, _: WarningFact | None, new: WarningFact | None) -> None:
         if new is None:
@@ -206,6 +279,11 @@ class Scope:
     def _wake_uid(self, uid: str, seconds: float) -> None:
         if (key := self._key_of.get(uid)) is not None:
             self.wake(key, seconds)
+
+
+def _as_a_trial(fact: ExperimentFact) -> object:
+    """What its sweep would do something about."""
+    return fact.uid, fact.trial, fact.is_settled, fact.is_refused, fact.outcome
 
 
 def _is_made_for(fact: ExperimentFact, job: JobFact) -> bool:
@@ -240,13 +318,14 @@ class Cache:
         wake: Wake,
         on_pod: PodChanged,
         wake_hook: Callable[[Key], None],
+        wake_sweep: Callable[[Key], None],
     ) -> None:
         names = tuple(namespaces)
         self._scopes: dict[str | None, Scope] = {
-            namespace: Scope(client, namespace, wake, on_pod, wake_hook) for namespace in names or (None,)
+            namespace: Scope(client, namespace, wake, on_pod, wake_hook, wake_sweep) for namespace in names or (None,)
         }
-        self._refusals: dict[Key, tuple[tuple[str, int], dict[str, Refusal]]] = {}
-        """By experiment, with the uid and generation that were refused: another spec is asked for anew."""
+        self._refusals: dict[Whose, tuple[tuple[str, int], dict[str, Refusal]]] = {}
+        """By experiment or sweep, with the uid and generation that were refused: another spec is asked for anew."""
 
     @property
     def informers(self) -> Iterator[Informer[Any]]:
@@ -264,6 +343,19 @@ class Cache:
         fact = self.scope(key).experiments.store.get(key)
         return fact is not None and fact.is_settled
 
+    def experiment(self, key: Key) -> ExperimentFact | None:
+        """An experiment as it is known, or None when it has gone."""
+        return self.scope(key).experiments.store.get(key)
+
+    def running_pods(self) -> int:
+        """Pods of ours whose hook runs."""
+        return sum(owned.fact.is_running for scope in self._scopes.values() for owned in scope.pods.store.values())
+
+    def teller(self, pod: PodIdentity) -> Teller | None:
+        """Who a pod is: one that lives and works at an attempt of an experiment that is here; None for all others."""
+        scope = self._scopes.get(pod.namespace) or self._scopes.get(None)
+        return scope.teller(pod) if scope is not None else None
+
     def hook(self, key: Key) -> HookFact | None:
         """A SandboxHook, or None when it has gone."""
         return self.scope(key).hooks.store.get(key)
@@ -274,9 +366,10 @@ class Cache:
         fact = scope.look_at(key)
         if fact is None:
             return None
-        refusals = self._refused(key, (fact.uid, fact.generation))
+        refusals = self.refusals((EXPERIMENT, *key), (fact.uid, fact.generation))
         taken = {name for name, refusal in refusals.items() if refusal.reason == Reason.NAME_TAKEN}
         jobs, pods, warnings = scope.children(fact, taken)
+        exporters, exporter_pods = scope.exporters(fact)
         return Snapshot(
             name=fact.name,
             namespace=fact.namespace,
@@ -288,6 +381,8 @@ class Cache:
             deleting=fact.deleting,
             jobs=jobs,
             pods=pods,
+            exporters=exporters,
+            exporter_pods=exporter_pods,
             claims=scope.claims_of(fact),
             warnings=warnings,
             cached=scope.steps.done(claim_key(fact)),
@@ -310,24 +405,29 @@ class Cache:
         finally:
             del scope.planned[key]
 
-    def _refused(self, key: Key, what: tuple[str, int]) -> dict[str, Refusal]:
-        known, refusals = self._refusals.get(key, (None, {}))
+    def refusals(self, whose: Whose, what: tuple[str, int]) -> dict[str, Refusal]:
+        """By name, what the API server will not have for this uid and generation."""
+        known, refusals = self._refusals.get(whose, (None, {}))
         return dict(refusals) if known == what else {}
 
-    def refused(self, snapshot: Snapshot, name: str, refusal: Refusal) -> None:
+    def refused(self, snapshot: Snapshot | SweepSnapshot, name: str, refusal: Refusal) -> None:
         """Remember that the API server will not have an object of that name."""
-        key, what = (snapshot.namespace, snapshot.name), (snapshot.uid, snapshot.generation)
-        self._refusals[key] = what, {**self._refused(key, what), name: refusal}
+        whose, what = _whose(snapshot), (snapshot.uid, snapshot.generation)
+        self._refusals[whose] = what, {**self.refusals(whose, what), name: refusal}
 
-    def made(self, snapshot: Snapshot, name: str) -> None:
+    def made(self, snapshot: Snapshot | SweepSnapshot, name: str) -> None:
         """Forget a refusal: the object is there."""
-        key, what = (snapshot.namespace, snapshot.name), (snapshot.uid, snapshot.generation)
-        left = {other: refusal for other, refusal in self._refused(key, what).items() if other != name}
+        whose, what = _whose(snapshot), (snapshot.uid, snapshot.generation)
+        left = {other: refusal for other, refusal in self.refusals(whose, what).items() if other != name}
         if left:
-            self._refusals[key] = what, left
+            self._refusals[whose] = what, left
         else:
-            self._refusals.pop(key, None)
+            self._refusals.pop(whose, None)
 
-    def forget(self, key: Key) -> None:
-        """An experiment has gone."""
-        self._refusals.pop(key, None)
+    def forget(self, key: Key, kind: str = EXPERIMENT) -> None:
+        """An experiment or a sweep has gone."""
+        self._refusals.pop((kind, *key), None)
+
+
+def _whose(snapshot: Snapshot | SweepSnapshot) -> Whose:
+    return snapshot.kind, snapshot.namespace, snapshot.name

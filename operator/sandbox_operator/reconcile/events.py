@@ -19,6 +19,7 @@ from ..kube.errors import AlreadyExists, ApiError
 from ..plan.actions import Event, Manifest
 from ..plan.clock import stamp
 from ..plan.facts import Snapshot
+from ..plan.sweep_facts import SweepSnapshot
 from .logs import about
 from .resources import EVENTS
 
@@ -37,7 +38,7 @@ class EventSender:
         self._sent: dict[str, None] = {}
         """Names of Events sent lately, oldest first: what stays true is said once."""
 
-    def send(self, snapshot: Snapshot, events: tuple[Event, ...], now: datetime) -> None:
+    def send(self, snapshot: Snapshot | SweepSnapshot, events: tuple[Event, ...], now: datetime) -> None:
         """Say what is now true. Never blocks; a full backlog drops it with a log line."""
         for event in events:
             manifest = event_manifest(snapshot, event, now)
@@ -76,8 +77,8 @@ class EventSender:
         await self._queue.join()
 
 
-def event_manifest(snapshot: Snapshot, event: Event, now: datetime) -> Manifest:
-    """The Event about an experiment, as `kubectl describe` shows it."""
+def event_manifest(snapshot: Snapshot | SweepSnapshot, event: Event, now: datetime) -> Manifest:
+    """The Event about an experiment or a sweep, as `kubectl describe` shows it."""
     digest = sha256_of([snapshot.uid, event.type, event.reason, event.message])[:16]
     time = stamp(now)
     return {
@@ -86,7 +87,7 @@ def event_manifest(snapshot: Snapshot, event: Event, now: datetime) -> Manifest:
         "metadata": {"name": f"{snapshot.name}.{digest}", "namespace": snapshot.namespace},
         "involvedObject": {
             "apiVersion": API_VERSION,
-            "kind": "SandboxExperiment",
+            "kind": snapshot.kind,
             "name": snapshot.name,
             "namespace": snapshot.namespace,
             "uid": snapshot.uid,

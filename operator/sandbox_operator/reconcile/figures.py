@@ -96,7 +96,7 @@ def all_metrics() -> Metrics:
     def ignore(*_: object) -> None:
         return None
 
-    ask_for_figures(metrics, [client], Cache(client, (), ignore, ignore, ignore), lambda: None, "")
+    ask_for_figures(metrics, [client], Cache(client, (), ignore, ignore, ignore, ignore), lambda: None, "")
     return metrics
 
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from .settings import Settings
 
-FIELDS = ("namespace", "experiment", "job", "attempt")
+FIELDS = ("namespace", "sweep", "experiment", "job", "attempt")
 """What a line may be about, from the outside to the inside."""
 _QUIET = ("aiohttp.access", "kopf", "asyncio")
 _NOTHING: Final[Mapping[str, str | int]] = {}
@@ -26,10 +26,15 @@ _subject: ContextVar[Mapping[str, str | int]] = ContextVar("subject", default=_N
 
 @contextmanager
 def about(
-    *, namespace: str | None = None, experiment: str | None = None, job: str | None = None, attempt: int | None = None
+    *,
+    namespace: str | None = None,
+    sweep: str | None = None,
+    experiment: str | None = None,
+    job: str | None = None,
+    attempt: int | None = None,
 ) -> Iterator[None]:
     """What is logged in this block is about this, and about what the blocks around it say. `job` is a job's id."""
-    said = {"namespace": namespace, "experiment": experiment, "job": job, "attempt": attempt}
+    said = {"namespace": namespace, "sweep": sweep, "experiment": experiment, "job": job, "attempt": attempt}
     before = _subject.set({**_subject.get(), **{name: value for name, value in said.items() if value is not None}})
     try:
         yield
@@ -62,6 +67,8 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         known = _subject.get()
         words = []
+        if "sweep" in known:
+            words.append(f"sweep {known.get('namespace', '')}/{known['sweep']}")
         if "experiment" in known:
             words.append(f"{known.get('namespace', '')}/{known['experiment']}")
         if "job" in known:

@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 
 from sandbox_api.hook import STAGES
 from sandbox_api.status import FINISHED_STATES, Outcome
+from sandbox_api.sweep import SweepStatus
 
 from .observations import OTHER_STAGE, AttemptOutcome
 
@@ -35,6 +36,8 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 STAGE = (*STAGES, OTHER_STAGE)
 RECONCILED = ("done", "conflict", "refused", "api_error", "not_leader", "cancelled", "mistake")
 EVENTS_SENT = ("sent", "known", "failed", "dropped")
+
+REPORTED = ("200", "400", "401", "403", "408", "413", "429", "503")
 
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SLOW = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
@@ -85,13 +88,17 @@ class Metrics:
             "reconcile_seconds", "Time of one look at an experiment, its API calls included.", FAST
         )
         self.status_writes = self._counter(
-            "status_writes", "Statuses written: decisions at once, progress (Running, why it waits) coalesced.",
-            kind=("decision", "progress"),
+            "status_writes",
+            "Statuses written: decisions at once, progress (Running, why it waits) coalesced, live (pods') paced.",
+            kind=("decision", "progress", "live"),
         )  # fmt: skip
         self.events = self._counter(
             "events", "Events about experiments, by what became of them; `known`: the API server had it already.",
             outcome=EVENTS_SENT,
         )  # fmt: skip
+        self.progress_reports = self._counter(
+            "progress_reports", "Reports of pods about their progress, by the HTTP status of the answer.", code=REPORTED
+        )
         self.experiments_finished = self._counter(
             "experiments_finished", "Experiments that ended, by their outcome.", outcome=get_args(Outcome)[2:]
         )
@@ -114,6 +121,22 @@ class Metrics:
             "GPUs of hooks' limits times the seconds they ran: `used` where a result came of it, else `wasted`.",
             stage=STAGE, outcome=("used", "wasted"),
         )  # fmt: skip
+
+        self.trials = self._counter(
+            "trials", "Trials of sweeps that ended, by their state.", outcome=("Succeeded", "Failed", "Pruned")
+        )
+        self.sweeps_finished = self._counter(
+            "sweeps_finished", "Sweeps that ended, by their outcome.", outcome=("Succeeded", "Failed")
+        )
+
+    def sweep_written(self, old: SweepStatus, new: SweepStatus) -> None:
+        """A sweep's status was written: count what it tells beyond the one before."""
+        before, after = old.counts, new.counts
+        self.trials.labels("Succeeded").inc(max(0, after.succeeded - before.succeeded))
+        self.trials.labels("Failed").inc(max(0, after.failed - before.failed))
+        self.trials.labels("Pruned").inc(max(0, after.pruned - before.pruned))
+        if new.completion_time is not None and old.completion_time is None and new.outcome in ("Succeeded", "Failed"):
+            self.sweeps_finished.labels(new.outcome).inc()
 
     def ask(
         self, name: str, kind: Literal["counter", "gauge"], words: str, samples: Callable[[], Samples], **labels: str

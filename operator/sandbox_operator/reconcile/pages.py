@@ -21,11 +21,16 @@ Pages = dict[str, Callable[[], web.Response]]
 """By path."""
 
 
-async def serve(address: str, port: int, pages: Pages) -> Callable[[], Awaitable[None]]:
-    """Serve pages by their path; gives what ends it. Raises OSError when the port can't be had."""
+def showing(pages: Pages) -> web.Application:
+    """What shows pages by their path."""
     application = web.Application()
     for path, page in pages.items():
         application.router.add_get(path, partial(_answer, page))
+    return application
+
+
+async def serve(address: str, port: int, application: web.Application) -> Callable[[], Awaitable[None]]:
+    """Serve it; gives what ends it. Raises OSError when the port can't be had."""
     runner = web.AppRunner(application, handle_signals=False, access_log=None, shutdown_timeout=0.5)
     async with AsyncExitStack() as stack:
         await runner.setup()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,6 +23,8 @@ from ..kube.informer import Informer, Key
 from ..kube.lease import FencedClient, Lease, boot_time
 from ..kube.queue import KeyedQueue
 from ..kube.resources import Resource
+from .behind import Place, stay_behind
+from .budget import Budget
 from .cache import Cache
 from .events import EventSender
 from .figures import ask_for_figures
@@ -29,10 +32,16 @@ from .health import LIMITS, Limits, why_not_ready, why_restart
 from .hooks import HookReconciler
 from .metrics import CONTENT_TYPE, Metrics
 from .observer import Observer
-from .pages import Pages, VerdictPage, serve
+from .pages import Pages, VerdictPage, serve, showing
+from .progress import ProgressWriter
+from .push import Push
 from .reconciler import Reconciler
-from .resources import EXPERIMENTS, HOOKS
+from .reports import Teller
+from .resources import EXPERIMENTS, HOOKS, SWEEPS
 from .settings import Settings, SettingsError
+from .sweeps import WORKERS as SWEEP_WORKERS
+from .sweeps import SweepReconciler
+from .tokens import TokenVerifier
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +56,16 @@ EVENTS_SECONDS = 1.0
 class Operator:
     """`async with Operator(connection, settings) as operator: await operator.run()`, until cancelled after `stop`."""
 
-    def __init__(self, connection: Connection, settings: Settings, limits: Limits = LIMITS) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        settings: Settings,
+        limits: Limits = LIMITS,
+        budget: Callable[[], Budget] = Budget,
+    ) -> None:
         self._settings = settings
         self._limits = limits
+        self._budget = budget
         self._lease: Lease | None = None
         self._lease_client: Client | None = None
         if settings.lease is not None:
@@ -60,10 +76,14 @@ class Operator:
             self.client = Client(connection, field_manager=FIELD_MANAGER)
         self._metrics = Metrics()
         self._observer = Observer(self._metrics)
-        self._cache = Cache(self.client, settings.namespaces, self._wake, self._observer.pod_changed, self._wake_hook)
+        self._cache = Cache(
+            self.client, settings.namespaces, self._wake, self._observer.pod_changed, self._wake_hook, self._wake_sweep
+        )
         self._queue: KeyedQueue[Key] | None = None
-        """There while this replica is the one that works, as is the next."""
+        """There while this replica is the one that works, as are the next."""
         self._hook_queue: KeyedQueue[Key] | None = None
+        self._sweep_queue: KeyedQueue[Key] | None = None
+        self._progress: ProgressWriter | None = None
         self._working: asyncio.Task[None] | None = None
         self._stopping = False
         self._stack = AsyncExitStack()
@@ -79,8 +99,10 @@ class Operator:
                 "/healthz": VerdictPage("not healthy", self.unhealthy),
                 "/readyz": VerdictPage("not ready", self.unready),
             }
-            await self._serve(stack, "LIVENESS_PORT", self._settings.liveness_port, health)
-            await self._serve(stack, "METRICS_PORT", self._settings.metrics_port, {"/metrics": self._figures})
+            await self._serve(stack, "LIVENESS_PORT", self._settings.liveness_port, showing(health))
+            figures = showing({"/metrics": self._figures})
+            await self._serve(stack, "METRICS_PORT", self._settings.metrics_port, figures)
+            await self._serve(stack, "PROGRESS_PORT", self._settings.progress_port, self._push().application())
             self._stack = stack.pop_all()
         return self
 
@@ -101,8 +123,9 @@ class Operator:
     async def stop(self) -> None:
         """Hand out no more work, let what is under way end, give the Lease back. `run` is to be cancelled then."""
         self._stopping = True
-        if self._queue is not None:
-            self._queue.shutdown()
+        for queue in (self._queue, self._sweep_queue):
+            if queue is not None:
+                queue.shutdown()
         if self._working is not None:
             _, unfinished = await asyncio.wait({self._working}, timeout=GRACE_SECONDS)
             if unfinished:
@@ -116,7 +139,7 @@ class Operator:
         """Why this process should be restarted, or None."""
         tried = self._lease.tried_at if self._lease is not None else None
         idle = boot_time() - tried if tried is not None else 0.0
-        queues = [queue for queue in (self._queue, self._hook_queue) if queue is not None]
+        queues = [queue for queue in (self._queue, self._hook_queue, self._sweep_queue) if queue is not None]
         return why_restart(self._cache.informers, queues, idle, self._limits)
 
     def unready(self) -> str | None:
@@ -145,36 +168,65 @@ class Operator:
         """Look at every experiment once, then at what changes; ends when the queue is shut down, with what is begun."""
         queue = self._queue = KeyedQueue()
         events = EventSender(self.client, lambda outcome: self._metrics.events.labels(outcome).inc())
+        if self._settings.progress_port:
+            wrote = self._metrics.status_writes.labels("live").inc
+            self._progress = ProgressWriter(self.client, self._cache, queue, wrote, self._budget())
+            self._progress.reports.on_rung = self._wake_sweep_of
         reconciler = Reconciler(
-            self.client, self._cache, queue, events, self._observer, self._settings.defaults, lambda: datetime.now(UTC)
-        )
+            self.client, self._cache, queue, events, self._observer, self._settings.defaults, lambda: datetime.now(UTC),
+            self._progress,
+        )  # fmt: skip
         hook_queue = self._hook_queue = KeyedQueue()
         hooks = HookReconciler(self.client, self._cache.hook, hook_queue, lambda: datetime.now(UTC))
+        sweep_queue = self._sweep_queue = KeyedQueue()
+        sweeps = SweepReconciler(
+            self.client, self._cache, sweep_queue, events, self._metrics, self._settings.defaults,
+            lambda: datetime.now(UTC), self._progress.reports.rungs if self._progress is not None else lambda _: (),
+        )  # fmt: skip
         for key in sorted(self._keys_of(EXPERIMENTS), key=self._cache.is_settled):  # what is under way comes first
             queue.add(key)
         for key in self._keys_of(HOOKS):
             hook_queue.add(key)
+        for key in self._keys_of(SWEEPS):
+            sweep_queue.add(key)
         log.info("working; %d experiments to look at", len(queue))
         try:
             async with asyncio.TaskGroup() as group:
                 sender = group.create_task(events.run(), name="events")
                 group.create_task(hooks.work(), name="hooks")
+                beside = [group.create_task(task) for task in self._progress_tasks()]
                 workers = [
                     group.create_task(reconciler.work(), name=f"worker-{number}")
                     for number in range(self._settings.workers)
                 ]
+                workers += [
+                    group.create_task(sweeps.work(), name=f"sweeps-{number}") for number in range(SWEEP_WORKERS)
+                ]
                 await asyncio.wait(workers)
                 hook_queue.shutdown()
+                for task in beside:
+                    task.cancel()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(events.drained(), EVENTS_SECONDS)
                 sender.cancel()
         finally:
-            self._queue = self._hook_queue = None
+            self._queue = self._hook_queue = self._sweep_queue = self._progress = None
 
     def _wake_hook(self, key: Key) -> None:
         """A SandboxHook has changed."""
         if self._hook_queue is not None:
             self._hook_queue.add(key)
+
+    def _wake_sweep(self, key: Key) -> None:
+        """A SandboxSweep or one of its trials has changed."""
+        if self._sweep_queue is not None:
+            self._sweep_queue.add(key)
+
+    def _wake_sweep_of(self, key: Key) -> None:
+        """A trial has come to a rung."""
+        fact = self._cache.experiment(key)
+        if fact is not None and fact.trial is not None:
+            self._wake_sweep((fact.namespace, fact.trial.sweep))
 
     def _wake(self, key: Key, seconds: float) -> None:
         """Something about an experiment has changed. When it is not our turn the cache knows, and that is all."""
@@ -188,11 +240,38 @@ class Operator:
     def _figures(self) -> web.Response:
         return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
-    async def _serve(self, stack: AsyncExitStack, setting: str, port: int, pages: Pages) -> None:
+    def _push(self) -> Push:
+        """Where pods tell how far they are. Those that come while this replica stands by are sent away."""
+
+        def acknowledged(teller: Teller) -> list[int]:
+            fact = self._cache.experiment(teller.key)
+            trial = fact.status.trial if fact is not None else None
+            return [decision.rung for decision in trial.decisions] if trial is not None else []
+
+        return Push(
+            TokenVerifier(self.client.get_raw),
+            lambda: self._progress.reports if self._progress is not None else None,
+            self._cache.teller,
+            acknowledged,
+            self._cache.running_pods,
+            lambda code: self._metrics.progress_reports.labels(code).inc(),
+        )
+
+    def _progress_tasks(self) -> list[Coroutine[Any, Any, None]]:
+        """What is to run while this replica works, so that progress is heard and written."""
+        settings, tasks = self._settings, list[Coroutine[Any, Any, None]]()
+        if self._progress is not None:
+            tasks.append(self._progress.run())
+        if settings.progress_service is not None:
+            place = Place(*settings.progress_service, settings.pod_ip, settings.progress_port)
+            tasks.append(stay_behind(self.client, place))
+        return tasks
+
+    async def _serve(self, stack: AsyncExitStack, setting: str, port: int, application: web.Application) -> None:
         if not port:
             return
         try:
-            stack.push_async_callback(await serve(self._settings.listen, port, pages))
+            stack.push_async_callback(await serve(self._settings.listen, port, application))
         except OSError as error:
             raise SettingsError(f"SANDBOX_{setting}: {port}: {error}") from error
 

@@ -17,6 +17,7 @@ from sandbox_api.hook import Hook
 from sandbox_api.hook_resource import HookStatus, hook_of
 from sandbox_api.ranges import numbers_in
 from sandbox_api.status import ExperimentStatus, Reason
+from sandbox_api.sweep import SweepStatus
 
 from ..build.names import (
     ANNOTATION_CONTRACT,
@@ -24,9 +25,12 @@ from ..build.names import (
     ANNOTATION_NUMBERS,
     LABEL_ATTEMPT,
     LABEL_EXPERIMENT,
+    LABEL_SWEEP,
     LABEL_UID,
 )
+from ..build.volume import SWEEP
 from ..plan.facts import CLAIM, ClaimFact, ContainerFact, JobFact, PodFact, Snapshot, WarningFact
+from ..plan.sweep_trials import Told
 
 Manifest = dict[str, Any]
 LABEL_POD_JOB = "batch.kubernetes.io/job-name"
@@ -44,7 +48,7 @@ class Owned(Generic[Fact]):
     fact: Fact
 
 
-_LASTING = ("workspace", "ttlSecondsAfterFinished")
+_LASTING = ("workspace", "ttlSecondsAfterFinished", "tracking", "projectName", "experimentName", "runAsUser", "images")
 """Fields of spec that an experiment obeys after its end; the job lists, most of its size, are dropped."""
 
 
@@ -71,6 +75,10 @@ class ExperimentFact:
     is_settled: bool
     """It has ended, and nothing was asked for since."""
     deleting: bool
+    trial: Told | None = None
+    """What a sweep asks, if one has made it."""
+    is_refused: bool = False
+    """Its spec can't be run."""
 
     @property
     def status(self) -> ExperimentStatus:
@@ -87,23 +95,56 @@ def experiment_fact(item: Manifest) -> ExperimentFact:
     refused = any(c["type"] == "Stalled" and c["reason"] == Reason.INVALID_SPEC for c in status.get("conditions") or ())
     over = status.get("completionTime") is not None and status.get("observedGeneration") == meta["generation"]
     settled = over and not refused
+    trial = spec.get("trial")
+    if isinstance(trial, Mapping):  # what its suggestion saw may be 128 KiB, and is asked for by nobody here
+        spec = {**spec, "trial": {name: value for name, value in trial.items() if name != "observed"}}
     return ExperimentFact(
         name=meta["name"],
         namespace=meta["namespace"],
         uid=meta["uid"],
         generation=meta["generation"],
         resource_version=meta["resourceVersion"],
-        spec={name: spec[name] for name in _LASTING if name in spec} if settled else spec,
+        spec=_lasting(spec) if settled else spec,
         packed_status=packed,
         outcome=status.get("outcome"),
         is_settled=settled,
         deleting="deletionTimestamp" in meta,
+        trial=_told(meta, spec),
+        is_refused=refused,
     )
 
 
-def written(snapshot: Snapshot, status: Mapping[str, Any], stored: Manifest) -> ExperimentFact:
+def _told(meta: Mapping[str, Any], spec: Mapping[str, Any]) -> Told | None:
+    """What an experiment tells the sweep that has made it; None where none has."""
+    owner = next((o for o in meta.get("ownerReferences") or () if o.get("controller")), None)
+    trial = spec.get("trial")
+    if owner is None or owner.get("kind") != SWEEP or not isinstance(trial, Mapping):
+        return None
+    number, parameters, point = trial.get("number"), trial.get("parameters"), trial.get("point")
+    if not isinstance(number, int):
+        return None
+    return Told(
+        sweep=owner["name"],
+        sweep_uid=owner["uid"],
+        number=number,
+        parameters=parameters if isinstance(parameters, Mapping) else {},
+        point=tuple(map(float, point)) if isinstance(point, list) else None,
+        suspended=spec.get("suspend") is True,
+        stopping=spec.get("stop") == "Now",
+    )
+
+
+def _lasting(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What still matters of a settled experiment's spec; of a trial all but what it was suggested from."""
+    kept = {name: spec[name] for name in _LASTING if name in spec}
+    if "tracking" in spec and isinstance(trial := spec.get("trial"), Mapping):
+        kept["trial"] = {name: value for name, value in trial.items() if name not in ("observed", "point")}
+    return kept
+
+
+def written(seen: Snapshot | ExperimentFact, status: Mapping[str, Any], stored: Manifest) -> ExperimentFact:
     """An experiment after its status was replaced; `stored` is the metadata that the API server gave for it."""
-    return experiment_fact({"metadata": stored["metadata"], "spec": snapshot.spec, "status": status})
+    return experiment_fact({"metadata": stored["metadata"], "spec": seen.spec, "status": status})
 
 
 def job_fact(item: Manifest) -> Owned[JobFact]:
@@ -205,6 +246,7 @@ def claim_fact(item: Manifest) -> ClaimFact:
         phase=status.get("phase", "Pending"),
         access_mode=modes[0],
         experiment=(meta.get("labels") or {}).get(LABEL_EXPERIMENT),
+        sweep=(meta.get("labels") or {}).get(LABEL_SWEEP),
         owner_uid=next((o["uid"] for o in meta.get("ownerReferences") or ()), None),
         deleting="deletionTimestamp" in meta,
         created=meta.get("creationTimestamp"),
@@ -263,4 +305,43 @@ def hook_fact(item: Manifest) -> HookFact:
         hook=found if isinstance(found, Hook) else None,
         problems=() if isinstance(found, Hook) else found,
         status=HookStatus.model_validate(item.get("status") or {}),
+    )
+
+
+@lru_cache(maxsize=64)
+def _unpacked_sweep(packed: bytes) -> SweepStatus:
+    return SweepStatus.model_validate_json(packed)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepFact:
+    """A SandboxSweep as stored; its status as JSON, as that of experiments."""
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    resource_version: str
+    spec: Mapping[str, Any]
+    packed_status: bytes
+    deleting: bool
+
+    @property
+    def status(self) -> SweepStatus:
+        return _unpacked_sweep(self.packed_status)
+
+
+def sweep_fact(item: Manifest) -> SweepFact:
+    meta, spec = item["metadata"], item.get("spec")
+    packed = bytes(memoryview(orjson.dumps(item.get("status") or {})))
+    _unpacked_sweep(packed)  # what can't be read is not taken in
+    return SweepFact(
+        name=meta["name"],
+        namespace=meta["namespace"],
+        uid=meta["uid"],
+        generation=meta["generation"],
+        resource_version=meta["resourceVersion"],
+        spec=spec if isinstance(spec, Mapping) else {},
+        packed_status=packed,
+        deleting="deletionTimestamp" in meta,
     )

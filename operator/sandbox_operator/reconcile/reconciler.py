@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from sandbox_api.hook import Hook
 from sandbox_api.status import ExperimentStatus
@@ -22,6 +22,7 @@ from ..plan.compile import Compiled, compile_spec
 from ..plan.doubt import to_ask_before_giving_up, to_ask_for, to_ask_for_pods, to_rule_out, with_all_pods
 from ..plan.experiment import plan_experiment
 from ..plan.facts import Snapshot
+from ..plan.tracking import with_tracking
 from . import projections as project
 from .act import Actor, Refused
 from .cache import Cache
@@ -38,6 +39,13 @@ COALESCE_SECONDS = 1.0
 """Least time between two status writes of an experiment that decide nothing (Running, why it waits)."""
 
 
+class ProgressWatch(Protocol):
+    """Who writes progress beside the workers, and is told what they do."""
+
+    def decided(self, key: Key) -> None: ...
+    def ended(self, key: Key, *, gone: bool) -> None: ...
+
+
 class Reconciler:
     def __init__(
         self,
@@ -48,7 +56,9 @@ class Reconciler:
         observer: Observer,
         defaults: Defaults,
         clock: Callable[[], datetime],
+        progress: ProgressWatch | None = None,
     ) -> None:
+        self._progress = progress
         self._client = client
         self._cache = cache
         self._queue = queue
@@ -68,7 +78,7 @@ class Reconciler:
         # 1. Observe.
         snapshot = self._cache.observe(key)
         if snapshot is None:  # deleted: its children go by their owner references
-            self._forget(key)
+            self._forget(key, gone=True)
             self._cache.forget(key)
             return
         if await self._found_after_all(key, snapshot):
@@ -84,7 +94,7 @@ class Reconciler:
         # 3. Write the status: it commits results and names what is about to be made.
         with self._cache.planned(snapshot, plan.status):
             written = await self._write(key, snapshot, plan)
-        if not written and plan.actions:
+        if not written and (plan.actions or plan.exports):
             await self._check_newest(key, snapshot)
 
         # 4. Act: creates, then deletes.
@@ -98,6 +108,11 @@ class Reconciler:
             self._queue.add_after(key, plan.requeue_after)
         if plan.status.completion_time is not None or snapshot.deleting:
             self._forget(key)
+
+        # 6. The exporter, last: whatever is refused it, everything else is done.
+        for action in plan.exports:
+            with self._observer.acting(snapshot, action):
+                await self._actor.act(snapshot, action)
 
     async def work(self) -> None:
         """Take keys until the queue is shut down."""
@@ -128,7 +143,9 @@ class Reconciler:
             self._queue.done(key)
 
     def _plan(self, key: Key, snapshot: Snapshot) -> Plan:
-        return plan_experiment(snapshot, self._compile(key, snapshot), self._defaults, self._clock())
+        compiled, now = self._compile(key, snapshot), self._clock()
+        plan = plan_experiment(snapshot, compiled, self._defaults, now)
+        return with_tracking(plan, snapshot, compiled.spec, self._defaults, now)
 
     async def _found_after_all(self, key: Key, snapshot: Snapshot) -> bool:
         """Ask the API server for what a decision would miss: a watch may be late, or the other ones ahead of it.
@@ -174,7 +191,9 @@ class Reconciler:
         self._cache.scope(key).jobs.expect((key[0], name), project.job_fact(item), item["metadata"]["resourceVersion"])
         return True
 
-    def _forget(self, key: Key) -> None:
+    def _forget(self, key: Key, *, gone: bool = False) -> None:
+        if self._progress is not None:
+            self._progress.ended(key, gone=gone)
         self._compiled.pop(key, None)
         self._written.pop(key, None)
         self._pace.forget(key)
@@ -197,7 +216,7 @@ class Reconciler:
         item = await self._client.get(EXPERIMENTS, snapshot.name, snapshot.namespace)
         fact = project.experiment_fact(item)
         if fact.resource_version != snapshot.resource_version:
-            self._cache.scope(key).experiments.expect(key, fact, fact.resource_version)
+            self._cache.scope(key).put_experiment(key, fact)
             raise Conflict("it has changed since it was seen last", status=409, reason="Conflict")
 
     async def _write(self, key: Key, snapshot: Snapshot, plan: Plan) -> bool:
@@ -217,11 +236,13 @@ class Reconciler:
         body = status_update(snapshot, status)
         stored = await self._client.update_status(EXPERIMENTS, body, snapshot.namespace)
         self._written[key] = now
+        if self._progress is not None:
+            self._progress.decided(key)
         if plan.urgent:
             self._pace.decided()
         self._observer.written(snapshot, plan, self._compile(key, snapshot), self._clock())
         fact = project.written(snapshot, body["status"], stored)
-        self._cache.scope(key).experiments.expect(key, fact, fact.resource_version)
+        self._cache.scope(key).put_experiment(key, fact)
         return True
 
 

@@ -19,6 +19,7 @@ from .config import config_of
 
 if TYPE_CHECKING:
     from ..hooks.base import HookContext
+    from ..watcher import SandboxWatcher
 
 END_MARKER = "<DJ-Sandbox> End of ModelExecutor's running <DJ-Sandbox>"
 """The log's last line: after it `watch_run` ends."""
@@ -30,17 +31,20 @@ MAX_LOG = 1024**3
 class Watcher:
     """Takes what a component watches: each figure goes to `metrics.jsonl` at once, the last ones into the result."""
 
-    def __init__(self, log: MetricsLog) -> None:
+    def __init__(self, log: MetricsLog, verbs: SandboxWatcher | None = None) -> None:
         self.last: dict[str, float] = {}
         """The newest value of each figure."""
         self._log = log
+        self._verbs = verbs
         self._steps: dict[str, int] = {}
 
     def watch(self, result: Any, meta_name: str = "", *, step: int | None = None) -> None:
         """Keep a figure, or each one of a mapping; what is no number is left out.
 
-        step: of the training; by default it is counted for each figure.
+        Keys begin with the job's metaName, whether `meta_name` says it or not. step: of the training; by default it is
+        counted for each figure.
         """
+        meta_name = "" if meta_name == self._log.prefix else meta_name.removeprefix(f"{self._log.prefix}.")
         found = dict(_numbers(result, meta_name))
         if not found:
             return
@@ -48,6 +52,23 @@ class Watcher:
         for name in found:
             self._steps[name] = step if step is not None else self._steps.get(name, 0) + 1
         self._log.log(found, step=max(self._steps[name] for name in found))
+
+    def watch_cfgs(self, configs: Iterable[tuple[Mapping[str, Any] | None, str]]) -> None:
+        """As `SandboxWatcher.watch_cfgs`."""
+        self._of_job().watch_cfgs(configs)
+
+    def query(self, key: str) -> Any:
+        """As `SandboxWatcher.query`."""
+        return self._of_job().query(key)
+
+    def setup_sweep(self, hpo_config: Mapping[str, Any] | str | Path, project_name: str | None = None) -> str:
+        """As `SandboxWatcher.setup_sweep`."""
+        return self._of_job().setup_sweep(hpo_config, project_name)
+
+    def _of_job(self) -> SandboxWatcher:
+        if self._verbs is None:
+            raise RuntimeError("this watcher belongs to no job")
+        return self._verbs
 
 
 class BaseModelExecutor:

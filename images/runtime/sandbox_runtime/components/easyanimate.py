@@ -55,6 +55,7 @@ class EasyAnimateTrainExecutor(BaseModelExecutor):
             cpus=context.cpus,
             digests=digests,
             log_metrics=lambda figures, step: self.watcher.watch(figures, step=step),
+            on_total=context.metrics.expect,
         )
         if not context.place.speaks_for_all:
             return HookResult(outputs=[], message=f"{trained.steps} steps, with the pod of rank 0")

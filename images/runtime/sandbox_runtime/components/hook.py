@@ -36,7 +36,7 @@ class BaseHook:
         self.dj_cfg, self.extra_cfg = config_of(context.dj), context.extra
         if isinstance(context.extra, Mapping):
             self.extra_cfg = config_of(context.extra)
-        self.watcher = Watcher(context.metrics)
+        self.watcher = Watcher(context.metrics, context.watcher)
         found = self.hook()
         outputs = list(found) if isinstance(found, tuple) else [found]
         return HookResult([self._output(output) for output in outputs], metrics=self.watcher.last)

@@ -43,6 +43,7 @@ class ModelscopeTrainExecutor(BaseModelExecutor):
             cpus=context.cpus,
             scratch=context.scratch / "worker",
             on_figures=lambda figures, step: self.watcher.watch(figures, step=step),
+            on_total=context.metrics.expect,
             should_stop=lambda: False,
         )
         figures = {name: value for name, value in told["figures"].items() if name == "loss" or name.startswith("eval_")}

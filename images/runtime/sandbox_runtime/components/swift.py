@@ -43,6 +43,7 @@ class SwiftTrainExecutor(BaseModelExecutor):
             cpus=context.cpus,
             scratch=context.scratch / "worker",
             on_figures=lambda figures, step: self.watcher.watch(figures, step=step),
+            on_total=context.metrics.expect,
             should_stop=lambda: False,
         )
         if (last := newest(context.state)) is not None and not (out / last.name).exists():

@@ -20,7 +20,7 @@ from sandbox_api.heldout import HeldoutLossConfig
 
 from ..errors import ConfigError, InputError, PeerLost, UserError
 from ..place import ALONE, Place
-from ..workers.launch import Figures, ShouldStop, run_workers
+from ..workers.launch import Figures, ShouldStop, Total, run_workers
 from .disk import WORKER, base_model, digest, link, never, unheard
 from .names import checkpoints_in, step_of
 from .results import Prepared, Sample, TrainResult
@@ -129,6 +129,7 @@ def train(
     cpus: int | None = None,
     digests: Path | None = None,
     log_metrics: Figures = unheard,
+    on_total: Total = lambda _: None,
     should_stop: ShouldStop = never,
 ) -> TrainResult:
     """Train a LoRA, or go on where an earlier attempt of the same training stopped.
@@ -137,9 +138,9 @@ def train(
     only rank 0 has checkpoints in `out`.
 
     log_metrics: takes figures (`loss`, `lr`, `grad_norm`, `step_seconds`, `compute_seconds`, `clips_per_second`,
-    `heldout_loss`) and the step while the training goes on. Checkpoints stand in `out` as
-    `checkpoint-<step>.safetensors`. A `Stopped` that is raised while it waits reaches the caller after the workers have
-    saved.
+    `heldout_loss`) and the step while the training goes on; on_total the steps in all, before them. Checkpoints stand
+    in `out` as `checkpoint-<step>.safetensors`. A `Stopped` that is raised while it waits reaches the
+    caller after the workers have saved.
     """
     began = time.monotonic()
     base = base_model(config.base_model)
@@ -176,6 +177,7 @@ def train(
         cpus=cpus,
         scratch=scratch / "train",
         on_figures=log_metrics,
+        on_total=on_total,
         should_stop=should_stop,
     )[0]
     if place.nodes > 1 and not told["finished"]:

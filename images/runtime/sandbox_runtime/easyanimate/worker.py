@@ -49,6 +49,7 @@ def train(job: dict[str, Any], desk: Desk) -> Any:
     world = parallel.join()
     training = Training(run, world)
     resumed_from = training.progress.step
+    desk.total = training.steps
     finished = training.train(desk.figures, desk.should_stop)
     parallel.leave()
     return {**told(training, finished), "resumed_from": resumed_from}

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from ..errors import ConfigError
 from ..inputs import ResolvedInput
 from ..metrics import MetricsLog
 from ..place import ALONE, Place
+from ..watcher import SandboxWatcher
 from ..workspace import Workspace
 
 
@@ -66,6 +68,8 @@ class HookContext:
     """Files and folders on the volume that it has read and that no configuration names."""
     place: Place = ALONE
     """Which of the job's pods this is: one that works with others (`nodes`), or on a piece of the job (`shards`)."""
+    named: dict[str, Path] = field(default_factory=dict)
+    """Files under `out` that the result names beside the hook's own outputs."""
     part: str = ""
     """Folder below `out` and `scratch` of a part of the job that works as if it was one."""
 
@@ -74,6 +78,11 @@ class HookContext:
         found = replace(self, part=part, extra=extra)
         found.out.mkdir(parents=True, exist_ok=True)
         return found
+
+    @cached_property
+    def watcher(self) -> SandboxWatcher:
+        """The sandbox's watcher: `watch`, `watch_cfgs`, `query`, `setup_sweep`."""
+        return SandboxWatcher(self.workspace, self.metrics, self.contract.experiment.uid, self.named)
 
     @property
     def out(self) -> Path:

@@ -63,5 +63,5 @@ def run_on_data(context: HookContext, factory_name: str, outputs: int) -> HookRe
     publish = context.user_path("djConfigs.export_path")
     made = context.out / data_set_name(publish)
     component = factory(factory_name).load(kind)(config_of({**context.dj, "export_path": str(made)}))
-    component.context, component.watcher = context, Watcher(context.metrics)
+    component.context, component.watcher = context, Watcher(context.metrics, context.watcher)
     return result_of_component(component.run(), kind, component.watcher, made, outputs, publish)

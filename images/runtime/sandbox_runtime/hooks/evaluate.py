@@ -37,7 +37,7 @@ class EvaluateDataHook:
 
         config = component_settings(context, "data_evaluator")
         evaluator = factory("data_evaluator")(config)
-        evaluator.watcher, evaluator.context = Watcher(context.metrics), context
+        evaluator.watcher, evaluator.context = Watcher(context.metrics, context.watcher), context
         return evaluator, config
 
 

@@ -20,7 +20,7 @@ class EvaluateModelHook:
 
         config = component_settings(context, "model_evaluator")
         evaluator = factory("model_evaluator")(config)
-        evaluator.watcher, evaluator.context = Watcher(context.metrics), context
+        evaluator.watcher, evaluator.context = Watcher(context.metrics, context.watcher), context
         returned = evaluator.run("model", None)
         if isinstance(returned, HookResult):
             return returned

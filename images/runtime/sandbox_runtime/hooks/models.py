@@ -32,7 +32,7 @@ class ModelHook:
 
         from ..components import Watcher
 
-        watcher = Watcher(context.metrics)
+        watcher = Watcher(context.metrics, context.watcher)
         component, config = self._component(context, watcher)
         returned = asyncio.run(component.run(config["type"], None))
         is_ours = not isinstance(context.extra, Mapping)  # and publishes what it was told to itself
@@ -44,7 +44,7 @@ class ModelHook:
         """One result of those of all pieces, as the component makes it."""
         from ..components import Watcher
 
-        component, config = self._component(context, Watcher(context.metrics))
+        component, config = self._component(context, Watcher(context.metrics, context.watcher))
         if not hasattr(component, "merge"):
             raise ConfigError(f"shards: the component {config['type']} can't be divided; leave shards at 1")
         merged: HookResult = component.merge(pieces)

@@ -41,6 +41,9 @@ class ProcessDataHook:
                 lend(context.dj, context.place, np=context.cpus, memory_bytes=context.contract.limits.memory_bytes)
             return HookResult(outputs=[], message="lent its processors to the Ray of rank 0")
 
+        if isinstance(recipe := context.dj.get("process"), list):  # else it is refused below
+            context.metrics.expect(len(recipe))
+
         def count(done: OperatorRows) -> None:
             context.metrics.log(operator_rows(done), step=done.index + 1)
 

@@ -94,6 +94,7 @@ class Follow(Hook):
 
     def before_run(self, trainer: Any) -> None:
         self._per_epoch = trainer.iters_per_epoch  # after an evaluation it is that one's
+        self._desk.total = trainer.max_epochs * self._per_epoch
 
     def after_train_iter(self, trainer: Any) -> None:
         done = trainer.iter + 1

@@ -128,6 +128,7 @@ class Follow(TrainerCallback):
         figures = {NAMES[name]: float(value) for name, value in (logs or {}).items() if name in NAMES}
         if figures and self.desk.rank == 0:
             self.last.update(figures)
+            self.desk.total = state.max_steps
             self.desk.figures(figures, state.global_step)
 
     def on_save(self, args: Any, state: Any, _control: Any, **_: Any) -> None:

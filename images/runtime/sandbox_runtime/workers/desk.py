@@ -28,6 +28,8 @@ class Desk:
         self.size = int(os.environ.get("WORLD_SIZE", "1"))
         self.is_among_others = self.size > int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
         """Whether processes of other pods compute with it."""
+        self.total: int | None = None
+        """Steps in all, where the worker knows."""
         (folder / f"began-{self.rank}").touch()
 
     def job(self) -> dict[str, Any]:
@@ -39,7 +41,7 @@ class Desk:
 
     def figures(self, figures: Mapping[str, float], step: int) -> None:
         with (self._folder / "figures.jsonl").open("a") as file:
-            file.write(json.dumps({"step": step, "figures": figures}) + "\n")
+            file.write(json.dumps({"step": step, "total": self.total, "figures": figures}) + "\n")
 
     def result(self, value: Any) -> None:
         write_atomic(self._folder / f"result-{self.rank}.json", json.dumps(value).encode())

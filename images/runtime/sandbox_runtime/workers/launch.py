@@ -32,6 +32,8 @@ END_SECONDS = 20.0
 
 Figures = Callable[[Mapping[str, float], int], None]
 ShouldStop = Callable[[], bool]
+Total = Callable[[int], None]
+"""Hears how many steps there are in all."""
 
 
 def run_workers(
@@ -45,13 +47,15 @@ def run_workers(
     scratch: Path,
     on_figures: Figures,
     should_stop: ShouldStop,
+    on_total: Total = lambda _: None,
     place: Place = ALONE,
     meeting: int = 0,
 ) -> list[Any]:
     """Run a task of a module (see `desk.work`) in so many processes; what each of them returned, by rank.
 
     together: they compute one thing, under torchrun; else each works for itself. cpus: that all of them may use.
-    on_figures: takes what the first one measures, while it goes on. place: of this pod among those whose processes
+    on_figures: takes what the first one measures, while it goes on; on_total: where it knows, how many steps there are,
+    before the first of these. place: of this pod among those whose processes
     compute together; meeting: which of their meetings this is. Raises what a worker raised, as an error of
     `sandbox_runtime.errors`; PeerLost where it is another pod that has failed.
     """
@@ -62,7 +66,7 @@ def run_workers(
         started = _start_among(module, scratch, processes, cpus, place, meeting)
     else:
         started = _start(module, scratch, processes, together, cpus)
-    workers = _Workers(scratch, started, on_figures, is_among_others=together and place.nodes > 1)
+    workers = _Workers(scratch, started, on_figures, on_total, is_among_others=together and place.nodes > 1)
     try:
         while workers.are_running():
             if should_stop():
@@ -82,12 +86,19 @@ def run_workers(
 
 class _Workers:
     def __init__(
-        self, scratch: Path, processes: list[subprocess.Popen[bytes]], on_figures: Figures, *, is_among_others: bool
+        self,
+        scratch: Path,
+        processes: list[subprocess.Popen[bytes]],
+        on_figures: Figures,
+        on_total: Total,
+        *,
+        is_among_others: bool,
     ) -> None:
         self._is_among_others = is_among_others
         self._scratch = scratch
         self._processes = processes
         self._on_figures = on_figures
+        self._on_total = on_total
         self._read = 0
 
     def are_running(self) -> bool:
@@ -142,6 +153,8 @@ class _Workers:
             self._read += len(whole)
             for line in whole.splitlines():
                 told = json.loads(line)
+                if told["total"] is not None:
+                    self._on_total(told["total"])
                 self._on_figures(told["figures"], told["step"])
 
 

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A sweep and its trials as they stand, from a cluster or from files: read as the operator reads them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from sandbox_api.base import GROUP, VERSION
+from sandbox_api.hook import Hook
+from sandbox_api.hook_resource import hooks_in
+from sandbox_api.status import ExperimentStatus
+from sandbox_api.sweep import SweepSpec, SweepStatus
+
+from ..build.names import LABEL_SWEEP
+from ..build.volume import SWEEP
+from ..kube.client import Client
+from ..kube.resources import Resource
+from ..plan.compile import Compiled
+from ..plan.iterations import figure_of, in_iteration
+from ..plan.sweep_definition import compile_sweep, early_terminate_of
+from ..plan.sweep_facts import TrialFact
+from ..plan.sweep_trials import Told, trial_fact
+from ..search.observed import SeenState
+from ..search.suggest import Settings
+from ..search.verify import Recorded, RungRecord
+from ..search.verify import verify as verified
+from .control import hooks_of
+from .documents import documents_in
+from .experiments import EXPERIMENTS, Ended
+
+SWEEPS = Resource(GROUP, VERSION, "sandboxsweeps", SWEEP)
+Manifest = Mapping[str, Any]
+Model = TypeVar("Model", SweepStatus, ExperimentStatus)
+
+
+@dataclass(frozen=True)
+class TrialView:
+    """One trial: how it stands for the sweep, what its suggestion saw, and the figure in each of its repeats."""
+
+    fact: TrialFact
+    observed: str
+    rungs: tuple[RungRecord, ...]
+    repeats: tuple[float, ...]
+
+    @property
+    def value(self) -> float | None:
+        """Of one that succeeded or was pruned, if it is a number."""
+        value = self.fact.value
+        counts = self.fact.state in ("Succeeded", "Pruned") and value is not None and math.isfinite(value)
+        return value if counts else None
+
+    @property
+    def seen_as(self) -> SeenState:
+        """How the search sees it."""
+        if self.fact.state == "Running":
+            return "running"
+        if self.value is None:
+            return "failed"
+        return "pruned" if self.fact.state == "Pruned" else "succeeded"
+
+
+@dataclass(frozen=True)
+class SweepView:
+    name: str
+    namespace: str
+    spec: SweepSpec
+    status: SweepStatus
+    settings: Settings
+    objective: str
+    max_trials: int
+    trials: tuple[TrialView, ...]
+    """By number."""
+
+    def problems(self) -> tuple[str, ...]:
+        """What does not follow from the records; none when all does."""
+        return verified(self.settings, [_recorded(trial) for trial in self.trials], early_terminate_of(self.spec))
+
+
+def _recorded(trial: TrialView) -> Recorded:
+    fact = trial.fact
+    return Recorded(
+        number=fact.number,
+        name=fact.name,
+        point=fact.point or (),
+        parameters=fact.parameters,
+        observed=trial.observed,
+        state=trial.seen_as,
+        value=trial.value,
+        decisions=trial.rungs,
+    )
+
+
+async def read_cluster(client: Client, name: str, namespace: str) -> SweepView:
+    """Raises NotFound, and Ended where the sweep's spec can't be understood."""
+    sweep = await client.get(SWEEPS, name, namespace)
+    trials = (await client.list(EXPERIMENTS, namespace, label_selector=f"{LABEL_SWEEP}={name}")).items
+    return view_of(sweep, trials, await hooks_of(client, namespace) or {})
+
+
+def read_dump(files: Sequence[Path], name: str, namespace: str | None) -> SweepView:
+    """From files with what `kubectl get sandboxsweeps,sandboxexperiments,sandboxhooks -o yaml` prints.
+
+    Raises Ended where the sweep is not in them, or there twice.
+    """
+    found = [item for file in files for item in _items(file)]
+    sweeps = [item for item in found if item.get("kind") == SWEEP and _meta(item).get("name") == name]
+    sweeps = [item for item in sweeps if namespace in (None, _meta(item).get("namespace"))]
+    if len(sweeps) != 1:
+        words = "is not in" if not sweeps else f"is there {len(sweeps)} times (say which with --namespace) in"
+        raise Ended(f"the {SWEEP} {words} {', '.join(map(str, files))}")
+    where = _meta(sweeps[0]).get("namespace")
+    trials = [
+        item
+        for item in found
+        if item.get("kind") == EXPERIMENTS.kind
+        and _meta(item).get("namespace") == where
+        and (_meta(item).get("labels") or {}).get(LABEL_SWEEP) == name
+    ]
+    return view_of(sweeps[0], trials, hooks_in(found, where)[0])
+
+
+def _items(file: Path) -> Iterable[Manifest]:
+    try:
+        documents = documents_in(file.read_text(encoding="utf-8"))
+    except (Ended, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise Ended(f"{file}: {error}") from error
+    for document in documents:
+        if isinstance(document, Mapping):
+            items = document.get("items")
+            yield from (
+                each for each in (items if isinstance(items, list) else [document]) if isinstance(each, Mapping)
+            )
+
+
+def _meta(item: Manifest) -> Mapping[str, Any]:
+    meta = item.get("metadata")
+    return meta if isinstance(meta, Mapping) else {}
+
+
+def view_of(sweep: Manifest, experiments: Iterable[Manifest], hooks: Mapping[str, Hook | tuple[str, ...]]) -> SweepView:
+    """The sweep with those of the experiments that it owns. Raises Ended where a resource can't be understood."""
+    meta = _meta(sweep)
+    uid = str(meta.get("uid") or "")
+    compiled = compile_sweep(sweep.get("spec") or {}, name=meta["name"], uid=uid, added=hooks)
+    if compiled.spec is None or compiled.settings is None or compiled.first is None:
+        raise Ended("; ".join(compiled.problems))
+    status = _status(sweep, SweepStatus)
+    trials = [_trial(item, compiled.first) for item in experiments if _owner(item).get("uid") == uid]
+    return SweepView(
+        name=meta["name"],
+        namespace=str(meta.get("namespace") or ""),
+        spec=compiled.spec,
+        status=status,
+        settings=compiled.settings,
+        objective=compiled.objective or compiled.spec.metric.name,
+        max_trials=compiled.max_trials,
+        trials=tuple(sorted(filter(None, trials), key=lambda trial: (trial.fact.number, trial.fact.name))),
+    )
+
+
+def _status(item: Manifest, model: type[Model]) -> Model:
+    try:
+        return model.model_validate(item.get("status") or {})
+    except ValidationError as error:
+        raise Ended(f"{_meta(item).get('name')}: its status can't be read: {error.errors()[0]['msg']}") from error
+
+
+def _owner(item: Manifest) -> Mapping[str, Any]:
+    owners = _meta(item).get("ownerReferences") or ()
+    return next((owner for owner in owners if owner.get("controller") and owner.get("kind") == SWEEP), {})
+
+
+def _trial(item: Manifest, compiled: Compiled) -> TrialView | None:
+    spec, owner, name = item.get("spec") or {}, _owner(item), str(_meta(item).get("name"))
+    trial = spec.get("trial")
+    if not isinstance(trial, Mapping) or not isinstance(trial.get("number"), int):
+        return None
+    point = trial.get("point")
+    told = Told(
+        sweep=owner["name"],
+        sweep_uid=owner["uid"],
+        number=trial["number"],
+        parameters=trial.get("parameters") or {},
+        point=tuple(map(float, point)) if isinstance(point, list) else None,
+        suspended=spec.get("suspend") is True,
+    )
+    status = _status(item, ExperimentStatus)
+    decisions = status.trial.decisions if status.trial is not None else []
+    return TrialView(
+        fact=trial_fact(name, told, status, compiled),
+        observed=str(trial.get("observed") or ""),
+        rungs=tuple(RungRecord(each.rung, each.value, each.seen or 0, each.decision) for each in decisions),
+        repeats=_repeats(status, compiled),
+    )
+
+
+def _repeats(status: ExperimentStatus, compiled: Compiled) -> tuple[float, ...]:
+    """The objective in each repeat that has it; empty where its job is not repeated."""
+    if len(compiled.objective) < 2:
+        return ()
+    entries = {entry.id: entry for entry in status.jobs}
+    jobs = [(entries.get(in_iteration(one.job_id, status.iteration or 1)), one.output) for one in compiled.objective]
+    values = [figure_of(entry, output) for entry, output in jobs if entry is not None]
+    return tuple(value for value in values if value is not None and math.isfinite(value))

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a trial stands, as the sweep sees it: read from what its experiment says, never remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sandbox_api.status import ExperimentStatus, Reason
+
+from .compile import Compiled
+from .objective import Missing, objective_value
+from .sweep_facts import State, TrialFact
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a trial's experiment says in its spec, as far as a sweep asks; what its suggestion saw is not kept."""
+
+    sweep: str
+    """Name of the sweep that made it."""
+    sweep_uid: str
+    number: int
+    parameters: Mapping[str, Any]
+    point: tuple[float, ...] | None
+    suspended: bool
+    stopping: bool
+
+
+def trial_fact(name: str, told: Told, status: ExperimentStatus, compiled: Compiled) -> TrialFact:
+    """One trial. `compiled` is what any trial's spec means: the objective is the same in all of them."""
+    state, value, reason, message = _end(status, compiled)
+    return TrialFact(
+        number=told.number,
+        name=name,
+        state=state,
+        value=value,
+        reason=reason,
+        message=message,
+        parameters=told.parameters,
+        point=told.point,
+        is_over=state != "Running" and (status.completion_time is not None or reason == Reason.INVALID_SPEC),
+        suspended=told.suspended,
+        stopping=told.stopping,
+        decisions=tuple(status.trial.decisions) if status.trial is not None else (),
+    )
+
+
+def _end(status: ExperimentStatus, compiled: Compiled) -> tuple[State, float | None, str | None, str]:
+    """State, value, and why there is none."""
+    if status.trial is not None and status.trial.pruned:
+        decisions = status.trial.decisions
+        return "Pruned", decisions[-1].value if decisions else None, None, ""
+    if status.completion_time is None:
+        stalled = next((c for c in status.conditions if c.type == "Stalled"), None)
+        if stalled is not None and stalled.reason == Reason.INVALID_SPEC:  # nothing in it will ever run
+            return "Failed", None, stalled.reason, stalled.message
+        return "Running", None, None, ""
+    value = objective_value(compiled, status)
+    if isinstance(value, Missing):
+        return "Failed", None, value.reason, value.message
+    return "Succeeded", value, None, ""

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which exporter an experiment has now, and what is said of it: the condition `Tracking`, its only trace in the status.
+
+While an experiment goes on, one exporter follows it; when it has ended, that one goes and another, which knows the end,
+tells the rest and finishes the run. Nothing that becomes of either is a failure of the experiment or holds it up: they
+are told last, and no other decision looks at them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sandbox_api.contract import ExperimentRef
+from sandbox_api.experiment import ExperimentSpec, Wandb
+from sandbox_api.export import Ending, ExportContract, export_digest
+from sandbox_api.status import Condition, ExperimentStatus, Reason, Resolved
+
+from ..build.defaults import Defaults
+from ..build.export import IMAGE, ExportRequest, end_suffix, export_job, export_name
+from .actions import Action, CreateJob, DeleteJob, Plan
+from .clock import moment, stamp
+from .facts import PodFact, Snapshot
+
+TRACKING = "Tracking"
+ONE_NODE_SECONDS = 300
+"""How long an exporter may hold a volume that one node at a time can mount."""
+LATER = "sandboxctl wandb sync {name} exports what there is"
+
+
+@dataclass(frozen=True)
+class Said:
+    status: str
+    reason: Reason
+    message: str
+
+
+def with_tracking(
+    plan: Plan, snapshot: Snapshot, spec: ExperimentSpec | None, defaults: Defaults, now: datetime
+) -> Plan:
+    """The same plan, with what its exporter needs: `exports` to do after everything else, and its condition."""
+    wandb = wanted(spec)
+    if spec is None or wandb is None or snapshot.deleting:
+        return plan
+    status = plan.status
+    before = next((c for c in snapshot.status.conditions if c.type == TRACKING), None)
+    if status.completion_time is None:
+        said, exports = _on_the_way(plan, snapshot, spec, wandb, defaults)
+    elif (
+        before is not None
+        and before.reason in (Reason.EXPORTED, Reason.NOT_EXPORTED)
+        and _is_of_this_end(plan, snapshot)
+    ):
+        said = Said(before.status, Reason(before.reason), before.message)
+        exports = tuple(_tidied(snapshot, spec, status, now))
+    else:
+        said, exports = _at_the_end(snapshot, spec, wandb, status, defaults)
+    conditions = [c for c in status.conditions if c.type != TRACKING]
+    if said is not None:
+        conditions.append(_condition(said, before, snapshot.generation, now))
+    status = status.model_copy(update={"conditions": conditions, "resolved": _resolved(status, spec, defaults)})
+    return replace(plan, status=status, exports=exports)
+
+
+def wanted(spec: ExperimentSpec | None) -> Wandb | None:
+    """Weights & Biases' settings, where an experiment is exported there."""
+    found = spec.tracking.wandb if spec is not None and spec.tracking is not None else None
+    return found if found is not None and found.meant != "disabled" else None
+
+
+def export_request(
+    name: str, namespace: str, uid: str, spec: ExperimentSpec, status: ExperimentStatus, claim: str, image: str
+) -> ExportRequest:
+    """What an exporter is asked for as an experiment stands: with its end, where it has ended."""
+    wandb = spec.tracking.wandb if spec.tracking is not None and spec.tracking.wandb is not None else Wandb()
+    trial = spec.trial
+    contract = ExportContract(
+        experiment=ExperimentRef(
+            name=name,
+            namespace=namespace,
+            uid=uid,
+            project=spec.project_name or namespace,
+            run=spec.experiment_name or name,
+        ),
+        mode="offline" if wandb.meant == "offline" else "online",
+        entity=wandb.entity,
+        group=trial.sweep if trial is not None else None,
+        parameters=dict(trial.parameters) if trial is not None else {},
+        ending=ending(status),
+    )
+    return ExportRequest(
+        contract=contract,
+        image=image,
+        claim=claim,
+        api_key=wandb.api_key_secret_ref,
+        base_url=wandb.base_url,
+        run_as=spec.run_as_user,
+        profile=spec.pods.get("default"),
+    )
+
+
+def ending(status: ExperimentStatus) -> Ending | None:
+    """How an experiment ended, as its run is told it; None while it goes on."""
+    if status.completion_time is None or status.outcome is None:
+        return None
+    said = next((c.message for c in status.conditions if c.type == "Succeeded"), "")
+    return Ending(
+        outcome=status.outcome,
+        message=said,
+        results={entry.id: entry.result.path for entry in status.jobs if entry.result is not None},
+        comparison=status.comparison,
+        ranking=status.ranking or [],
+    )
+
+
+def _on_the_way(
+    plan: Plan, snapshot: Snapshot, spec: ExperimentSpec, wandb: Wandb, defaults: Defaults
+) -> tuple[Said | None, tuple[Action, ...]]:
+    status, mode = plan.status, _access_mode(plan.status)
+    live = export_name(snapshot.name, snapshot.uid)
+    jobs = {job.name: job for job in snapshot.exporters}
+    earlier = tuple(DeleteJob(job.name) for job in jobs.values() if job.name != live and not job.deleting)
+    if status.start_time is None:
+        return None, earlier
+    if mode in ("ReadWriteOnce", "ReadWriteOncePod"):
+        words = f"the claim is {mode}: an exporter beside the hooks would keep it from them"
+        then = "it is exported after the end" if mode == "ReadWriteOnce" else LATER.format(name=snapshot.name)
+        return Said("Unknown", Reason.AFTER_THE_END, f"{words}; {then}"), earlier
+    if spec.suspend and not any(entry.state == "Running" for entry in status.jobs):
+        gone = tuple(DeleteJob(live) for job in [jobs.get(live)] if job is not None and not job.deleting)
+        return Said("Unknown", Reason.SUSPENDED, "nothing runs while spec.suspend is true"), (*earlier, *gone)
+    if any(job.name != live for job in jobs.values()) or _has_pods(snapshot, but=live):
+        return Said("Unknown", Reason.EXPORTING, "the exporter of the last end has not gone yet"), earlier
+    job = jobs.get(live)
+    if job is not None and job.deleting:
+        return Said("Unknown", Reason.EXPORTING, "the exporter has not gone yet"), ()
+    if job is not None and (job.failed or job.complete):
+        words = f"the exporter has ended: {job.failed_message or job.failed or 'though nobody told it to'}"
+        return Said("False", Reason.EXPORTER_FAILED, _told(words, snapshot)), ()
+    if (refusal := snapshot.refusals.get(live)) is not None:
+        return Said("False", Reason.EXPORTER_FAILED, f"{refusal.message}; it is exported after the end"), ()
+    said = _exporting(wandb, spec, snapshot)
+    if job is not None:
+        return _as_its_pods_say(said, snapshot, live), ()
+    request = _request(snapshot, spec, status, defaults)
+    return said, (_create(request, defaults),) if request is not None else ()
+
+
+def _at_the_end(
+    snapshot: Snapshot, spec: ExperimentSpec, wandb: Wandb, status: ExperimentStatus, defaults: Defaults
+) -> tuple[Said | None, tuple[Action, ...]]:
+    assert status.completion_time is not None, "it has ended"
+    mode = _access_mode(status)
+    suffix = end_suffix(status.completion_time)
+    name = export_name(snapshot.name, snapshot.uid, suffix)
+    others = tuple(job for job in snapshot.exporters if job.name != name)
+    leave = tuple(DeleteJob(job.name) for job in others if not job.deleting)
+    claim = snapshot.claims.get(status.workspace.claim_name) if status.workspace is not None else None
+    if status.start_time is None or claim is None or claim.deleting:
+        return Said("False", Reason.NOT_EXPORTED, "there is no volume to export from"), leave
+    if mode == "ReadWriteOncePod":
+        words = "the claim is ReadWriteOncePod: an exporter would keep it from other pods"
+        return Said("False", Reason.NOT_EXPORTED, f"{words}; {LATER.format(name=snapshot.name)}"), leave
+    job = next((job for job in snapshot.exporters if job.name == name), None)
+    if job is not None and job.complete:
+        where = next((pod.hook.termination_message for pod in _pods_of(snapshot, name) if pod.hook.exit_code == 0), "")
+        return Said("True", Reason.EXPORTED, f"all of it is in the run {where}".strip()[:1000]), leave
+    if job is not None and (job.failed or job.deleting):
+        words = f"the exporter has failed: {job.failed_message or job.failed or 'it was deleted'}"
+        return Said("False", Reason.NOT_EXPORTED, _told(words, snapshot)), leave
+    if (refusal := snapshot.refusals.get(name)) is not None:
+        return Said("False", Reason.NOT_EXPORTED, _told(refusal.message, snapshot)), leave
+    said = _exporting(wandb, spec, snapshot)
+    if others or _has_pods(snapshot, but=name):
+        return said, leave
+    if job is not None:
+        return _as_its_pods_say(said, snapshot, name), ()
+    request = _request(snapshot, spec, status, defaults)
+    if request is None:
+        words = f"the operator has no image named {IMAGE}"
+        return Said("False", Reason.NOT_EXPORTED, _told(words, snapshot)), ()
+    held = mode == "ReadWriteOnce"
+    request = replace(
+        request, suffix=suffix, pinned=held and snapshot.claim_is_shared, deadline=ONE_NODE_SECONDS if held else 0
+    )
+    return said, (_create(request, defaults),)
+
+
+def _tidied(snapshot: Snapshot, spec: ExperimentSpec, status: ExperimentStatus, now: datetime) -> Iterator[DeleteJob]:
+    """What has told all goes with the hooks' Jobs."""
+    ttl = spec.ttl_seconds_after_finished
+    if (
+        ttl is not None
+        and status.completion_time is not None
+        and (now - moment(status.completion_time)).total_seconds() >= ttl
+    ):
+        yield from (DeleteJob(job.name) for job in snapshot.exporters if not job.deleting)
+
+
+def _request(
+    snapshot: Snapshot, spec: ExperimentSpec, status: ExperimentStatus, defaults: Defaults
+) -> ExportRequest | None:
+    image = image_of(status, spec, defaults)
+    if image is None or status.workspace is None:
+        return None
+    claim = status.workspace.claim_name
+    return export_request(snapshot.name, snapshot.namespace, snapshot.uid, spec, status, claim, image)
+
+
+def image_of(status: ExperimentStatus, spec: ExperimentSpec, defaults: Defaults) -> str | None:
+    """The exporter's image: the one that the experiment began with."""
+    resolved = status.resolved.images if status.resolved is not None else {}
+    return resolved.get(IMAGE) or spec.images.get(IMAGE) or defaults.images.get(IMAGE)
+
+
+def _resolved(status: ExperimentStatus, spec: ExperimentSpec, defaults: Defaults) -> Resolved | None:
+    image = image_of(status, spec, defaults)
+    if status.resolved is None or image is None:
+        return status.resolved
+    return status.resolved.model_copy(update={"images": dict(sorted({**status.resolved.images, IMAGE: image}.items()))})
+
+
+def _create(request: ExportRequest, defaults: Defaults) -> CreateJob:
+    manifest = export_job(request, defaults)
+    return CreateJob(manifest, export_digest(request.contract))
+
+
+def _exporting(wandb: Wandb, spec: ExperimentSpec, snapshot: Snapshot) -> Said:
+    where = "the volume" if wandb.meant == "offline" else wandb.base_url or "Weights & Biases"
+    run = f"{spec.project_name or snapshot.namespace}/{snapshot.uid.replace('-', '')}"
+    return Said("True", Reason.EXPORTING, f"to {where}, run {run}")
+
+
+def _as_its_pods_say(said: Said, snapshot: Snapshot, name: str) -> Said:
+    """What an exporter's pods say, where none is at work and one has failed."""
+    pods = _pods_of(snapshot, name)
+    failed = [pod for pod in pods if pod.is_over and pod.hook.exit_code not in (None, 0, 143)]
+    if not failed or any(pod.hook.running_since and not pod.is_over for pod in pods):
+        return said
+    newest = max(failed, key=lambda pod: pod.hook.finished_at or "")
+    words = newest.hook.termination_message.strip() or newest.message or f"exit code {newest.hook.exit_code}"
+    return Said("False", Reason.EXPORTER_FAILED, f"{words[-900:]}; it is tried again")
+
+
+def _pods_of(snapshot: Snapshot, name: str) -> list[PodFact]:
+    return [pod for pod in snapshot.exporter_pods if pod.job_name == name]
+
+
+def _has_pods(snapshot: Snapshot, *, but: str) -> bool:
+    """Whether a pod of another exporter may still write."""
+    return any(not pod.is_over for pod in snapshot.exporter_pods if pod.job_name != but)
+
+
+def _is_of_this_end(plan: Plan, snapshot: Snapshot) -> bool:
+    return plan.status.completion_time == snapshot.status.completion_time
+
+
+def _access_mode(status: ExperimentStatus) -> str | None:
+    return status.workspace.access_mode if status.workspace is not None else None
+
+
+def _told(words: str, snapshot: Snapshot) -> str:
+    return f"{words}; {LATER.format(name=snapshot.name)}"
+
+
+def _condition(said: Said, before: Condition | None, generation: int, now: datetime) -> Condition:
+    same = before is not None and before.status == said.status
+    return Condition(
+        type=TRACKING,
+        status=said.status,  # type: ignore[arg-type]
+        observed_generation=generation,
+        last_transition_time=before.last_transition_time if before is not None and same else stamp(now),
+        reason=said.reason,
+        message=said.message,
+    )
+
+
+def tracking_problems(spec: ExperimentSpec) -> Iterator[str]:
+    """What is wrong with what a spec says of tracking."""
+    wandb = wanted(spec)
+    if wandb is not None and wandb.meant == "online" and wandb.api_key_secret_ref is None:
+        yield (
+            "spec.tracking.wandb.apiKeySecretRef: is needed for mode online; name the Secret with the key, or set mode"
+            " to offline"
+        )
+
+
+def exporter_of(name: str, spec: ExperimentSpec) -> str | None:
+    """A sentence about the exporter of a spec, for whoever looks at a plan."""
+    wandb = wanted(spec)
+    if wandb is None:
+        return None
+    where = "into a folder on the volume" if wandb.meant == "offline" else f"to {wandb.base_url or 'Weights & Biases'}"
+    modes = spec.workspace.claim.access_modes if spec.workspace.claim is not None else ()
+    when = "after the end" if "ReadWriteOnce" in modes else "while it runs"
+    if "ReadWriteOncePod" in modes:
+        return f"exporter: none, the claim is ReadWriteOncePod; {LATER.format(name=name)}"
+    return f"exporter: a pod of its own tells figures {where}, {when}"

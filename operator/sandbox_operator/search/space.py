@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The space of a search: its parameters by flat names, searched as the unit cube."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from .distributions import Parameter
+from .parameters import read_parameters
+
+Point = tuple[float, ...]
+"""A place in the unit cube: a coordinate in [0, 1] for each parameter that is searched, in the order of their names."""
+MAX_DIMENSIONS = 64
+
+
+@dataclass(frozen=True)
+class Space:
+    """Parameters, sorted by flat name. Constants have a value but no dimension."""
+
+    parameters: tuple[Parameter, ...]
+    notes: tuple[str, ...] = ()
+    """What is allowed, but perhaps not as it was meant."""
+
+    @cached_property
+    def searched(self) -> tuple[Parameter, ...]:
+        """The parameters that have a dimension."""
+        return tuple(each for each in self.parameters if not each.is_constant)
+
+    @property
+    def dimensions(self) -> int:
+        """Of the cube; 0 where all is constant."""
+        return len(self.searched)
+
+    def values(self, point: Sequence[float]) -> dict[str, Any]:
+        """All values at a point by flat name, constants too. Raises ValueError where the point does not fit."""
+        if len(point) != self.dimensions or not all(0 <= x <= 1 for x in point):
+            raise ValueError(f"point: must be {self.dimensions} numbers in [0, 1], not {list(point)}")
+        at = dict(zip((each.name for each in self.searched), point, strict=True))
+        return {each.name: each.value(at.get(each.name, 0.0)) for each in self.parameters}
+
+    @cached_property
+    def grid_size(self) -> int | None:
+        """Points of the grid; None where a parameter has no countable values."""
+        sizes = [each.grid_size for each in self.searched]
+        return math.prod(size for size in sizes if size is not None) if None not in sizes else None
+
+    def grid_point(self, number: int) -> Point:
+        """The number-th point of the grid: the last parameter by name goes fastest, as in W&B's library.
+
+        Raises IndexError at its end, ValueError where the space has no grid.
+        """
+        if self.grid_size is None:
+            raise ValueError("; ".join(self.grid_problems()))
+        if not 0 <= number < self.grid_size:
+            raise IndexError(f"the grid has {self.grid_size} points, so there is none with the number {number}")
+        point: list[float] = []
+        for each in reversed(self.searched):
+            number, index = divmod(number, each.grid_size or 1)
+            point.append(each.grid_coordinate(index))
+        return tuple(reversed(point))
+
+    def grid_problems(self, where: str = "spec.parameters") -> tuple[str, ...]:
+        """Why there is no grid: a sentence for each parameter whose values can't be counted."""
+        return tuple(
+            f'{where}["{each.name}"]: a grid needs values that can be counted, and {each.distribution} has none; '
+            "give values, whole numbers as min and max, or q_uniform, or search with random"
+            for each in self.searched
+            if each.grid_size is None
+        )
+
+
+def parse_space(raw: Mapping[str, Any], where: str = "spec.parameters") -> tuple[Space | None, tuple[str, ...]]:
+    """The space of W&B's `parameters`, or None and a sentence for each mistake in them. `where` addresses `raw`."""
+    found, problems, notes = read_parameters(raw, where)
+    parameters = tuple(sorted(found, key=lambda each: each.name))
+    names = [each.name for each in parameters]
+    problems += [
+        f"{where}: two parameters are called {name!r}; give each once, flat or nested"
+        for name in sorted({name for name in names if names.count(name) > 1})
+    ]
+    space = Space(parameters, tuple(notes))
+    if space.dimensions > MAX_DIMENSIONS:
+        problems.append(f"{where}: has {space.dimensions} parameters to search, {MAX_DIMENSIONS} are the most")
+    if not parameters and not problems:
+        problems.append(f"{where}: is empty; name at least one parameter")
+    return (None, tuple(problems)) if problems else (space, ())

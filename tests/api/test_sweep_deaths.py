@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An operator that dies at every write of a sweep, before and after it is carried out: no trial lost, none made twice,
+each suggestion what its record says; and of searches that do not look back the same trials as undisturbed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.api.inprocess import Death, running, several
+from tests.api.sweep_lab import a_sweep, fake_sweep_lab, outcome_of_sweep
+
+pytestmark = pytest.mark.usefixtures("no_mistakes")
+OF_SWEEPS = {
+    ("update", "sandboxsweeps/status"), ("create", "sandboxexperiments"), ("patch", "sandboxexperiments"),
+    ("create", "persistentvolumeclaims"),
+}  # fmt: skip
+
+
+class SweepDeath(Death):
+    """Counts only what is written for a sweep."""
+
+    async def __call__(self, verb: str, plural: str, moment: str) -> bool:
+        if (verb, plural) in OF_SWEEPS or self.dying.is_set():
+            return await super().__call__(verb, plural, moment)
+        return False
+
+
+def small(method: str) -> dict[str, Any]:
+    return a_sweep(method=method, maxTrials=4, parallelism=2)
+
+
+async def undisturbed(spec: dict[str, Any]) -> tuple[object, int]:
+    """The end of a sweep without faults, and how many writes were made for it."""
+    writes = 0
+
+    async def note(verb: str, plural: str, moment: str) -> bool:
+        nonlocal writes
+        writes += moment == "before" and (verb, plural) in OF_SWEEPS
+        return False
+
+    async with fake_sweep_lab() as (api, lab):
+        api.on_write = note
+        async with running(api):
+            await lab.apply_sweep("demo", spec)
+            await lab.sweep_ends("demo")
+        return outcome_of_sweep(lab, "demo"), writes
+
+
+async def die_once(spec: dict[str, Any], number: int, moment: str) -> tuple[str, object]:
+    async with fake_sweep_lab() as (api, lab):
+        death = api.on_write = SweepDeath(number, moment)
+        async with running(api):
+            await lab.apply_sweep("demo", spec)
+            over = asyncio.create_task(lab.sweep_ends("demo", limit=60))
+            dying = asyncio.create_task(death.dying.wait())
+            await asyncio.wait([dying, over], return_when=asyncio.FIRST_COMPLETED)
+            for task in (dying, over):
+                task.cancel()
+        api.on_write = None
+        death.dead.set()
+        async with running(api):
+            await lab.sweep_ends("demo", limit=60)
+        lab.assert_none_lost_none_twice("demo", spec["maxTrials"])
+        lab.assert_never_more_at_a_time("demo", spec["parallelism"])
+        lab.assert_no_job_was_made_twice()
+        assert lab.verified("demo") == ()
+        return f"{moment} write {number}", outcome_of_sweep(lab, "demo")
+
+
+@pytest.mark.parametrize("method", ["random", "bayes"])
+async def test_killed_at_each_write_in_turn_before_and_after_it_is_carried_out(method: str) -> None:
+    """Four trials of bayes are still drawn at random, so they end the same too; what they saw may differ."""
+    spec = small(method)
+    expected, writes = await undisturbed(spec)
+    assert writes >= 8
+    deaths = [(number, moment) for number in range(1, writes + 1) for moment in ("before", "after")]
+    ends = await several([lambda death=death: die_once(spec, *death) for death in deaths])  # type: ignore[misc]
+    assert len(ends) == len(deaths)
+    assert {name: end for name, end in ends.items() if end != expected} == {}
+
+
+async def test_an_operator_that_lives_for_one_write_each_time_gets_there() -> None:
+    spec = a_sweep(method="bayes", maxTrials=3, parallelism=2)
+    lives = 0
+    async with fake_sweep_lab() as (api, lab):
+        await lab.apply_sweep("demo", spec)
+        while not lab.sweep("demo").get("completionTime"):
+            lives += 1
+            assert lives < 100, lab.told()
+            death = api.on_write = Death(1, "after")
+            async with running(api):
+                over = asyncio.create_task(lab.sweep_ends("demo"))
+                dying = asyncio.create_task(death.dying.wait())
+                await asyncio.wait([dying, over], return_when=asyncio.FIRST_COMPLETED)
+                for task in (dying, over):
+                    task.cancel()
+            death.dead.set()
+        lab.assert_none_lost_none_twice("demo", 3)
+        assert lab.verified("demo") == ()
+    assert lives > 6
