@@ -40,6 +40,13 @@ demo-bench: .venv/.done ## The bench experiments at tiny size on the cluster, th
 demo-bench-clean: ## Remove what demo-bench made, its namespace with the data included
 	@configs/bench/run.sh clean
 
+.PHONY: demo-sweep demo-sweep-clean
+demo-sweep: .venv/.done ## A search on the cluster: twelve trials of two operators' bounds, judged by a quality classifier
+	@configs/hpo/run.sh
+
+demo-sweep-clean: ## Remove what demo-sweep made, its namespace with the data included
+	@configs/hpo/run.sh clean
+
 .PHONY: images
 images: .venv/.done ## Build the images and push them where the cluster pulls from
 	@PATH="$(UV_HOME)/bin:$$PATH" images/build.sh all
@@ -93,6 +100,10 @@ bench-road: .venv/.done ## Measure the road: demo cold and warm, hand-over, over
 bench-scale: .venv/.done tools ## Measure the operator under load beside bare Jobs, on fake nodes (SMALL=1: a smoke; RESUME=1: go on)
 	$(PYTHON) -m tests.bench.scale $(if $(SMALL),--small) $(if $(RESUME),--resume)
 
+.PHONY: bench-progress
+bench-progress: .venv/.done tools ## Measure the hand-over while thousands of pods tell how far they are, beside one where none does (PODS=2000)
+	$(PYTHON) -m tests.bench.scale.progress $(if $(PODS),--pods $(PODS))
+
 .PHONY: bench-check
 bench-check: .venv/.done ## Compare the last bench-scale with the ranges in the repository
 	$(PYTHON) -m tests.bench.scale check
@@ -138,11 +149,12 @@ generate: .venv/.done .venvs/data/.done .venvs/swift/.done ## Write the generate
 	@.venvs/swift/bin/python -m sandbox_runtime.swift.catalogue > build-catalogue.json && mv build-catalogue.json crds/sandbox_api/swift.json
 	@$(PYTHON) -m sandbox_api.crd crds
 	@$(PYTHON) helm/generate.py
+	@$(PYTHON) gitops/generate.py
 	@$(PYTHON) docs/generate.py
 
 .PHONY: verify
 verify: generate ## Regenerate what is generated and fail when it differs from what is committed
-	@git diff --exit-code --stat -- crds helm docs/reference || { echo "generated files are stale: run 'make generate' and commit them"; exit 1; }
+	@git diff --exit-code --stat -- crds gitops helm docs/reference || { echo "generated files are stale: run 'make generate' and commit them"; exit 1; }
 
 .PHONY: lock
 lock: $(UV) ## Resolve requirements; UPGRADE=1: newest versions

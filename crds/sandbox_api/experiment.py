@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field
 from .base import AnyObject, Duration, Name, ObjectName, Quantity, SpecModel, TextOrObject
 from .forms import ClassName, DataKey, ImageReference, LabelKey, LabelValue, Size, SubPath
 from .pod_fields import Toleration
+from .tracking import Tracking
 
 MAX_JOBS = 64
 AccessMode = Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]
@@ -261,34 +262,6 @@ class Rank(SpecModel):
     """Item that others are compared with."""
     repeats: Annotated[int, Field(ge=1, le=100)] | None = None
     """Seeds; default spec.repeats."""
-
-
-class SecretKey(SpecModel):
-    name: ObjectName
-    """Name of the Secret."""
-    key: DataKey
-    """Key in the Secret."""
-
-
-class Wandb(SpecModel):
-    mode: Literal["online", "offline", "disabled"] | None = None
-    """Whether figures are exported to Weights & Biases; default: online where a key is given, else disabled."""
-    api_key_secret_ref: SecretKey | None = None
-    """Where the key lies."""
-    entity: Annotated[str, Field(max_length=128)] | None = None
-    """Team or user."""
-    base_url: Annotated[str, Field(max_length=512)] | None = None
-    """Address of a private server."""
-
-    @property
-    def meant(self) -> Literal["online", "offline", "disabled"]:
-        """The mode, its default resolved."""
-        return self.mode or ("online" if self.api_key_secret_ref is not None else "disabled")
-
-
-class Tracking(SpecModel):
-    wandb: Wandb | None = None
-    """Weights & Biases."""
 
 
 class Rungs(SpecModel):

@@ -49,11 +49,12 @@ def in_order(parameters: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
     A contract does not keep the order in which they were written.
     """
-    return sorted(parameters.items(), key=lambda item: (_is_argument(item[0]), item[0].count("."), item[0]))
+    return sorted(parameters.items(), key=lambda item: (not is_key(item[0]), item[0].count("."), item[0]))
 
 
-def _is_argument(name: str) -> bool:
-    return "." in name and name.partition(".")[0] not in ROOTS
+def is_key(name: str) -> bool:
+    """Whether it names a key of a configuration, and no operator's argument."""
+    return "." not in name or name.partition(".")[0] in ROOTS
 
 
 def operator_of(head: str) -> str:

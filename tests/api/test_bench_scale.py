@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from tests.api.lab import REPOSITORY, free_ports
+from tests.progress import DEEP
 
 SIZES = {"--one-hook": 3, "--four-hooks-fewer": 2, "--idle": 1, "--stored": 4, "--items": 5}
 LOADS = ("floor one hook", "one hook", "floor four hooks", "four hooks", "floor idle", "idle", "stored", "items")
@@ -109,3 +110,17 @@ def test_a_load_that_does_not_exist_is_named(tmp_path: Path) -> None:
     done = bench("--only=one hok", f"--output={tmp_path / 'none.json'}")
     assert done.returncode == 2
     assert "there is no load one hok; there are: floor one hook, one hook" in done.stderr
+
+
+@pytest.mark.skipif(not DEEP, reason="two planes, minutes: SANDBOX_DEEP=1")
+@pytest.mark.timeout(1200)
+def test_the_bench_of_progress_hears_all_pods_and_writes_at_its_pace(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    options = [f"--output={path}", f"--port={free_ports(10)}", "--pods=30", "--chains=1", "--rounds=2"]
+    program = [sys.executable, "-m", "tests.bench.scale.progress", *options]
+    done = subprocess.run(program, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr + done.stdout
+    for found in json.loads(path.read_text())["shapes"].values():
+        assert (found["pods"], found["hand-overs of each"]) == (30, 6)
+        assert set(found["answers"]) == {"200"}
+        assert found["quiet"]["progress writes a second"] < found["progress"]["progress writes a second"] <= 3.5

@@ -18,10 +18,12 @@ import pytest
 import yaml
 from tests.api.conftest import Operators, Plane
 from tests.api.lab import Lab, experiment, probes, road
-from tests.api.played import CLAIMS, Gate, fails, lacks_image, succeeds
+from tests.api.played import CLAIMS, Gate, Table, fails, lacks_image, succeeds
+from tests.api.sweep_lab import a_sweep, bowl, measures, sweep_lab, template
 from tests.gitops import KINDS, Manifest, acted, actions
 
-from sandbox_operator.cli.experiments import EXPERIMENTS, HOOKS
+from sandbox_operator.build.names import trial_name
+from sandbox_operator.cli.experiments import EXPERIMENTS, HOOKS, SWEEPS
 from sandbox_operator.cli.output import as_yaml
 
 HOLD = "test.example/hold"
@@ -30,6 +32,7 @@ _MASKS = (
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "2026-01-01T00:00:00Z"),
     (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "00000000-0000-4000-8000-000000000000"),
     (r"\b[0-9a-f]{64}\b", "0" * 64),
+    (r"\bseed: \d+", "seed: 7"),
     (r"(attempts/\d+)/[0-9a-f]{8}", r"\1/00000000"),
     (r"(experiments/[a-z-]+)-[0-9a-f]{8}\b", r"\1-00000000"),
     (r"-[0-9a-f]{10}(-a\d+)", r"-0000000000\1"),
@@ -180,6 +183,65 @@ async def test_the_operator_still_makes_the_hooks_that_gitops_tools_are_tested_w
     compare("SandboxHook", found)
 
 
+def one_by_one(**more: Any) -> Manifest:
+    """Two trials, one after the other, on a claim that is there."""
+    return {
+        **a_sweep(maxTrials=2, parallelism=1),
+        "template": template(workspace={"claimName": "volume"}, cache="Never"),
+        **more,
+    }
+
+
+async def test_the_operator_still_makes_the_sweeps_that_gitops_tools_are_tested_with(
+    plane: Plane, operators: Operators
+) -> None:
+    hold = Gate(measures(bowl))
+    names = ("running", "suspended-between", "deleting")
+    table: Table = {(trial_name(name, 1), "process"): hold for name in names}
+    table[(trial_name("failed", 0), "process")] = fails("User", "ValueError", "row 17")
+    async with sweep_lab(plane, table) as lab:
+        await lab.make_bound_claim("volume")
+
+        async def get(name: str) -> Manifest:
+            return await lab.client.get(SWEEPS, name, lab.namespace)
+
+        await lab.apply_sweep("created", one_by_one())
+        found = {"created": await get("created")}
+        operator = operators(plane.operator, SANDBOX_NAMESPACES=lab.namespace)
+        for name in ("running", "suspended-between", "succeeded", "behind", "deleting"):
+            await lab.apply_sweep(name, one_by_one())
+        await lab.apply_sweep("suspended", one_by_one(suspend=True))
+        await lab.apply_sweep("failed", one_by_one(maxFailedTrials=0))
+        await lab.apply_sweep("invalid", one_by_one(metric={"name": "process.nothing"}))
+        nowhere = template(workspace={"claimName": "nowhere"})
+        await lab.apply_sweep("claim-missing", one_by_one(template=nowhere))
+        await lab.client.patch(SWEEPS, "deleting", {"metadata": {"finalizers": [HOLD]}}, lab.namespace)
+
+        await lab.sweep_ends("succeeded", "behind", "failed")
+        for name in names:
+            await lab.until(
+                lambda name=name: (
+                    [row["state"] for row in lab.sweep(name).get("trials") or ()] == ["Succeeded", "Running"]
+                ),  # type: ignore[misc]
+                f"the second trial of {name} runs",
+            )
+        await lab.change_sweep("suspended-between", {"suspend": True})
+        await lab.sweep_reason("suspended-between", "Suspended")
+        await lab.sweep_reason("suspended", "Suspended")
+        await lab.sweep_reason("invalid", "InvalidSpec")
+        await lab.sweep_reason("claim-missing", "ClaimNotFound")
+        operator.kill()
+        await lab.change_sweep("behind", {"maxTrials": 3})
+        await lab.client.delete(SWEEPS, "deleting", lab.namespace)
+        states = (
+            "running", "suspended", "suspended_between", "succeeded", "failed", "invalid", "claim_missing", "behind",
+            "deleting",
+        )  # fmt: skip
+        found |= {state: await get(state.replace("_", "-")) for state in states}
+        await lab.client.patch(SWEEPS, "deleting", {"metadata": {"finalizers": None}}, lab.namespace)
+    compare("SandboxSweep", found)
+
+
 TRACKING = {"app.kubernetes.io/instance": "experiments"}
 TRACKED = {"argocd.argoproj.io/tracking-id": "experiments:sandbox.datajuicer.io/SandboxExperiment:research/demo"}
 
@@ -213,6 +275,21 @@ def owners(item: Manifest) -> dict[str, set[str]]:
     return found
 
 
+def marks_of(item: Manifest) -> set[str]:
+    """Keys of its labels and annotations."""
+    return {*(item["metadata"].get("labels") or {}), *(item["metadata"].get("annotations") or {})}
+
+
+def assert_not_drifted(manifest: Manifest, before: Manifest, after: Manifest) -> None:
+    """What was applied is there as it was, and of the operator's there is the status alone."""
+    assert after["metadata"]["generation"] == before["metadata"]["generation"] == 1
+    assert after["spec"] == before["spec"]
+    for part in ("labels", "annotations", "finalizers", "ownerReferences"):
+        assert after["metadata"].get(part) == manifest["metadata"].get(part), part
+    (ours,) = set(owners(after)) - {"argocd-controller"}
+    assert owners(after)[ours] == {"status"}
+
+
 @pytest.mark.usefixtures("operator")
 async def test_what_is_applied_again_shows_no_drift_and_children_bear_no_mark_of_who_applied_it(
     plane: Plane, lab: Lab
@@ -224,12 +301,7 @@ async def test_what_is_applied_again_shows_no_drift_and_children_bear_no_mark_of
     assert lab.status("demo")["outcome"] == "Succeeded", lab.told()
     after = applied(plane, lab, manifest)
 
-    assert after["metadata"]["generation"] == before["metadata"]["generation"] == 1
-    assert after["spec"] == before["spec"]
-    for part in ("labels", "annotations", "finalizers", "ownerReferences"):
-        assert after["metadata"].get(part) == manifest["metadata"].get(part), part
-    (ours,) = set(owners(after)) - {"argocd-controller"}
-    assert owners(after)[ours] == {"status"}
+    assert_not_drifted(manifest, before, after)
     diff = plane.kubectl(
         "-n", lab.namespace, "diff", "--server-side", "--field-manager=argocd-controller", "-f", "-",
         stdin=json.dumps(manifest), check=False,
@@ -238,9 +310,26 @@ async def test_what_is_applied_again_shows_no_drift_and_children_bear_no_mark_of
     children = [*lab.jobs_of("demo"), *lab.pods_of("demo"), *(await lab.client.list(CLAIMS, lab.namespace)).items]
     assert len(children) >= 2 * len(road()["probeJobConfigs"]) + 1
     for child in children:
-        marks = {**(child["metadata"].get("labels") or {}), **(child["metadata"].get("annotations") or {})}
-        assert not set(marks) & {*TRACKING, *TRACKED}, child["metadata"]["name"]
+        assert not marks_of(child) & {*TRACKING, *TRACKED}, child["metadata"]["name"]
         assert child["metadata"]["ownerReferences"], "who applied the parent removes the children by it"
+
+
+async def test_a_sweep_that_is_applied_again_shows_no_drift_and_its_trials_bear_no_mark_of_who_applied_it(
+    plane: Plane, operators: Operators
+) -> None:
+    async with sweep_lab(plane) as lab:
+        operators(plane.operator, SANDBOX_NAMESPACES=lab.namespace)
+        metadata = {"name": "demo", "labels": TRACKING, "annotations": TRACKED}
+        kind = {"apiVersion": SWEEPS.api_version, "kind": SWEEPS.kind}
+        manifest = {**kind, "metadata": metadata, "spec": a_sweep(maxTrials=3, suspend=False)}
+        before = applied(plane, lab, manifest)
+        await lab.sweep_ends("demo")
+        after = applied(plane, lab, manifest)
+
+        assert lab.sweep("demo")["outcome"] == "Succeeded", lab.told()
+        assert_not_drifted(manifest, before, after)
+        for child in (*lab.trials("demo").values(), *(await lab.client.list(CLAIMS, lab.namespace)).items):
+            assert not marks_of(child) & {*TRACKING, *TRACKED}, child["metadata"]["name"]
 
 
 @pytest.mark.usefixtures("operator")

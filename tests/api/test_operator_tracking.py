@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from typing import Any
@@ -26,6 +27,7 @@ from sandbox_operator.kube.informer import Informer, Key
 
 IMAGES = json.dumps({"data": "registry.example/data:1", "tracking": "registry.example/tracking:1"})
 TRACKING = {"wandb": {"apiKeySecretRef": {"name": "wandb", "key": "api-key"}}}
+DEEP = bool(os.environ.get("SANDBOX_DEEP"))
 EXPORTERS = f"{LABEL_TASK}=export"
 
 
@@ -154,29 +156,33 @@ async def test_an_experiment_has_one_exporter_and_ends_whatever_becomes_of_it(
 
 async def die_once(number: int, moment: str) -> dict[str, int]:
     """Kill the operator at a write, let another go on; how many Jobs each exporter's name has had."""
+
+    def is_left_to_the_last(lab: Lab) -> bool:
+        ended = bool(lab.status("demo").get("completionTime"))
+        return ended and [job["metadata"]["name"][-7:-6] for job in exporters(lab)] == ["-"]
+
     async with fresh() as (api, lab), played(lab) as pods:
-        pods.code = 0
         spec: dict[str, Any] = probes("one", tracking=TRACKING, images={"tracking": "registry.example/tracking:1"})
         death = api.on_write = Death(number, moment)
         async with running(api):
             await lab.apply("demo", spec)
             dying = asyncio.create_task(death.dying.wait())
-            exported = asyncio.create_task(lab.until(lambda: tracking(lab) == ("True", "Exported"), "the export"))
-            await asyncio.wait([dying, exported], return_when=asyncio.FIRST_COMPLETED)
-            for task in (dying, exported):
+            over = asyncio.create_task(lab.until(lambda: is_left_to_the_last(lab), "the exporter of the end"))
+            await asyncio.wait([dying, over], return_when=asyncio.FIRST_COMPLETED)
+            for task in (dying, over):
                 task.cancel()
         api.on_write = None
         death.dead.set()
         async with running(api):
-            await lab.until(lambda: tracking(lab) == ("True", "Exported"), "the export", limit=60)
+            await lab.until(lambda: is_left_to_the_last(lab), "the exporter of the end", limit=60)
         lab.assert_no_job_was_made_twice()
         return {name: len(uids) for name, uids in pods.seen.items()}
 
 
 @pytest.mark.usefixtures("no_mistakes")
 async def test_an_operator_killed_at_any_write_makes_no_second_exporter() -> None:
-    for number in range(1, 12):
+    for number in range(1, 12) if DEEP else range(3, 10, 2):
         for moment in ("before", "after"):
             made = await die_once(number, moment)
             assert set(made.values()) == {1}, (number, moment, made)
-            assert len(made) <= 2, (number, moment, made)
+            assert len(made) <= 2, (number, moment, made)  # it may have ended while no operator was there

@@ -17,6 +17,7 @@ from tests.api.fakeapi import FakeAPI
 from tests.api.inprocess import SETTINGS, Death, check, fresh, undisturbed
 from tests.api.lab import Lab, free_port, road
 from tests.api.played import Behaviour, Pod, succeeds
+from tests.progress import DEEP, long
 
 from sandbox_api.progress import ProgressReport
 from sandbox_operator.kube.config import Connection
@@ -25,6 +26,8 @@ from sandbox_operator.reconcile.process import Operator
 from sandbox_operator.reconcile.tokens import PodIdentity
 
 NAMES = ("demo", "second", "third")
+DEATHS = [(number, moment) for number in range(1, 41) for moment in ("before", "after")] if DEEP else [(14, "after")]
+"""At which write the operator dies."""
 
 
 @contextlib.asynccontextmanager
@@ -75,8 +78,10 @@ def talks(pods: dict[str, Pod], lab: list[Lab]) -> Behaviour:
 
 
 @pytest.mark.usefixtures("no_mistakes")
-@pytest.mark.parametrize("deaths", [(), (5, "before"), (14, "after"), (23, "before")])
+@long
+@pytest.mark.parametrize("deaths", [(), *DEATHS])
 async def test_whatever_pods_tell_experiments_go_their_way(deaths: tuple[int, str] | tuple[()]) -> None:
+    """With SANDBOX_DEEP=1 it dies at each of the first forty writes, before or after it is carried out."""
     expected, _ = await undisturbed()
     pods: dict[str, Pod] = {}
     where: list[Lab] = []

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.bench.scale import ranges
+from tests.bench.scale import progress, ranges
 from tests.bench.scale.idle import spread
 from tests.bench.scale.report import markdown, rows, table
 
@@ -106,3 +106,18 @@ def test_ranks_are_values_that_were_measured() -> None:
     told = spread([float(value) for value in range(200)])
     assert (told["p50"], told["p99"], told["least"], told["most"], told["count"]) == (100, 198, 0, 199, 200)
     assert spread([7.0])["p99"] == 7.0
+
+
+def test_the_bench_of_progress_says_where_waiting_became_longer_than_it_may() -> None:
+    def shape(share: float) -> dict[str, Any]:
+        quiet, busy = {"ms": {"p50": 20.0, "p99": 50.0}}, {"ms": {"p50": 20.0, "p99": 50.0 * share}}
+        return {
+            "pods": 2000,
+            "quiet": quiet,
+            "progress": {**busy, "progress writes a second": 20.0},
+            "p99 share": share,
+        }
+
+    told = progress.table({"shapes": {"one experiment": shape(1.05), "one pod each": shape(1.2)}}).splitlines()
+    assert "more than" not in told[1]
+    assert told[2].endswith("more than 1.1")

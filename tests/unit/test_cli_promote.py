@@ -241,6 +241,11 @@ def test_what_cant_be_promoted_is_told_in_sentences() -> None:
     )
 
 
+def test_a_trial_is_not_promoted_without_what_its_parameters_set() -> None:
+    trial = {"sweep": "hpo", "number": 1, "metric": "x", "parameters": {"np": 2}}
+    assert "is a trial of the sweep hpo" in said(origin(spec={**spec(), "trial": trial}))
+
+
 @pytest.mark.parametrize("dataset", ["inputs/raw/train.jsonl", "inputs/data", "outputs/a.jsonl", "https://a.example/b"])
 def test_a_data_set_outside_the_inputs_is_refused(dataset: str) -> None:
     assert said(origin(), asked(dataset=dataset)).splitlines()[:2] == [

@@ -12,6 +12,7 @@ import yaml
 from sandbox_api.experiment import ExperimentSpec
 from sandbox_api.hook_resource import hooks_in
 from sandbox_operator.plan.compile import compile_spec
+from sandbox_operator.plan.sweep_definition import compile_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("*.md", "docs/**/*.md", "configs/**/*.md", "helm/**/*.md", "images/**/*.md", "cluster/**/*.md")
@@ -75,7 +76,12 @@ def test_a_snippet_of_the_documentation_is_one_that_is_accepted(page: str, text:
     assert problems == ()
     for document in documents_of(text):
         kind = document.get("kind") if isinstance(document, dict) else None
-        if kind != "SandboxHook":  # those have been read above
+        if kind == "SandboxSweep":
+            assert (
+                compile_sweep(document["spec"], name=document["metadata"]["name"], uid="any", added=hooks).problems
+                == ()
+            )
+        elif kind != "SandboxHook":  # those have been read above
             spec = document["spec"] if kind == "SandboxExperiment" else spec_of(document, text)
             told = [problem for problem in compile_spec(spec, hooks).problems if not NOT_YET.search(problem)]
             assert told == []

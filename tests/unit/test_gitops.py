@@ -4,13 +4,21 @@ operator made (tests/api/test_gitops.py has it make them again), and what kustom
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from tests.gitops import KINDS, Manifest, flux, health
+from tests.api.conftest import tool_folder
+from tests.gitops import GITOPS, KINDS, Lua, Manifest, acted, actions, flux, health
+
+from sandbox_operator.plan.compile import compile_spec
+from sandbox_operator.plan.sweep_definition import compile_sweep
 
 STATES = {
     **dict.fromkeys(("created", "behind", "deleting", "pending", "running", "rerunning", "waiting"), "Progressing"),
@@ -61,3 +69,146 @@ def test_every_state_of_every_kind_is_in_a_test_file() -> None:
     assert tested == recorded
     of_experiments = {path.stem for path in recorded if path.parts[-3] == "SandboxExperiment"}
     assert set(STATES) - of_experiments == {"valid"}
+
+
+def action_tests() -> Iterator[Any]:
+    for kind in sorted(KINDS.iterdir()):
+        path = kind / "action_test.yaml"
+        for test in yaml.safe_load(path.read_text())["actionTests"] if path.exists() else ():
+            names = (test["action"], kind / test["inputPath"], kind / test["expectedOutputPath"])
+            yield pytest.param(*names, id=f"{kind.name}-{test['action']}-{Path(test['inputPath']).stem}")
+
+
+def discovery_tests() -> Iterator[Any]:
+    for kind in sorted(KINDS.iterdir()):
+        path = kind / "action_test.yaml"
+        for test in yaml.safe_load(path.read_text())["discoveryTests"] if path.exists() else ():
+            expected = {one["name"]: not one.get("disabled", False) for one in test["result"]}
+            yield pytest.param(kind / test["inputPath"], expected, id=f"{kind.name}-{Path(test['inputPath']).stem}")
+
+
+@pytest.mark.parametrize(("action", "before", "after"), action_tests())
+def test_an_action_makes_what_its_test_file_says(action: str, before: Path, after: Path) -> None:
+    assert acted(resource(before), action) == resource(after)
+    assert actions(resource(before))[action], "and it can be chosen there"
+
+
+@pytest.mark.parametrize(("path", "expected"), discovery_tests())
+def test_the_actions_that_can_be_chosen_are_those_of_the_test_file(path: Path, expected: dict[str, bool]) -> None:
+    assert actions(resource(path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "seen", "token"),
+    [(None, None, "1"), ("3", "7", "8"), ("7", "3", "8"), ("2026120101", None, "2026120102")],
+)
+def test_a_retry_takes_a_token_that_was_not_used_before(asked: str | None, seen: str | None, token: str) -> None:
+    assert retried(asked, seen) == token
+
+
+@pytest.mark.parametrize("asked", ["mended", "1.5", "nan", "-3", "0x", "99999999999999999999", "2026-12-01"])
+def test_where_tokens_are_no_numbers_a_retry_takes_the_time(asked: str) -> None:
+    assert re.fullmatch(r"[0-9]{10}", retried(asked, "2"))
+    assert re.fullmatch(r"[0-9]{10}", retried(None, asked))
+
+
+def retried(asked: str | None, seen: str | None) -> str:
+    obj: Manifest = {"kind": "SandboxExperiment", "spec": {"stop": "Now"}, "status": {}}
+    if asked is not None:
+        obj["spec"]["rerun"] = {"token": asked, "from": "train"}
+    if seen is not None:
+        obj["status"]["rerunToken"] = seen
+    spec = acted(obj, "retry")["spec"]
+    assert set(spec) == {"rerun"}, (
+        "an experiment that was stopped goes on, and all that failed runs, not what once was asked"
+    )
+    assert set(spec["rerun"]) == {"token"}
+    return str(spec["rerun"]["token"])
+
+
+def test_the_interpreter_here_has_no_more_than_argo_cds() -> None:
+    for name in ("string", "math", "io", "os", "debug", "dofile"):
+        assert Lua().run(f"return {{type({name})}}", {}) == ["nil"]
+    with pytest.raises(Exception, match="attempt to"):
+        Lua().run("local s = 'a' return {s:upper()}", {})
+    assert Lua().run("return {type(require('os').time())}", {}) == ["number"]
+
+
+def test_the_config_map_holds_the_scripts_under_the_keys_that_argo_cd_looks_for() -> None:
+    data = yaml.safe_load((GITOPS / "argocd/argocd-cm.yaml").read_text())["data"]
+    for kind in KINDS.iterdir():
+        about = f"sandbox.datajuicer.io_{kind.name}"
+        assert data.pop(f"resource.customizations.health.{about}") == (kind / "health.lua").read_text()
+        if (kind / "actions").exists():
+            shown = yaml.safe_load(data.pop(f"resource.customizations.actions.{about}"))
+            assert shown["discovery.lua"] == (kind / "actions/discovery.lua").read_text()
+            scripts = {one["name"]: one["action.lua"] for one in shown["definitions"]}
+            assert scripts == {path.parent.name: path.read_text() for path in kind.glob("actions/*/action.lua")}
+            assert set(Lua().run(shown["discovery.lua"], {"metadata": {}, "spec": {}})) == set(scripts)
+    assert data == {}
+
+
+def test_the_config_map_is_what_make_generate_writes(tmp_path: Path) -> None:
+    script = "import sys; sys.path.insert(0, sys.argv[1]); import generate; print(generate.config_map(generate.FOLDER), end='')"
+    made = subprocess.run(
+        [sys.executable, "-c", script, GITOPS], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert made.stdout == (GITOPS / "argocd/argocd-cm.yaml").read_text()
+
+
+def built(folder: Path) -> list[Manifest]:
+    """What `kubectl kustomize` makes of a folder."""
+    kubectl = tool_folder("kubernetes") / "kubectl"
+    made = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    return list(yaml.safe_load_all(made.stdout))
+
+
+def test_an_installation_of_argo_cd_gets_the_scripts_beside_its_own_settings(tmp_path: Path) -> None:
+    own = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "argocd-cm", "namespace": "argocd"},
+        "data": {"url": "x"},
+    }
+    (tmp_path / "argocd-cm.yaml").write_text(yaml.safe_dump(own))
+    component = os.path.relpath(GITOPS / "argocd", tmp_path.resolve())
+    (tmp_path / "kustomization.yaml").write_text(
+        yaml.safe_dump({"resources": ["argocd-cm.yaml"], "components": [component]})
+    )
+    (found,) = built(tmp_path)
+    assert found["data"]["url"] == "x"
+    assert len(found["data"]) == 1 + len([*KINDS.glob("*/health.lua"), *KINDS.glob("*/actions/discovery.lua")])
+
+
+def test_every_folder_of_the_examples_is_built_and_its_experiments_are_sound() -> None:
+    found = built(GITOPS / "examples/experiments")
+    named = {(item["kind"], item["metadata"]["name"]): item for item in found}
+    ((_, recipe),) = [key for key in named if key[0] == "ConfigMap"]
+    assert recipe.startswith("all-data-recipe-"), "named after its content"
+    inputs = named["SandboxExperiment", "all-data"]["spec"]["inputs"]
+    assert [one["configMapName"] for one in inputs if "configMapName" in one] == [recipe]
+    for item in found:
+        assert item["metadata"]["namespace"] == "research"
+        if item["kind"] == "SandboxExperiment":
+            assert compile_spec(item["spec"]).problems == (), item["metadata"]["name"]
+        if item["kind"] == "SandboxSweep":
+            assert compile_sweep(item["spec"], name=item["metadata"]["name"], uid="any").problems == ()
+    alone = [
+        item
+        for folder in sorted((GITOPS / "examples/experiments").iterdir())
+        if folder.is_dir()
+        for item in built(folder)
+    ]
+    assert [item["spec"] for item in alone if item["kind"] == "SandboxSweep"] == [
+        named["SandboxSweep", "text-length-search"]["spec"]
+    ]
+
+
+def test_what_the_tools_are_told_is_built_and_flux_knows_how_to_see_health() -> None:
+    argo, of_flux = built(GITOPS / "examples/argocd"), built(GITOPS / "examples/flux")
+    assert {item["kind"] for item in argo} == {"Application", "ApplicationSet"}
+    kustomizations = [item for item in of_flux if item["kind"] == "Kustomization"]
+    assert len(kustomizations) == 2
+    for item in kustomizations:
+        assert {check["kind"] for check in item["spec"]["healthCheckExprs"]} == {path.name for path in KINDS.iterdir()}

@@ -25,6 +25,7 @@ from tests.unit.charts import (
 )
 
 from sandbox_api.hooks import HOOKS
+from sandbox_operator.build.export import IMAGE as EXPORTER
 from sandbox_operator.reconcile.settings import settings_from
 
 
@@ -120,7 +121,8 @@ def test_no_role_reaches_secrets_logs_nodes_or_everything(values: dict[str, Any]
 def test_the_operator_can_never_delete_user_data() -> None:
     (role,) = rules(operator_chart())
     assert verbs(role, "persistentvolumeclaims") == {"get", "list", "watch", "create", "patch"}
-    assert verbs(role, "sandboxexperiments") == {"get", "list", "watch"}
+    assert verbs(role, "sandboxexperiments") == {"get", "list", "watch", "create", "patch"}
+    assert verbs(role, "sandboxsweeps") == {"get", "list", "watch"}
 
 
 def test_the_operator_can_do_its_work_and_nothing_else() -> None:
@@ -385,11 +387,11 @@ def test_the_readme_tells_every_value_with_its_default(chart: Path) -> None:
         assert any(path[: len(row)] == row for row in told), f"{'.'.join(path)} is not in the README"
 
 
-def test_the_chart_has_an_image_for_each_hook_of_the_catalogue() -> None:
+def test_the_chart_has_an_image_for_each_hook_of_the_catalogue_and_for_the_exporter() -> None:
     values = yaml.safe_load((OPERATOR / "values.yaml").read_text())
     schema = json.loads((OPERATOR / "values.schema.json").read_text())
     names = {kind.image for hook in HOOKS.values() for kind in (hook.components or {"": hook}).values()}
-    assert set(values["images"]) == set(schema["properties"]["images"]["properties"]) == names
+    assert set(values["images"]) == set(schema["properties"]["images"]["properties"]) == names | {EXPORTER}
 
 
 def test_charts_carry_the_projects_version() -> None:

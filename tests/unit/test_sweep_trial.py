@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A sweep's trial: which jobs its parameters go to, what of them is refused, and the figure it is judged by."""
 
+import io
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
+from tests.hook_pod import job_contract
 from tests.unit.builders import (
     OWN_HOOKS,
     Play,
@@ -23,11 +27,16 @@ from tests.unit.builders import (
 from sandbox_api.contract import Configs, Rungs
 from sandbox_api.parameters import in_order, operators_in, place_of
 from sandbox_api.status import Condition, ExperimentStatus, JobStatus, TrialDecision, TrialStatus
+from sandbox_operator.cli.offline import Experiment
+from sandbox_operator.cli.plan_table import plan_table
+from sandbox_operator.cli.preview import previewed
 from sandbox_operator.plan.compile import compile_spec
-from sandbox_operator.plan.configs import given_configs, placed
+from sandbox_operator.plan.configs import effective, given_configs, placed, with_parameters
 from sandbox_operator.plan.contracts import rungs_for
 from sandbox_operator.plan.job import PlannedJob, Reference
 from sandbox_operator.plan.objective import Missing, objective_value
+from sandbox_runtime.configs import resolve_configs
+from sandbox_runtime.workspace import Workspace
 
 RECIPE: list[dict[str, Any]] = [
     {"character_repetition_filter": {"rep_len": 10, "max_ratio": 0.5}},
@@ -262,6 +271,54 @@ def test_what_holds_others_is_set_before_what_lies_in_it(values: dict[str, int])
     for whole, part in (("process", "a.b"), ("extraConfigs.a", "extraConfigs.a.b")):
         if whole in order and part in order:
             assert order.index(whole) < order.index(part)
+
+
+ANYWHERE = st.sampled_from(
+    [
+        "text_length_filter.min_len", "text_length_filter#2.max_len", "text_length_filter#1.min_len", "np", "process",
+        "character_repetition_filter.rep_len", "process.djConfigs.process.0.character_repetition_filter.rep_len",
+        "process.djConfigs.text_keys", "process.text_length_filter.max_len", "look.text_length_filter.min_len",
+        "quality.extraConfigs.text_key", "anonymous.process.djConfigs.np", "dataset_path", "nowhere.x", "a..b", "#", ".",
+    ]
+)  # fmt: skip
+VALUES = st.one_of(st.integers(), st.text(max_size=5), st.none(), st.just(RECIPE[:1]), st.just({"a": [1]}))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(parameters=st.dictionaries(ANYWHERE, VALUES, max_size=4))
+def test_what_the_planner_accepts_the_pod_applies_to_the_same_places(
+    parameters: dict[str, Any], tmp_path: Path
+) -> None:
+    found = compile_spec(a_search(parameters), OWN_HOOKS)
+    assert all(problem.startswith("spec.") for problem in found.problems)
+    if found.problems:
+        return
+    for job in found.jobs:
+        contract = job_contract(dj=job.config.dj_configs, extra=job.config.extra_configs)
+        contract = contract.model_copy(update={"configs": given_configs(job)})
+        (tmp_path / "inputs/raw").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "inputs/raw/demo.jsonl").touch()
+        volume = tmp_path / "volume" / "experiments" / "demo-1f2e3d4c"
+        volume.mkdir(parents=True, exist_ok=True)
+        if not (volume / "inputs").exists():
+            (volume / "inputs").symlink_to(tmp_path / "inputs")
+        workspace = Workspace(tmp_path / "volume", tmp_path / "inputs", contract, "pod-uid")
+        seen = effective(with_parameters(job.config, job.parameters))
+        applied = resolve_configs(contract, {}, workspace)
+        assert (applied.dj, applied.extra) == (seen["djConfigs"], seen["extraConfigs"] or {})
+
+
+def test_the_plan_shows_the_parameters_of_a_job_after_its_inputs() -> None:
+    plan, _ = previewed(Experiment("hpo-3", None, refined({"np": 4, "character_repetition_filter.rep_len": 8})), {}, {})
+    console = Console(width=100, file=io.StringIO(), record=True)
+    console.print(plan_table(plan, 100))
+    shown = console.export_text()
+
+    assert [job.parameters for job in plan.jobs if job.parameters] == [
+        {"np": 4, "character_repetition_filter.rep_len": 8}
+    ]
+    assert "character_repetition_filter.rep_len = 8" in shown
+    assert shown.index("djConfigs = look.recipe") < shown.index("np = 4")
 
 
 def objective_of(metric: str, spec: dict[str, Any] | None = None) -> list[str]:

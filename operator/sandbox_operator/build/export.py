@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sandbox_api import contract as wire
-from sandbox_api.experiment import PodProfile, SecretKey
+from sandbox_api.experiment import PodProfile
 from sandbox_api.export import (
     API_KEY_ENV,
     BASE_URL_ENV,
@@ -18,6 +18,7 @@ from sandbox_api.export import (
     encode_export,
     export_digest,
 )
+from sandbox_api.tracking import SecretKey
 
 from .defaults import Defaults
 from .job import WORKSPACE, beside_the_others

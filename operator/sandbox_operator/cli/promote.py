@@ -88,6 +88,12 @@ def promoted(source: Origin, asked: Asked) -> Promoted:
     compiled = compile_spec(source.spec, source.hooks)
     if compiled.spec is None:
         raise Ended(f"its spec can't be read by this version: {'; '.join(compiled.problems)}")
+    if compiled.spec.trial is not None and compiled.spec.trial.parameters:
+        sweep = compiled.spec.trial.sweep
+        raise Ended(
+            f"is a trial of the sweep {sweep}, and what its parameters set would be lost; write their values into the"
+            " template's configurations, run that without spec.trial, and promote it"
+        )
     job, result = _refined(compiled, source.status, asked.recipe)
     bounds = (result.outputs or {}).get(_output(job, "bounds"))
     recipe = frozen(job, bounds)

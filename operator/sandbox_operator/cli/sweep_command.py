@@ -41,7 +41,9 @@ def verify_command(context: typer.Context, name: SweepName, file: Dump = None, n
         say(problem, style="red")
     trials = f"{len(view.trials)} trial{'s' if len(view.trials) != 1 else ''}"
     if problems:
-        fail(f"{name}: {len(problems)} things in {trials} do not follow from what is recorded")
+        what = "thing" if len(problems) == 1 else "things"
+        does = "does" if len(problems) == 1 else "do"
+        fail(f"{name}: {len(problems)} {what} in {trials} {does} not follow from what is recorded")
     decisions = sum(len(trial.rungs) for trial in view.trials)
     early = f", and {decisions} decisions of early stopping" if decisions else ""
     say(f"{name}: {trials}, each suggestion follows from what its trial saw{early}", style="green")

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -27,6 +27,7 @@ from ..plan.iterations import figure_of, in_iteration
 from ..plan.sweep_definition import compile_sweep, early_terminate_of
 from ..plan.sweep_facts import TrialFact
 from ..plan.sweep_trials import Told, trial_fact
+from ..search.observed import SeenState
 from ..search.suggest import Settings
 from ..search.verify import Recorded, RungRecord
 from ..search.verify import verify as verified
@@ -36,6 +37,7 @@ from .experiments import EXPERIMENTS, Ended
 
 SWEEPS = Resource(GROUP, VERSION, "sandboxsweeps", SWEEP)
 Manifest = Mapping[str, Any]
+Model = TypeVar("Model", SweepStatus, ExperimentStatus)
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,17 @@ class TrialView:
     def value(self) -> float | None:
         """Of one that succeeded or was pruned, if it is a number."""
         value = self.fact.value
-        return (
-            value if self.fact.state in ("Succeeded", "Pruned") and value is not None and math.isfinite(value) else None
-        )
+        counts = self.fact.state in ("Succeeded", "Pruned") and value is not None and math.isfinite(value)
+        return value if counts else None
+
+    @property
+    def seen_as(self) -> SeenState:
+        """How the search sees it."""
+        if self.fact.state == "Running":
+            return "running"
+        if self.value is None:
+            return "failed"
+        return "pruned" if self.fact.state == "Pruned" else "succeeded"
 
 
 @dataclass(frozen=True)
@@ -74,18 +84,17 @@ class SweepView:
 
 
 def _recorded(trial: TrialView) -> Recorded:
-    fact, value = trial.fact, trial.value
-    running = fact.state == "Running"
+    fact = trial.fact
     return Recorded(
         number=fact.number,
         name=fact.name,
         point=fact.point or (),
         parameters=fact.parameters,
         observed=trial.observed,
-        state="running" if running else "failed" if value is None else fact.state.lower(),
-        value=value,
+        state=trial.seen_as,
+        value=trial.value,
         decisions=trial.rungs,
-    )  # fmt: skip
+    )
 
 
 async def read_cluster(client: Client, name: str, namespace: str) -> SweepView:
@@ -142,11 +151,8 @@ def view_of(sweep: Manifest, experiments: Iterable[Manifest], hooks: Mapping[str
     compiled = compile_sweep(sweep.get("spec") or {}, name=meta["name"], uid=uid, added=hooks)
     if compiled.spec is None or compiled.settings is None or compiled.first is None:
         raise Ended("; ".join(compiled.problems))
-    try:
-        status = SweepStatus.model_validate(sweep.get("status") or {})
-        trials = [_trial(item, compiled.first) for item in experiments if _owner(item).get("uid") == uid]
-    except ValidationError as error:
-        raise Ended(f"a status can't be read: {error.errors()[0]['msg']}") from error
+    status = _status(sweep, SweepStatus)
+    trials = [_trial(item, compiled.first) for item in experiments if _owner(item).get("uid") == uid]
     return SweepView(
         name=meta["name"],
         namespace=str(meta.get("namespace") or ""),
@@ -157,6 +163,13 @@ def view_of(sweep: Manifest, experiments: Iterable[Manifest], hooks: Mapping[str
         max_trials=compiled.max_trials,
         trials=tuple(sorted(filter(None, trials), key=lambda trial: (trial.fact.number, trial.fact.name))),
     )
+
+
+def _status(item: Manifest, model: type[Model]) -> Model:
+    try:
+        return model.model_validate(item.get("status") or {})
+    except ValidationError as error:
+        raise Ended(f"{_meta(item).get('name')}: its status can't be read: {error.errors()[0]['msg']}") from error
 
 
 def _owner(item: Manifest) -> Mapping[str, Any]:
@@ -178,7 +191,7 @@ def _trial(item: Manifest, compiled: Compiled) -> TrialView | None:
         point=tuple(map(float, point)) if isinstance(point, list) else None,
         suspended=spec.get("suspend") is True,
     )
-    status = ExperimentStatus.model_validate(item.get("status") or {})
+    status = _status(item, ExperimentStatus)
     decisions = status.trial.decisions if status.trial is not None else []
     return TrialView(
         fact=trial_fact(name, told, status, compiled),

@@ -14,9 +14,10 @@ from typing import Annotated, Any
 
 import typer
 
-from sandbox_api.experiment import ExperimentSpec, SecretKey
+from sandbox_api.experiment import ExperimentSpec
 from sandbox_api.export import API_KEY_ENV, BASE_URL_ENV, EXPORT_COMMAND, EXPORT_ENV, ExportContract, encode_export
 from sandbox_api.status import ExperimentStatus
+from sandbox_api.tracking import SecretKey
 
 from ..build.defaults import Defaults
 from ..build.export import ExportRequest, export_job, is_export_name

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sandbox_api.contract import ExperimentRef
-from sandbox_api.experiment import ExperimentSpec, Wandb
+from sandbox_api.experiment import ExperimentSpec
 from sandbox_api.export import Ending, ExportContract, export_digest
 from sandbox_api.status import Condition, ExperimentStatus, Reason, Resolved
+from sandbox_api.tracking import Wandb
 
 from ..build.defaults import Defaults
 from ..build.export import IMAGE, ExportRequest, end_suffix, export_job, export_name

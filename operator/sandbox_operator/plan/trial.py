@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from sandbox_api.data_juicer import catalogue
 from sandbox_api.experiment import JobConfig, Trial
 from sandbox_api.extra import NoExtra
-from sandbox_api.parameters import operator_of, operators_in, place_of
+from sandbox_api.parameters import in_order, is_key, operator_of, operators_in, place_of
 
-from .configs import ROOTS, check_configs, effective, with_parameters
+from .configs import ROOTS, check_configs, effective, placed, with_parameters
 from .iterations import Updates
 from .job import PlannedJob, Source, references_in
 from .references import did_you_mean
@@ -48,7 +50,7 @@ class Parameters:
         """The job with those that concern it. `recipe` is what is known of the configuration that an input brings."""
         if self.trial is None:
             return job
-        dj = seen_recipe(job.config, recipe, inputs)
+        dj = self._with_keys(job, seen_recipe(job.config, recipe, inputs))
         self.known |= dict.fromkeys(self._names(job, dj))
         names: dict[str, str] = {}
         for name in self.trial.parameters:
@@ -65,6 +67,19 @@ class Parameters:
             self.notes += _repeated(name, own, job, dj)
         values = {own: self.trial.parameters[name] for own, name in names.items()}
         return replace(job, parameters=values, written_parameters=names)
+
+    def _with_keys(self, job: PlannedJob, dj: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        """The recipe in which operators are looked for: a parameter may be the whole of it."""
+        assert self.trial is not None
+        owns = {self._own_name(name, job, dj): value for name, value in self.trial.parameters.items()}
+        keys = {own: value for own, value in owns.items() if own is not None and is_key(own)}
+        wholes = [value for own, value in keys.items() if own in ("process", "djConfigs.process")]
+        configs: Mapping[str, Any] = {"djConfigs": dj if dj is not None or not wholes else {}, "extraConfigs": None}
+        for own, value in in_order(keys) if configs["djConfigs"] is not None else ():
+            with suppress(LookupError):  # it is told where the job is looked at
+                configs = placed(configs, place_of(own, None), value)
+        found: Mapping[str, Any] | None = configs["djConfigs"]
+        return found
 
     def problems(self) -> Iterator[str]:
         """Parameters that go nowhere, and overrides of what is none."""
@@ -86,13 +101,12 @@ class Parameters:
         if own is not None and _fits(own, job, dj, is_only=self._is_only(job)):
             return own
         head = name.partition(".")[0]
-        if job.hook.name != PROCESS_HOOK or head in ROOTS or self._is_for_a_job(name):
+        if job.hook.name != PROCESS_HOOK or head in ROOTS or self._of_jobs.get(name):
             return None
         if "." not in name:
             return name if name in catalogue()["keys"] else None
         if dj is None:  # the pod will see; but what begins as a job does is that job's
-            is_job = any(self._after_name(name, other) is not None for other in self.jobs)
-            return name if not is_job or head in catalogue()["operators"] else None
+            return name if name not in self._of_jobs or head in catalogue()["operators"] else None
         return name if operator_of(head) in operators_in(dj) else None
 
     def _after_name(self, name: str, job: PlannedJob) -> str | None:
@@ -102,10 +116,16 @@ class Parameters:
                 return name.removeprefix(prefix)
         return None
 
-    def _is_for_a_job(self, name: str) -> bool:
-        """Whether a name begins with a job's and then a configuration's, which no operator's does."""
-        rests = (self._after_name(name, job) for job in self.jobs)
-        return any(rest is not None and rest.partition(".")[0] in ROOTS for rest in rests)
+    @cached_property
+    def _of_jobs(self) -> Mapping[str, bool]:
+        """Names that begin with a job's, and whether a configuration's follows, which no operator's does."""
+        assert self.trial is not None
+        found: dict[str, bool] = {}
+        for name in self.trial.parameters:
+            rests = [rest for job in self.jobs if (rest := self._after_name(name, job)) is not None]
+            if rests:
+                found[name] = any(rest.partition(".")[0] in ROOTS for rest in rests)
+        return found
 
     def _is_only(self, job: PlannedJob) -> bool:
         """Whether no other job shares its name, as a refine job does with its probe."""
@@ -116,7 +136,8 @@ class Parameters:
         is_process = job.hook.name == PROCESS_HOOK
         if is_process or job.hook.reads_dj:
             known = catalogue()["operators"]
-            for op, entry in zip(operators_in(dj), (dj or {}).get("process") or (), strict=False):
+            names = operators_in(dj)
+            for op, entry in zip(names, dj["process"] if names and dj is not None else (), strict=True):
                 given = next(iter(entry.values())) if isinstance(entry, Mapping) and entry else None
                 own = known.get(op.partition("#")[0], {}).get("args", {})
                 for arg in dict.fromkeys([*(given if isinstance(given, Mapping) else ()), *own]):

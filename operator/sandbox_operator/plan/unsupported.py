@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydantic.alias_generators import to_camel
-
 from sandbox_api.experiment import ExperimentSpec
 
 SPEC_FIELDS = {
     "keep.videos": "leave it out",
-    "queue_name": "leave it out",
+    "queueName": "leave it out",
 }
 
 
@@ -23,7 +21,7 @@ def unsupported_in_spec(spec: ExperimentSpec) -> Iterator[str]:
     if spec.keep is not None and spec.keep.videos is not None:
         yield _sentence("keep.videos")
     if spec.queue_name is not None:
-        yield _sentence("queue_name")
+        yield _sentence("queueName")
     if spec.hpo_config is not None:
         yield (
             "spec.hpoConfig: a search is a resource of its own; make a SandboxSweep of it, as `sandboxctl convert` does"
@@ -32,4 +30,4 @@ def unsupported_in_spec(spec: ExperimentSpec) -> Iterator[str]:
 
 
 def _sentence(name: str) -> str:
-    return f"spec.{to_camel(name)}: this version can't do it yet; {SPEC_FIELDS[name]}"
+    return f"spec.{name}: this version can't do it yet; {SPEC_FIELDS[name]}"

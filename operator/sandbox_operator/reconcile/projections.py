@@ -27,10 +27,8 @@ from ..build.names import (
     LABEL_EXPERIMENT,
     LABEL_SWEEP,
     LABEL_UID,
-    claim_name,
 )
 from ..build.volume import SWEEP
-from ..kube.informer import Key
 from ..plan.facts import CLAIM, ClaimFact, ContainerFact, JobFact, PodFact, Snapshot, WarningFact
 from ..plan.sweep_trials import Told
 
@@ -142,21 +140,6 @@ def _lasting(spec: Mapping[str, Any]) -> dict[str, Any]:
     if "tracking" in spec and isinstance(trial := spec.get("trial"), Mapping):
         kept["trial"] = {name: value for name, value in trial.items() if name not in ("observed", "point")}
     return kept
-
-
-def claim_key(fact: ExperimentFact) -> Key:
-    """Namespace and name of the claim that an experiment works on."""
-    workspace = fact.spec.get("workspace")
-    named = workspace.get("claimName") if isinstance(workspace, Mapping) else None
-    return fact.namespace, str(named or claim_name(fact.name))
-
-
-def claim_keys(fact: ExperimentFact) -> set[Key]:
-    """That one, and those that it reads from."""
-    inputs = fact.spec.get("inputs")
-    entries = [entry for entry in inputs if isinstance(entry, Mapping)] if isinstance(inputs, list) else []
-    read = {(fact.namespace, str(entry["claimName"])) for entry in entries if entry.get("claimName")}
-    return {claim_key(fact), *read}
 
 
 def written(seen: Snapshot | ExperimentFact, status: Mapping[str, Any], stored: Manifest) -> ExperimentFact:

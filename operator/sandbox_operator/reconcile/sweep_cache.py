@@ -12,9 +12,10 @@ from ..kube.informer import Key
 from ..plan.compile import Compiled
 from ..plan.sweep_facts import AT_ONCE, RungArrival, Stranger, SweepSnapshot, TrialFact, to_be_made
 from ..plan.sweep_trials import trial_fact
-from .cache import Cache, Scope
+from .cache import Cache
 from .projections import ExperimentFact, SweepFact
 from .reports import RungReport
+from .scope import Scope
 
 if TYPE_CHECKING:
     from ..plan.sweep_definition import CompiledSweep

@@ -94,8 +94,15 @@ async def bare_chains(on: Loader, count: int, length: int) -> Figures:
 
 
 async def experiments_one_by_one(
-    on: Loader, operator: OperatorProcess, count: int, length: int, spec: Spec, name: str = "load"
+    on: Loader,
+    operator: OperatorProcess,
+    count: int,
+    length: int,
+    spec: Spec,
+    name: str = "load",
+    samples: dict[str, list[float]] | None = None,
 ) -> Figures:
+    """`samples`: gets each single time in ms by what it was."""
     figures: Figures = {"jobs": count * length, "chains": count}
     courses = [Course("none", length)]
     async with (
@@ -109,6 +116,10 @@ async def experiments_one_by_one(
             await on.apply(courses[-1].name, spec(number))
             await courses[-1].over.full("experiments are done")
             await asyncio.sleep(PAUSE)
+    for course in courses[1:]:
+        for what, found in course.milliseconds().items():
+            if samples is not None:
+                samples.setdefault(what, []).extend(found)
     return told(figures, courses[1:])
 
 

@@ -190,10 +190,11 @@ def service_account(plane: Plane) -> Path:
 
 
 class OperatorProcess:
-    """`async with OperatorProcess(plane)`: the operator with its default settings, ready."""
+    """`async with OperatorProcess(plane)`: the operator with its default settings, or some others, ready."""
 
-    def __init__(self, plane: Plane) -> None:
+    def __init__(self, plane: Plane, **settings: str) -> None:
         self._plane = plane
+        self._settings = settings
         self._health = f"http://127.0.0.1:{plane.port + 7}/readyz"
         self.log = plane.folder / "log/operator.log"
 
@@ -203,6 +204,7 @@ class OperatorProcess:
             "SANDBOX_IMAGES": '{"data": "registry.example/data:1"}',
             "SANDBOX_LIVENESS_PORT": str(self._plane.port + 7),
             "SANDBOX_METRICS_PORT": str(self._plane.port + 8),
+            **self._settings,
         }
         account = service_account(self._plane)
         self.began = time.monotonic()

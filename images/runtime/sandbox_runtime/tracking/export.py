@@ -53,7 +53,7 @@ class Exporter:
         self._patience = float(environ.get(PATIENCE_ENV, PATIENCE))
         self._told: float | None = None
         """When it was told to end."""
-        self._words: queue.Queue[str | None] = queue.Queue()
+        self._words: queue.SimpleQueue[str | None] = queue.SimpleQueue()  # may be filled by a signal's handler
         """What a session says, line by line; empty texts only wake."""
         self._child: subprocess.Popen[str] | None = None
         self._said = ""
@@ -62,16 +62,16 @@ class Exporter:
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._tell)
-        wait = FIRST_WAIT
+        wait, code = FIRST_WAIT, DONE
         while True:
-            code = self._session()
+            before, code = code, self._session()
             if code == DONE:
                 return self._end(0, self.address)
             if code == EXIT_REFUSED:
                 return self._end(EXIT_REFUSED, self._said)
             if self._is_late() or (self._told is not None and code == LEFT and self._contract.ending is None):
                 return self._end(EXIT_TOLD, self.address)
-            if code == LEFT:
+            if code == LEFT and before != LEFT:  # it has sent something: the next one looks whether it has arrived
                 wait = FIRST_WAIT
                 continue
             print(f"the session ended with {code}; the next one in {wait:.0f} s", file=sys.stderr, flush=True)
@@ -86,34 +86,32 @@ class Exporter:
         child = self._child = subprocess.Popen(
             command, env=environ, stdout=subprocess.PIPE, text=True, errors="replace", start_new_session=True
         )
-        threading.Thread(target=self._listen, args=(child,), daemon=True).start()
+        self._words = queue.SimpleQueue()  # of this one: what another still says is of no matter
+        threading.Thread(target=_listen, args=(child, self._words), daemon=True).start()
         if self._told is not None and not knows:
             child.send_signal(signal.SIGTERM)
         last = time.monotonic()
         while True:
-            with contextlib.suppress(queue.Empty):
+            try:
                 word = self._words.get(timeout=min(1.0, self._patience / 4))
+            except queue.Empty:
+                if child.poll() is not None:  # something that it has started holds its output open
+                    break
+            else:
                 if word is None:
                     break
                 last = time.monotonic()
                 self._hear(word)
             if self._is_late() or time.monotonic() - last > self._patience:
                 print("the session gives no sign of life; it is ended", file=sys.stderr, flush=True)
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
                 break
-        with contextlib.suppress(ProcessLookupError):  # wandb's helper goes with it
-            if child.poll() is None and (self._is_late() or time.monotonic() - last > self._patience):
-                os.killpg(child.pid, signal.SIGKILL)
         code = child.wait()
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # wandb's helper goes with it
             os.killpg(child.pid, signal.SIGKILL)
         self._child = None
         return code
-
-    def _listen(self, child: subprocess.Popen[str]) -> None:
-        assert child.stdout is not None, "it is a pipe"
-        for line in child.stdout:
-            self._words.put(line.rstrip("\n"))
-        self._words.put(None)
 
     def _hear(self, word: str) -> None:
         if word in ("", ALIVE):
@@ -146,6 +144,14 @@ class Exporter:
         with contextlib.suppress(OSError):
             self._termination.write_text(words)
         return code
+
+
+def _listen(child: subprocess.Popen[str], words: queue.SimpleQueue[str | None]) -> None:
+    """Hand on what a session says, and at its end None."""
+    assert child.stdout is not None, "it is a pipe"
+    for line in child.stdout:
+        words.put(line.rstrip("\n"))
+    words.put(None)
 
 
 def _variables(contract: ExportContract, settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sandboxctl sweep verify` and `sweep report`, from files as `kubectl get -o yaml` prints them."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.unit.sweep_dumps import FILTERS, TRAINING, a_dump, written
+from tests.unit.sweeps import bowl
+from typer.testing import CliRunner, Result
+
+from sandbox_operator.cli.main import app
+
+EVIL = ["<script>alert(1)</script>", "</script><img src=http://x onerror=1>", [1, 2], {"a": True}]
+
+
+def sweep(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["sweep", *map(str, arguments)])
+
+
+def report(folder: Path, dump: list[dict[str, Any]], name: str = "find") -> str:
+    made = sweep("report", name, "-f", written(folder, dump), "-o", folder / "report.html")
+    assert made.exit_code == 0, made.output
+    return (folder / "report.html").read_text()
+
+
+def test_a_sweep_as_the_operator_leaves_it_is_verified(tmp_path: Path) -> None:
+    file = tmp_path / "dump.yaml"
+    file.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": a_dump(14)}))
+
+    done = sweep("verify", "find", "-f", file)
+    assert done.exit_code == 0, done.output
+    assert done.stdout == "find: 14 trials, each suggestion follows from what its trial saw\n"
+
+
+def test_the_trial_that_differs_is_named_and_the_exit_code_says_so(tmp_path: Path) -> None:
+    dump = a_dump(14)
+    dump[13]["spec"]["trial"]["parameters"]["text_length_filter.min_len"] = 17
+    done = sweep("verify", "find", "-f", written(tmp_path, dump))
+
+    assert done.exit_code == 1
+    assert done.stdout.startswith("trial 12 (find-0012): has text_length_filter.min_len = 17, its point gives ")
+    assert "find: 1 thing in 14 trials does not follow from what is recorded" in done.stderr
+
+
+def test_a_trial_of_an_earlier_sweep_of_the_name_is_none_of_it(tmp_path: Path) -> None:
+    dump = a_dump(3)
+    stranger = json.loads(json.dumps(dump[1]))
+    stranger["metadata"]["ownerReferences"][0]["uid"] = "another"
+    done = sweep("verify", "find", "-f", written(tmp_path, [*dump, stranger]))
+
+    assert done.stdout == "find: 3 trials, each suggestion follows from what its trial saw\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda dump: dump[1:], "find: the SandboxSweep is not in "),
+        (lambda dump: [dump[0], *dump], "find: the SandboxSweep is there 2 times (say which with --namespace) in "),
+        (lambda dump: [{**dump[0], "spec": {**dump[0]["spec"], "parameters": {}}}], "find: spec.parameters: is empty"),
+        (lambda dump: [dump[0], {**dump[1], "status": {"jobs": 3}}], "find: find-0000: its status can't be read: "),
+    ],
+)
+def test_what_can_not_be_read_is_told_in_a_sentence(tmp_path: Path, change: Any, said: str) -> None:
+    done = sweep("verify", "find", "-f", written(tmp_path, change(a_dump(2))))
+
+    assert done.exit_code == 1
+    assert done.stderr.startswith(said)
+
+
+class Seen(HTMLParser):
+    """Tags, where they point, and the text outside of scripts and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.pointed: list[str] = []
+        self.anchors: list[str] = []
+        self.words: list[str] = []
+        self._stack: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self._stack.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "data", "action", "srcset", "poster"):
+                self.pointed.append(value or "")
+            if name == "id" and value:
+                self.anchors.append(value)
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._stack and self._stack.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if not {"script", "style"} & set(self._stack):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def charts_in(text: str) -> list[str]:
+    """Titles of the sections that have a drawing."""
+    return [
+        title for title, rest in re.findall(r"<h2>([^<]+)</h2>(.*?)(?=<h2>|$)", text, re.S) if "Plotly.newPlot" in rest
+    ]
+
+
+def test_a_report_has_the_charts_the_trials_and_the_settings_and_points_nowhere_else(tmp_path: Path) -> None:
+    text = report(tmp_path, a_dump(24, fates=3))
+    page = Seen(text)
+
+    assert charts_in(text) == ["History", "Parallel coordinates", "Importance of parameters", "Value by parameter"]
+    assert [point for point in page.pointed if not point.startswith("#")] == []
+    assert {point.removeprefix("#") for point in page.pointed} <= set(page.anchors)
+    assert page.anchors.count("trial-find-0007") == 1
+    assert "link" not in page.tags
+    assert "sendChartToCloud" in text.rpartition("</script>")[0][-4000:]  # taken out, in the last chart too
+    for words in (
+        "24 of 24 trials",
+        "bayes",
+        "process.rows_out, minimize",
+        "16 to 8192, multiples of 1",
+        "Pruned at 3",
+    ):
+        assert words in page.text, words
+
+
+def test_what_users_write_can_not_become_part_of_the_page(tmp_path: Path) -> None:
+    parameters = {
+        "text_length_filter.min_len": {"values": EVIL},
+        "character_repetition_filter.max_ratio": FILTERS["character_repetition_filter.max_ratio"],
+    }
+    text = report(tmp_path, a_dump(12, fates=1, parameters=parameters, description="<i onclick=x>hi</i>"))
+    page = Seen(text)
+
+    assert "img" not in page.tags
+    assert "i" not in page.tags
+    assert page.tags.count("script") == text.count("</script>")
+    assert "<script>alert(1)</script>" in page.text
+    assert "<i onclick=x>hi</i>" in page.text
+    drawn = "".join(re.findall(r"Plotly\.newPlot\(.*?</script>", text, re.S))
+    assert "<script>alert" not in drawn
+    assert "<img" not in drawn
+
+
+def test_a_search_that_found_nothing_yet_still_has_a_report(tmp_path: Path) -> None:
+    nothing = Seen(report(tmp_path, a_dump(0))).text
+    assert "No trial has begun." in nothing
+    assert "No trial has a value yet." in nothing
+
+    failed = a_dump(6)
+    for trial in failed[1:]:
+        trial["status"] = {"outcome": "Failed", "completionTime": "2026-01-31T12:30:00Z"}
+    text = report(tmp_path, failed)
+    assert charts_in(text) == []
+    assert "No trial has a value: all that ended failed." in Seen(text).text
+    assert "No trial has succeeded." in Seen(text).text
+
+    one = report(tmp_path, a_dump(1))
+    assert charts_in(one) == ["History", "Parallel coordinates", "Value by parameter"]
+    assert "Needs 10 trials that succeeded; there are 1." in Seen(one).text
+
+
+def test_one_parameter_and_constants_alone_are_fine(tmp_path: Path) -> None:
+    name = "text_length_filter.min_len"
+    one = report(tmp_path, a_dump(12, parameters={name: FILTERS[name]}))
+    assert "There is one parameter to search." in Seen(one).text
+
+    constant = report(tmp_path, a_dump(2, parameters={name: {"value": 20}}))
+    assert charts_in(constant) == ["History"]
+    assert "All parameters are constants." in Seen(constant).text
+
+
+def test_a_trial_with_repeats_shows_how_far_they_lie_apart(tmp_path: Path) -> None:
+    dump = a_dump(
+        4, template=TRAINING, metric={"name": "judge.accuracy", "goal": "maximize"}, spread=0.05,
+        parameters={"train.extraConfigs.train.max_epochs": {"min": 1, "max": 40}}, objective=lambda point: 1 - bowl(point),
+    )  # fmt: skip
+    text = report(tmp_path, dump)
+
+    assert "Spread over repeats" in charts_in(text)
+    [drawn] = re.findall(
+        r"<h2>Spread over repeats</h2>.*?Plotly\.newPlot\(\s*\"[^\"]+\",\s*(\[.*?\}\]),\s*\{", text, re.S
+    )
+    repeats, means = json.loads(drawn)
+    assert len(repeats["x"]) == 12
+    assert len(means["x"]) == 4
