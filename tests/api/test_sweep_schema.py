@@ -95,7 +95,7 @@ def test_the_columns_say_how_it_stands(cluster: Plane, started: str) -> None:
 
 def test_a_trial_carries_what_a_suggestion_saw_of_thousands_and_can_still_be_stopped(cluster: Plane) -> None:
     """The rule that freezes a started experiment compares it at each write: its cost must bear 128 KiB."""
-    observed = " ".join(f"{number}={number / 7!r}" for number in range(5400))[:131_072]
+    observed = " ".join(f"{number}={number / 7!r}" for number in range(7000))[:131_072]
     trial = {
         "sweep": "s", "number": 5400, "metric": "a.rows", "parameters": {"x": 1}, "point": [0.5] * 64,
         "observed": observed,
