@@ -5,12 +5,14 @@ each suggestion what its record says; and of searches that do not look back the 
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 import pytest
 from tests.api.inprocess import Death, running, several
 from tests.api.sweep_lab import a_sweep, fake_sweep_lab, outcome_of_sweep
 
+DEEP = bool(os.environ.get("SANDBOX_DEEP"))
 pytestmark = pytest.mark.usefixtures("no_mistakes")
 OF_SWEEPS = {
     ("update", "sandboxsweeps/status"), ("create", "sandboxexperiments"), ("patch", "sandboxexperiments"),
@@ -76,6 +78,8 @@ async def test_killed_at_each_write_in_turn_before_and_after_it_is_carried_out(m
     expected, writes = await undisturbed(spec)
     assert writes >= 8
     deaths = [(number, moment) for number in range(1, writes + 1) for moment in ("before", "after")]
+    if not DEEP:  # every write is met by one of both methods
+        deaths = deaths[(method == "bayes") :: 2]
     ends = await several([lambda death=death: die_once(spec, *death) for death in deaths])  # type: ignore[misc]
     assert len(ends) == len(deaths)
     assert {name: end for name, end in ends.items() if end != expected} == {}
