@@ -73,7 +73,7 @@ class Tracked(Play):
             self.succeed_in(job)
             self.export(play=False)
         number = self.index_of(E)
-            self.end_of(E, success(self.snapshot.jobs[number], self.snapshot.pods[number], metrics={"after.rows": 3.0}))
+        self.end_of(E, success(self.snapshot.jobs[number], self.snapshot.pods[number], metrics={"after.rows": 3.0}))
 
     def pods_go(self) -> None:
         """Pods of exporters that are not there any more."""
