@@ -185,7 +185,11 @@ async def test_the_operator_still_makes_the_hooks_that_gitops_tools_are_tested_w
 
 def one_by_one(**more: Any) -> Manifest:
     """Two trials, one after the other, on a claim that is there."""
-    return {**a_sweep(maxTrials=2, parallelism=1), "template": template(workspace={"claimName": "volume"}, cache="Never"), **more}
+    return {
+        **a_sweep(maxTrials=2, parallelism=1),
+        "template": template(workspace={"claimName": "volume"}, cache="Never"),
+        **more,
+    }
 
 
 async def test_the_operator_still_makes_the_sweeps_that_gitops_tools_are_tested_with(
