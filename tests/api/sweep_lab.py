@@ -21,9 +21,9 @@ from sandbox_operator.build.names import LABEL_SWEEP
 from sandbox_operator.kube.client import Client, Manifest
 from sandbox_operator.kube.config import Connection, connect
 from sandbox_operator.kube.informer import Informer, Key
-from sandbox_operator.plan.sweep_definition import compile_sweep
+from sandbox_operator.plan.sweep_definition import compile_sweep, early_terminate_of
 from sandbox_operator.reconcile.resources import SWEEPS
-from sandbox_operator.search.verify import Recorded, verify
+from sandbox_operator.search.verify import Recorded, RungRecord, verify
 
 MIN_LEN = "text_length_filter.min_len"
 METRIC = "process.rows_out"
@@ -196,16 +196,18 @@ class SweepLab(Lab):
         compiled = compile_sweep(stored["spec"], name=name, uid=stored["metadata"]["uid"])
         assert compiled.settings is not None, compiled.problems
         rows = {row["number"]: row for row in self.sweep(name)["trials"]}
-        return verify(
-            compiled.settings, [recorded(number, item, rows[number]) for number, item in self.trials(name).items()]
-        )
+        assert compiled.spec is not None
+        trials = [recorded(number, item, rows[number]) for number, item in self.trials(name).items()]
+        return verify(compiled.settings, trials, early_terminate_of(compiled.spec))
 
 
 def recorded(number: int, item: Manifest, row: Manifest) -> Recorded:
     trial = item["spec"]["trial"]
+    decisions = ((item.get("status") or {}).get("trial") or {}).get("decisions") or ()
     return Recorded(
         number, item["metadata"]["name"], tuple(trial["point"]), trial["parameters"], trial.get("observed", ""),
         SEEN_AS[row["state"]], row.get("value"),  # type: ignore[arg-type]
+        tuple(RungRecord(d["rung"], d["value"], d.get("seen", 0), d["decision"]) for d in decisions),
     )  # fmt: skip
 
 

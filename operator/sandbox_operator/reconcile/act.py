@@ -91,7 +91,7 @@ class Actor:
 
     def _claim_is(self, snapshot: Subject, claim: dict[str, Any]) -> None:
         key = (snapshot.namespace, claim["metadata"]["name"])
-        self._cache.made(snapshot, key[1])
+        self._cache.refusals.made(snapshot, key[1])
         self._cache.scope(key).claims.expect(key, project.claim_fact(claim), claim["metadata"]["resourceVersion"])
 
     async def _create_trial(self, snapshot: SweepSnapshot, manifest: dict[str, Any]) -> None:
@@ -108,7 +108,7 @@ class Actor:
         except ApiError as error:
             self._raise_refused(snapshot, "experiment", name, error)
             raise
-        self._cache.made(snapshot, name)
+        self._cache.refusals.made(snapshot, name)
         self._trial_is(snapshot, made)
 
     async def _patch_trial(self, snapshot: SweepSnapshot, action: PatchTrial) -> None:
@@ -142,7 +142,7 @@ class Actor:
         except ApiError as error:
             self._raise_refused(snapshot, "Job", name, error)
             raise
-        self._cache.made(snapshot, name)
+        self._cache.refusals.made(snapshot, name)
         key = (snapshot.namespace, name)
         self._cache.scope(key).jobs.expect(key, project.job_fact(made), made["metadata"]["resourceVersion"])
 
@@ -182,7 +182,7 @@ class Actor:
             f"a {kind} {name} that is not this experiment's stands in the way; delete it, then apply the experiment"
             " under a new name"
         )
-        self._cache.refused(snapshot, job or name, Refusal(Reason.NAME_TAKEN, message, final=True))
+        self._cache.refusals.refused(snapshot, job or name, Refusal(Reason.NAME_TAKEN, message, final=True))
         return Refused(message)
 
     def _raise_refused(self, snapshot: Subject, kind: str, name: str, error: ApiError) -> None:
@@ -195,7 +195,7 @@ class Actor:
         else:
             return
         message = f"the {kind} {name} was refused: {error.message}"
-        self._cache.refused(snapshot, name, Refusal(reason, message, final=error.status in _WRONG))
+        self._cache.refusals.refused(snapshot, name, Refusal(reason, message, final=error.status in _WRONG))
         raise Refused(message) from error
 
 

@@ -13,15 +13,12 @@ from sandbox_api.status import ExperimentStatus, Reason
 from ..build.volume import EXPERIMENT
 from ..kube.client import Client
 from ..kube.informer import Informer, Key
-from ..plan.facts import Refusal, Snapshot
-from ..plan.sweep_facts import SweepSnapshot
+from ..plan.facts import Snapshot
 from .projections import ExperimentFact, HookFact
+from .refusals import Refusals
 from .reports import Teller
 from .scope import PodChanged, Scope, Wake, claim_key
 from .tokens import PodIdentity
-
-Whose = tuple[str, str, str]
-"""Kind, namespace and name of an experiment or a sweep."""
 
 
 class Cache:
@@ -40,8 +37,7 @@ class Cache:
         self._scopes: dict[str | None, Scope] = {
             namespace: Scope(client, namespace, wake, on_pod, wake_hook, wake_sweep) for namespace in names or (None,)
         }
-        self._refusals: dict[Whose, tuple[tuple[str, int], dict[str, Refusal]]] = {}
-        """By experiment or sweep, with the uid and generation that were refused: another spec is asked for anew."""
+        self.refusals = Refusals()
 
     @property
     def informers(self) -> Iterator[Informer[Any]]:
@@ -82,7 +78,7 @@ class Cache:
         fact = scope.look_at(key)
         if fact is None:
             return None
-        refusals = self.refusals((EXPERIMENT, *key), (fact.uid, fact.generation))
+        refusals = self.refusals.of((EXPERIMENT, *key), (fact.uid, fact.generation))
         taken = {name for name, refusal in refusals.items() if refusal.reason == Reason.NAME_TAKEN}
         jobs, pods, warnings = scope.children(fact, taken)
         exporters, exporter_pods = scope.exporters(fact)
@@ -121,29 +117,6 @@ class Cache:
         finally:
             del scope.planned[key]
 
-    def refusals(self, whose: Whose, what: tuple[str, int]) -> dict[str, Refusal]:
-        """By name, what the API server will not have for this uid and generation."""
-        known, refusals = self._refusals.get(whose, (None, {}))
-        return dict(refusals) if known == what else {}
-
-    def refused(self, snapshot: Snapshot | SweepSnapshot, name: str, refusal: Refusal) -> None:
-        """Remember that the API server will not have an object of that name."""
-        whose, what = _whose(snapshot), (snapshot.uid, snapshot.generation)
-        self._refusals[whose] = what, {**self.refusals(whose, what), name: refusal}
-
-    def made(self, snapshot: Snapshot | SweepSnapshot, name: str) -> None:
-        """Forget a refusal: the object is there."""
-        whose, what = _whose(snapshot), (snapshot.uid, snapshot.generation)
-        left = {other: refusal for other, refusal in self.refusals(whose, what).items() if other != name}
-        if left:
-            self._refusals[whose] = what, left
-        else:
-            self._refusals.pop(whose, None)
-
     def forget(self, key: Key, kind: str = EXPERIMENT) -> None:
         """An experiment or a sweep has gone."""
-        self._refusals.pop((kind, *key), None)
-
-
-def _whose(snapshot: Snapshot | SweepSnapshot) -> Whose:
-    return snapshot.kind, snapshot.namespace, snapshot.name
+        self.refusals.forget((kind, *key))

@@ -56,7 +56,7 @@ class SweepCache:
             strangers=_strangers(scope, fact),
             claims=scope.claim_of_sweep(key, claim),
             warnings=tuple(sorted(scope.warnings_of_claim(claim), key=lambda warning: warning.time)),
-            refusals=self._cache.refusals((SWEEP, *key), (fact.uid, fact.generation)),
+            refusals=self._cache.refusals.of((SWEEP, *key), (fact.uid, fact.generation)),
         )
 
     def _arrivals(self, namespace: str, trials: tuple[TrialFact, ...]) -> tuple[RungArrival, ...]:
