@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Splits the demo's rows: one half teaches a classifier what good texts are, the other is searched over.
+"""Splits the demo's rows: one half teaches a classifier what a good text is, the other is the data of the search.
 
 Only rows in Latin letters, whose words white space separates. Rows that are known to be noise are the bad texts, the
 others the good ones.

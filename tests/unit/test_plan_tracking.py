@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import pytest
 from tests.unit.builders import (
     DEFAULTS,
     NOW,
@@ -22,6 +21,7 @@ from tests.unit.builders import (
     plan,
     pod_fact,
     running,
+    success,
 )
 
 from sandbox_api.experiment import ExperimentSpec
@@ -29,6 +29,8 @@ from sandbox_api.export import ExportContract, decode_export
 from sandbox_api.status import Reason
 from sandbox_operator.build.export import end_suffix, export_name, is_export_name
 from sandbox_operator.build.names import LABEL_TASK
+from sandbox_operator.cli.offline import Experiment
+from sandbox_operator.cli.preview import manifests, previewed
 from sandbox_operator.plan.actions import Action, CreateJob, DeleteJob
 from sandbox_operator.plan.compile import compile_spec
 from sandbox_operator.plan.facts import PodFact, Refusal
@@ -71,8 +73,6 @@ class Tracked(Play):
             self.succeed_in(job)
             self.export(play=False)
         number = self.index_of(E)
-        from tests.unit.builders import success
-
         self.end_of(E, success(self.snapshot.jobs[number], self.snapshot.pods[number], metrics={"after.rows": 3.0}))
 
     def pods_go(self) -> None:
@@ -225,11 +225,10 @@ def test_a_key_that_is_refused_is_told_while_the_experiment_goes_on() -> None:
     assert condition(play.status, "Tracking") == "True: Exporting"
 
 
-@pytest.mark.parametrize("name", [LIVE])
-def test_an_exporter_that_the_api_server_refuses_is_not_asked_for_again_until_the_end(name: str) -> None:
+def test_an_exporter_that_the_api_server_refuses_is_not_asked_for_again_until_the_end() -> None:
     play = Tracked(tracked())
     play.change(
-        claims={"demo-workspace": a_claim()}, refusals={name: Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota", False)}
+        claims={"demo-workspace": a_claim()}, refusals={LIVE: Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota", False)}
     )
     assert play.export() == ()
     assert condition(play.status, "Tracking") == "False: ExporterFailed"
@@ -248,8 +247,6 @@ def test_a_rerun_is_exported_again_into_the_same_run() -> None:
     assert live["metadata"]["name"] == LIVE
     assert contract(live).run_id == UID.replace("-", "")
     number = play.index_of(E)
-    from tests.unit.builders import success
-
     play.end_of(E, success(play.snapshot.jobs[number], play.snapshot.pods[number]))
     assert play.export(after=5) == (DeleteJob(LIVE),)
     play.pods_go()
@@ -320,3 +317,17 @@ def _manifest() -> dict[str, Any]:
     play = Tracked(tracked())
     play.change(claims={"demo-workspace": a_claim()})
     return manifest_of(play.export())
+
+
+def test_sandboxctl_plan_tells_of_the_exporter_and_prints_its_job() -> None:
+    spec = tracked()
+    previewed_plan, rehearsed = previewed(Experiment("demo", None, spec), {}, {})
+    assert rehearsed is not None
+    assert previewed_plan.exporter == "exporter: a pod of its own tells figures to Weights & Biases, while it runs"
+    *hooks, last = [found for found in manifests(rehearsed) if found["kind"] == "Job"]
+    assert len(hooks) == 4
+    assert last["metadata"]["labels"][LABEL_TASK] == "export"
+    without, rehearsed = previewed(Experiment("demo", None, four_jobs()), {}, {})
+    assert without.exporter is None
+    assert rehearsed is not None
+    assert rehearsed.exporters == ()

@@ -63,13 +63,13 @@ def test_a_trial_has_at_most_64_rungs(first: int, eta: float) -> None:
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({"min_iter": None}, "spec.earlyTerminate: does not say where the rungs are; give minIter, or maxIter and s"),
+        ({"min_iter": None}, "spec.earlyTerminate: does not say where the rungs are; give min_iter, or max_iter and s"),
         ({"min_iter": None, "max_iter": 9}, "spec.earlyTerminate: does not say where the rungs are"),
         (
             {"min_iter": None, "max_iter": 2, "s": 3, "eta": 3},
-            "spec.earlyTerminate: no rung lies between 1 and maxIter 2",
+            "spec.earlyTerminate: no rung lies between 1 and max_iter 2",
         ),
-        ({"min_iter": 9, "max_iter": 9}, "spec.earlyTerminate.maxIter: must be more than minIter 9"),
+        ({"min_iter": 9, "max_iter": 9}, "spec.earlyTerminate.max_iter: must be more than min_iter 9"),
         ({"min_iter": 9}, None),
     ],
 )

@@ -18,6 +18,7 @@ from sandbox_api.status import ComparisonRow
 
 pytest.importorskip("wandb")
 STREAM = "/file_stream"
+deep_only = pytest.mark.skipif(not os.environ.get("SANDBOX_DEEP"), reason="waits for a time to pass: make test-deep")
 
 
 @pytest.fixture
@@ -129,6 +130,7 @@ def test_a_key_that_is_refused_is_said_and_waits_for_another_pod(volume: Volume,
     assert exporter.said.startswith("refused: "), exporter.log
 
 
+@deep_only
 def test_a_server_that_hangs_is_given_up_and_asked_again(volume: Volume, server: FakeWandb) -> None:
     hung, free = threading.Event(), threading.Event()
 

@@ -190,6 +190,7 @@ def _trial(item: Manifest, compiled: Compiled) -> TrialView | None:
         parameters=trial.get("parameters") or {},
         point=tuple(map(float, point)) if isinstance(point, list) else None,
         suspended=spec.get("suspend") is True,
+        stopping=spec.get("stop") == "Now",
     )
     status = _status(item, ExperimentStatus)
     decisions = status.trial.decisions if status.trial is not None else []

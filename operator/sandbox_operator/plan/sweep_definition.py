@@ -21,6 +21,7 @@ from sandbox_api.sweep import IGNORED, MAX_TRIALS, SweepSpec
 
 from ..build.names import claim_name, trial_name
 from ..build.trial import trial_spec
+from ..search.observed import SEEN_AT_MOST
 from ..search.space import Space, parse_space
 from ..search.stopping import stopping_problems
 from ..search.suggest import LOOKS_BACK, Settings, suggest
@@ -31,8 +32,6 @@ from .sweep_stopping import rungs_for_trials
 
 DEFAULT_TRIALS = 20
 DEFAULT_FAILURES = 3
-SEEN_AT_MOST = 3_500
-"""Trials that a suggestion can look back on: what it saw is recorded in 128 KiB."""
 OF_THE_SWEEP = {
     "trial": "leave it out; the sweep writes it",
     "suspend": "set spec.suspend, which suspends all trials that run",

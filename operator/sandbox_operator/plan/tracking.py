@@ -295,6 +295,8 @@ def exporter_of(name: str, spec: ExperimentSpec) -> str | None:
     where = "into a folder on the volume" if wandb.meant == "offline" else f"to {wandb.base_url or 'Weights & Biases'}"
     modes = spec.workspace.claim.access_modes if spec.workspace.claim is not None else ()
     when = "after the end" if "ReadWriteOnce" in modes else "while it runs"
+    if not modes:
+        when += " if several nodes may mount the claim, else after the end"
     if "ReadWriteOncePod" in modes:
         return f"exporter: none, the claim is ReadWriteOncePod; {LATER.format(name=name)}"
     return f"exporter: a pod of its own tells figures {where}, {when}"

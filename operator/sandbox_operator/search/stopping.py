@@ -56,11 +56,11 @@ def stopping_problems(early: EarlyTerminate, where: str = "spec.earlyTerminate")
         return ()
     if early.max_iter is not None and early.s is not None:
         return (
-            f"{where}: no rung lies between 1 and maxIter {early.max_iter}; raise maxIter or lower eta {early.eta:g}",
+            f"{where}: no rung lies between 1 and max_iter {early.max_iter}; raise max_iter or lower eta {early.eta:g}",
         )
     if early.min_iter is not None:
-        return (f"{where}.maxIter: must be more than minIter {early.min_iter}, which is the first rung",)
-    return (f"{where}: does not say where the rungs are; give minIter, or maxIter and s",)
+        return (f"{where}.max_iter: must be more than min_iter {early.min_iter}, which is the first rung",)
+    return (f"{where}: does not say where the rungs are; give min_iter, or max_iter and s",)
 
 
 def decide(

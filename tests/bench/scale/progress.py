@@ -29,6 +29,7 @@ from sandbox_api.progress import PROGRESS_AUDIENCE
 from sandbox_operator.build.names import ANNOTATION_JOB_ID, LABEL_ATTEMPT, LABEL_EXPERIMENT
 from sandbox_operator.kube.client import Client
 from sandbox_operator.kube.resources import Resource
+from sandbox_operator.reconcile.budget import PAUSE
 from sandbox_operator.reconcile.resources import EXPERIMENTS, HOOKS, PODS
 
 from .__main__ import machine
@@ -156,6 +157,8 @@ async def measured(on: Loader, operator: OperatorProcess, crowd: Crowd, chains: 
     for number in range(rounds):
         for kind in ("quiet", "progress") if number % 2 == 0 else ("progress", "quiet"):
             async with crowd.talking() if kind == "progress" else contextlib.nullcontext():
+                if kind == "quiet":
+                    await _all_is_written(on)
                 begin, live, samples = time.monotonic(), await _live_writes(on), dict[str, list[float]]()
                 spec, name = four_hooks_from(number), f"{kind}-{number}"
                 found = await experiments_one_by_one(on, operator, chains, 4, spec, name, samples)
@@ -196,6 +199,14 @@ async def _live_writes(on: Loader) -> int:
         text = await answer.text()
     name = 'sandbox_operator_status_writes_total{kind="live"} '
     return int(float(next(line for line in text.splitlines() if line.startswith(name)).removeprefix(name)))
+
+
+async def _all_is_written(on: Loader) -> None:
+    """Until nothing is left of what was told before: longer than an experiment rests between two writes."""
+    before = -1
+    while (now := await _live_writes(on)) != before:
+        before = now
+        await asyncio.sleep(PAUSE + 2)
 
 
 async def shape(name: str, options: argparse.Namespace) -> Figures:

@@ -43,7 +43,7 @@ def rows_of(root: Path, entry: Entry) -> Iterator[dict[str, Any]]:
 
 def row_of(line: Mapping[str, Any]) -> dict[str, Any]:
     """A line of metrics.jsonl as a row; its step stands under `<first part of the key>.step` for each such part."""
-    figures = {key: value for key, value in line.items() if _is_number(value) and key not in ("t", "step")}
+    figures = {key: value for key, value in line.items() if _is_number(value) and key not in ("t", "step", "total")}
     values = line.get("_values")
     texts = (
         {key: value[:MAX_TEXT] for key, value in values.items() if isinstance(value, str)}
