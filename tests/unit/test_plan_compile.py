@@ -688,7 +688,9 @@ def test_a_field_of_a_later_version_is_refused_by_name(field: str, value: Any) -
 
 def test_pipelines_searches_and_exports_are_refused_by_name() -> None:
     assert the_problem({"workspace": {"claimName": "c"}, "pipelines": [{"name": "a"}]}).startswith("spec.pipelines: ")
-    assert the_problem(a_spec(hpoConfig="h.yaml")).startswith("spec.hpoConfig: a search is a resource of its own; make a SandboxSweep")
+    assert the_problem(a_spec(hpoConfig="h.yaml")).startswith(
+        "spec.hpoConfig: a search is a resource of its own; make a SandboxSweep"
+    )
 
 
 def test_all_mistakes_are_told_at_once() -> None:

@@ -89,3 +89,4 @@ def test_rubbish_for_anything_else(changes: dict[str, Any]) -> None:
 )
 def test_rubbish_in_the_template(changes: dict[str, Any]) -> None:
     look_at(a_spec(template={**template(), **changes}))
+    look_at(a_spec(template={**template(), **changes}, keep={"checkpoints": 1}))

@@ -461,6 +461,15 @@ def test_a_parameter_that_goes_nowhere_is_told_as_the_sweeps() -> None:
     assert "text_length_filter.min_len" in problem
 
 
+def test_checkpoints_to_keep_are_each_trials_own_and_the_template_may_say_the_rest() -> None:
+    found = plan(a_sweep(), keep={"checkpoints": 2})
+    specs = [action.manifest["spec"] for action in found.actions if isinstance(action, CreateTrial)]
+    assert {spec["keep"]["checkpoints"] for spec in specs} == {2}
+    assert any(words.startswith("spec.keep.checkpoints: has no effect") for words in found.status.warnings)
+    own = plan(a_sweep(), template=template(keep={"checkpoints": 3}))
+    assert any(words.startswith("spec.template.keep.checkpoints: ") for words in own.status.warnings)
+
+
 def test_keys_of_other_tools_are_accepted_and_named_as_ignored() -> None:
     compiled = compiled_of(
         program="train.py", command=["python"], name="mine", sweep_name="x", description="for people"

@@ -22,13 +22,13 @@ def trial_spec(
     trial: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The spec of trial `number`: all trials work on one claim, in one project, each under a name of its own."""
-    name = template.get("experimentName")
+    name, own = template.get("experimentName"), template.get("keep")
     return {
         "projectName": sweep,
         **template,
         **({"experimentName": f"{name}-{number:04d}"} if isinstance(name, str) else {}),
         "workspace": {"claimName": claim},
-        **({"keep": {**(template.get("keep") or {}), **keep}} if keep else {}),
+        **({"keep": {**(own or {}), **keep}} if keep and isinstance(own, Mapping | None) else {}),
         "trial": dict(trial),
     }
 

@@ -49,6 +49,8 @@ _ADDRESSES = (
     (re.compile(r"^spec\b"), "spec.template"),
 )
 """Where a sentence about a trial's spec is to be read in the sweep's; the first that fits."""
+_CHECKPOINTS = "spec.keep.checkpoints"
+"""Stands where it stands in both, if the sweep sets it."""
 _NO_SEED = 13
 """Hex digits of a digest that make a seed below 2^53, which every reader of JSON can hold."""
 
@@ -117,12 +119,12 @@ def compile_sweep(
     seed = spec.seed if spec is not None and spec.seed is not None else seed_of(uid)
     settings = _settings(spec, space, seed) if spec is not None and space is not None else None
     first = _first_trial(name, own, spec, settings, added)
-    problems += (_readdressed(problem) for problem in first.problems)
+    problems += (_readdressed(problem, spec) for problem in first.problems)
     problems = list(dict.fromkeys(problems))
     if spec is None or problems:
         return CompiledSweep(None, tuple(problems))
     assert space is not None, "what has none has a problem"
-    warnings = (*space.notes, *(_readdressed(warning) for warning in first.warnings))
+    warnings = (*space.notes, *(_readdressed(warning, spec) for warning in first.warnings))
     return CompiledSweep(
         spec=spec,
         settings=settings,
@@ -241,8 +243,10 @@ def _is_given(spec: BaseModel, field: str) -> bool:
     return getattr(spec, field) is not None
 
 
-def _readdressed(sentence: str) -> str:
+def _readdressed(sentence: str, sweep: SweepSpec | None) -> str:
     """A sentence about a trial's spec, as one about the sweep's."""
+    if sentence.startswith(_CHECKPOINTS) and sweep is not None and sweep.keep is not None and sweep.keep.checkpoints:
+        return sentence
     for pattern, address in _ADDRESSES:
         if pattern.match(sentence):
             return pattern.sub(address, sentence, count=1)
