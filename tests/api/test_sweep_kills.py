@@ -22,7 +22,9 @@ from tests.api.sweep_lab import a_sweep, fake_sweep_lab, outcome_of_sweep, the_s
 from tests.api.warm import Nursery, WarmOperator
 from tests.bench.scale.plane import CLAIM, NAMESPACE, raised
 
+from sandbox_operator.build.names import LABEL_TASK
 from sandbox_operator.kube.client import Client, Manifest
+from sandbox_operator.kube.resources import Resource
 from sandbox_operator.plan.sweep_definition import compile_sweep
 from sandbox_operator.reconcile.resources import EXPERIMENTS, SWEEPS
 from sandbox_operator.search.suggest import suggest
@@ -56,7 +58,7 @@ async def search(
             operator.end()
 
 
-MANY = int(os.environ.get("SANDBOX_SWEEP_TRIALS", "1000"))
+MANY, KILLS = (int(os.environ.get(f"SANDBOX_SWEEP_{name}", count)) for name, count in (("TRIALS", 1000), ("KILLS", 20)))
 PROBE = {
     "hook": "ProbeViaAnalyzerHook", "metaName": "probe",
     "djConfigs": {"dataset_path": "d.jsonl", "process": [{"text_length_filter": {"min_len": 10}}]},
@@ -74,8 +76,8 @@ def of_a_thousand(method: str) -> Manifest:
     }  # fmt: skip
 
 
-async def all_trials(client: Client) -> list[Manifest]:
-    pages = [page async for page in client.pages(EXPERIMENTS, NAMESPACE, page_size=100)]
+async def everything(client: Client, resource: Resource, selector: str | None = None) -> list[Manifest]:
+    pages = [page async for page in client.pages(resource, NAMESPACE, label_selector=selector, page_size=100)]
     return [item for page in pages for item in page.items]
 
 
@@ -115,21 +117,21 @@ async def test_a_thousand_trials_and_twenty_kills(method: str, tmp_path: Path) -
         operator = OperatorProcess(tmp_path / "etc/operator.kubeconfig", tmp_path / "operator.log").start()
         try:
             await client.create(SWEEPS, the_sweep("tuned", spec), NAMESPACE)
-            for mark in sorted(chance.sample(range(MANY // 50, MANY - 50), 20)):
+            for mark in sorted(chance.sample(range(MANY // 50, MANY - 50), KILLS)):
                 await total_of(client, mark)
                 operator.kill()
                 operator.start()
             await total_of(client, MANY, ended=True)
             status = (await client.get(SWEEPS, "tuned", NAMESPACE))["status"]
             assert status["counts"] == {"total": MANY, "running": 0, "succeeded": MANY, "failed": 0, "pruned": 0}
-            made = await all_trials(client)
-            jobs = [page async for page in client.pages(JOBS, NAMESPACE, page_size=100)]
+            made = await everything(client, EXPERIMENTS)
+            jobs = await everything(client, JOBS, f"{LABEL_TASK}=run")
         finally:
             operator.end()
     trials = sorted(map(as_recorded, made), key=lambda trial: trial.number)
     assert [trial.number for trial in trials] == list(range(MANY))
-    owners = Counter(job["metadata"]["ownerReferences"][0]["uid"] for page in jobs for job in page.items)
-    assert set(owners.values()) == {1}
+    owners = Counter(job["metadata"]["ownerReferences"][0]["name"] for job in jobs)
+    assert {name: count for name, count in owners.items() if count != 1} == {}
     assert len(owners) == MANY
     compiled = compile_sweep(spec, name="tuned", uid="any")
     assert compiled.settings is not None

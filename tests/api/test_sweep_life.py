@@ -53,6 +53,18 @@ async def test_a_random_sweep_of_six_three_at_a_time(lab: SweepLab, operator: Op
     assert operator.code is None
 
 
+async def test_a_bayes_sweep_records_what_each_suggestion_saw(lab: SweepLab, operator: OperatorProcess) -> None:
+    """The first ten are drawn at random; numbers come back from the API server bit for bit."""
+    await lab.apply_sweep("demo", a_sweep(method="bayes", maxTrials=16, parallelism=2))
+    await lab.sweep_ends("demo", limit=90)
+    lab.assert_none_lost_none_twice("demo", 16)
+    assert lab.verified("demo") == ()
+    observed = {number: item["spec"]["trial"].get("observed", "") for number, item in lab.trials("demo").items()}
+    assert {number: len(line.split()) for number, line in observed.items()} == {number: number for number in range(16)}
+    assert any("=running" in line for line in observed.values())
+    assert operator.code is None
+
+
 async def test_suspended_its_trials_wait_and_go_on_when_told(lab: SweepLab, operator: OperatorProcess) -> None:
     gate = lab.kubelet.table[("demo-0000", "process")] = Gate(measures(bowl))
     await lab.apply_sweep("demo", a_sweep(maxTrials=3, parallelism=1))
