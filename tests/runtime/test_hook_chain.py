@@ -207,6 +207,7 @@ def test_a_finished_attempt_leaves_only_what_it_promised(chain: dict[str, Ended]
     for name, ended in chain.items():
         recipe = ["recipe.yaml"] if name == "process" else []
         assert sorted(path.name for path in ended.folder.iterdir()) == [
+            "configs.jsonl",
             "events.jsonl",
             "log.txt",
             "metrics.jsonl",
