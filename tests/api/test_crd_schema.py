@@ -123,7 +123,7 @@ def test_the_short_name_lists_what_one_looks_for(cluster: Plane) -> None:
     assert narrow[0].split() == ["NAME", "OUTCOME", "REASON", "STAGE", "PROGRESS", "AGE"]
     assert narrow[1].split()[:5] == ["columns", "Running", "InsufficientGPU", "probe", "0/1"]
     wide = cluster.kubectl("get", "sbx", "-n", NAMESPACE, "-o", "wide").stdout.splitlines()
-    assert wide[0].split()[6:] == ["HOOK", "RETRIES", "QUEUE", "MESSAGE"]
+    assert wide[0].split()[6:] == ["HOOK", "LIVE", "RETRIES", "QUEUE", "MESSAGE"]
     assert wide[1].split(maxsplit=9)[6:] == ["ProbeViaAnalyzerHook", "2", "gpu", "no node has the GPUs"]
 
 

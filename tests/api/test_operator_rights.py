@@ -73,8 +73,9 @@ async def test_the_charts_rights_suffice_for_all_that_the_operator_does(
     await lab.owned("demo-workspace")
     assert await asyncio.to_thread(operator.stop) == 0
     assert f"the lease {lab.namespace}/{ACCOUNT} is given back" in operator.log
-    assert "Forbidden" not in operator.log
-    assert "forbidden" not in operator.log
+    # Another test's namespace may be on its way out, where nothing can be made any more, whatever one's rights.
+    forbidden = [line for line in operator.log.splitlines() if "forbidden" in line.lower() and "terminated" not in line]
+    assert forbidden == []
 
 
 @BOTH

@@ -14,6 +14,8 @@ from tests.api.sweep_lab import SweepLab, a_sweep, bowl, measures, sweep_lab
 from tests.api.test_operator_progress import Endpoint, Held
 from tests.api.warm import Nursery, WarmOperator
 
+from sandbox_operator.kube.errors import NotFound
+
 EARLY = {"type": "hyperband", "min_iter": 10, "max_iter": 41, "eta": 2}
 
 
@@ -41,9 +43,12 @@ def operator(
 
 
 async def tell(lab: SweepLab, endpoint: Endpoint, held: Held, rung: int, value: float) -> None:
-    """As the runtime does: again and again, until it is acknowledged."""
+    """As the runtime does: again and again, until it is acknowledged, or the pod is ended because of what it told."""
     for _ in range(200):
-        answer = await endpoint.taken(held.pod, step=rung, rungs=[{"rung": rung, "value": value}])
+        try:
+            answer = await endpoint.taken(held.pod, step=rung, rungs=[{"rung": rung, "value": value}])
+        except NotFound:
+            return
         if rung in answer["acknowledged"]:
             return
         await asyncio.sleep(0.05)

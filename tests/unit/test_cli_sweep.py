@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -195,3 +197,10 @@ def test_a_trial_with_repeats_shows_how_far_they_lie_apart(tmp_path: Path) -> No
     repeats, means = json.loads(drawn)
     assert len(repeats["x"]) == 12
     assert len(means["x"]) == 4
+
+
+def test_commands_that_search_nothing_import_nothing_that_does() -> None:
+    """It takes seconds, and is not in the images of hooks, which convert and plan run in as well."""
+    told = "import sys, sandbox_operator.cli.main; print({'optuna', 'plotly', 'scipy'} & {*sys.modules})"
+    found = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"

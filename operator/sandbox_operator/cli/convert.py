@@ -10,20 +10,23 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from sandbox_api.crd import MAX_NAME
 
 from ..plan.compile import compile_spec
-from ..plan.sweep_definition import compile_sweep
 from .command import say
 from .convert_names import object_name
 from .convert_spec import Converted, convert
 from .convert_upstream import Files, NotConverted, read_upstream
 from .convert_write import write
+
+if TYPE_CHECKING:
+    from ..plan.sweep_definition import CompiledSweep
 
 RUNS, HAS_PROBLEMS, NOT_CONVERTED = 0, 1, 2
 """Exit codes."""
@@ -78,12 +81,19 @@ def _tell(converted: Converted) -> bool:
     for sentence in converted.left_out:
         say(f"can't run: {sentence}", style="red", error=True)
     sweep = converted.sweep
-    compiled = compile_spec(converted.spec) if sweep is None else compile_sweep(sweep, name=NAMELESS, uid=NAMELESS)
+    compiled = compile_spec(converted.spec) if sweep is None else _compiled(sweep)
     for problem in compiled.problems:
         say(f"problem: {problem}", style="red", error=True)
     for warning in compiled.warnings:
         say(f"warning: {warning}", style="yellow", error=True)
     return not converted.left_out and not compiled.problems
+
+
+def _compiled(sweep: Mapping[str, Any]) -> CompiledSweep:
+    # What searches takes a second to import, and is not in the images of hooks.
+    from ..plan.sweep_definition import compile_sweep
+
+    return compile_sweep(sweep, name=NAMELESS, uid=NAMELESS)
 
 
 def _command(file: Path, name: str | None, root: Path | None, data_claim: str | None) -> str:
