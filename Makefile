@@ -10,7 +10,7 @@ UV := $(UV_HOME)/bin/uv
 PYTHON := .venv/bin/python
 PYTEST := .venv/bin/pytest
 LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PATH := $(CURDIR)/.venv/bin:$(UV_HOME)/bin:$(PATH)
 
 .PHONY: help
 help: ## Print this help
@@ -49,7 +49,7 @@ demo-sweep-clean: ## Remove what demo-sweep made, its namespace with the data in
 
 .PHONY: images
 images: .venv/.done ## Build the images and push them where the cluster pulls from
-	@PATH="$(UV_HOME)/bin:$$PATH" images/build.sh all
+	@images/build.sh all
 
 .PHONY: cluster-up cluster-down cluster-status cluster-clean
 cluster-up: ## Raise the embedded Kubernetes node (GPUS=8: with fake GPUs)
@@ -86,7 +86,7 @@ test-runtime: .venvs/data/.done .venvs/easyanimate/.done .venvs/modelscope/.done
 
 .PHONY: test-node
 test-node: .venv/.done tools ## The embedded node: demo, failures, Helm, the node itself
-	@PATH="$(UV_HOME)/bin:$$PATH" $(PYTEST) -q --timeout 900 tests/node
+	@$(PYTEST) -q --timeout 900 tests/node
 
 .PHONY: test-deep
 test-deep: export SANDBOX_DEEP := 1
@@ -94,7 +94,7 @@ test-deep: test ## The same with full counts
 
 .PHONY: bench-road
 bench-road: .venv/.done ## Measure the road: demo cold and warm, hand-over, overheads (WARM=1: without the cold one)
-	@PATH="$(UV_HOME)/bin:$$PATH" tests/bench/road.py $(if $(WARM),--warm)
+	@tests/bench/road.py $(if $(WARM),--warm)
 
 .PHONY: bench-scale
 bench-scale: .venv/.done tools ## Measure the operator under load beside bare Jobs, on fake nodes (SMALL=1: a smoke; RESUME=1: go on)

@@ -36,7 +36,7 @@ def fetch_models() -> Path:
     """Return the folder with the models that the data image ships."""
     environ = {name: value for name, value in os.environ.items() if name not in ("UV_OFFLINE", "PIP_NO_INDEX")}
     script = REPOSITORY / "images" / "data" / "fetch_models.py"
-    subprocess.run([sys.executable, str(script), str(MODELS)], check=True, env=environ, capture_output=True)
+    subprocess.run([sys.executable, str(script), str(MODELS)], check=True, env=environ, stdout=subprocess.DEVNULL)
     return MODELS
 
 

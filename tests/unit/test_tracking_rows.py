@@ -12,7 +12,7 @@ from tests.exports import JOB, Volume
 from sandbox_api.contract import ExperimentRef
 from sandbox_api.export import ExportContract, decode_export, encode_export
 from sandbox_runtime.tracking.journal import NAME, Busy, Journal
-from sandbox_runtime.tracking.rows import HIDDEN, config_of, row_of, rows_of, without_secrets
+from sandbox_runtime.tracking.rows import config_of, row_of, rows_of
 from sandbox_runtime.tracking.sources import Entry, Sizes, attempt_of, new_entries
 
 CONTRACT = ExportContract(
@@ -128,16 +128,6 @@ def test_a_line_is_a_row_with_its_step_beside_its_figures(volume: Volume) -> Non
 )
 def test_a_folder_says_whose_it_is(job: str, folder: str) -> None:
     assert attempt_of(f"experiments/e-1/jobs/{folder}/attempts/12/abcd0123").job == job
-
-
-@pytest.mark.parametrize(
-    ("key", "hidden"),
-    [("extraConfigs.api_key", True), ("a.hf_token", True), ("PASSWORD", True), ("aws_secret_access_key", True), ("token", True),
-     ("text_key", False), ("token_num_filter", False), ("tokenizer", False), ("max_tokens", False), ("eos_token", False)],
-)  # fmt: skip
-def test_secrets_are_known_by_their_names(key: str, hidden: bool) -> None:
-    assert (without_secrets(key, "value") == HIDDEN) is hidden
-    assert without_secrets("x", {"deep": [{key: "value"}]}) == {"deep": [{key: HIDDEN if hidden else "value"}]}
 
 
 def test_the_configuration_is_the_newest_attempts_and_says_whose_where_jobs_differ(volume: Volume) -> None:

@@ -21,6 +21,7 @@ from sandbox_api.digest import sha256_of
 
 from .figures import newest
 from .metrics import MetricsLog
+from .secrets import without_secrets
 from .sweep_file import checked_sweep, sweep_file
 from .workspace import Workspace
 
@@ -126,9 +127,9 @@ class Found:
 
 
 def write_configs(path: Path, configs: Iterable[tuple[Mapping[str, Any] | None, str]]) -> None:
-    """Append one durable line of `<prefix>.<key>`: value."""
+    """Append one durable line of `<prefix>.<key>`: value, without what may be secret (the volume has many readers)."""
     line = {
-        f"{prefix}.{key}" if prefix else str(key): value
+        f"{prefix}.{key}" if prefix else str(key): without_secrets(str(key), value)
         for config, prefix in configs
         for key, value in (config or {}).items()
     }

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From entries of the journal to what a run is told: rows, metrics with their steps, a configuration without secrets.
+"""From entries of the journal to what a run is told: rows, metrics with their steps, a configuration.
 
 Pure but for reading the volume; nothing of wandb's is imported here.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,6 @@ from .sources import Entry, attempt_of, configs_in, metrics_line, result_at, who
 
 OWN = "sandbox"
 """Under it a row says which line it is: `sandbox.job`, `sandbox.attempt`, `sandbox.pod`, `sandbox.line`."""
-SECRET = re.compile(
-    r"(^|[_.-])(api_?key|access_?key(_id)?|secret(_[a-z]+)*|(hf|hub|auth|access|api|bearer)_?token|password|passwd"
-    r"|credentials?|authorization)$|(^|\.)token$",
-    re.IGNORECASE,
-)
-HIDDEN = "(left out: may be secret)"
 MAX_TEXT = 10_000
 
 
@@ -77,19 +70,9 @@ def config_of(experiment: Path, contract: ExportContract) -> dict[str, Any]:
             first = job_of.setdefault(key, job)
             name = key if first == job or found.get(key) == value else f"{key} ({job})"
             found[name] = value
-    told = {name: without_secrets(name.partition(" (")[0], value) for name, value in found.items()}
-    told |= {f"parameters.{name}": value for name, value in contract.parameters.items()}
+    told = found | {f"parameters.{name}": value for name, value in contract.parameters.items()}
     ref = contract.experiment
     return told | {f"{OWN}.experiment": f"{ref.namespace}/{ref.name}", f"{OWN}.uid": ref.uid}
-
-
-def without_secrets(key: str, value: Any) -> Any:
-    """A value as others may see it: what is named like a secret is left out."""
-    if SECRET.search(key) and value not in (None, "", [], {}):
-        return HIDDEN
-    if isinstance(value, Mapping):
-        return {name: without_secrets(str(name), inner) for name, inner in value.items()}
-    return [without_secrets("", item) for item in value] if isinstance(value, list) else value
 
 
 def _is_number(value: Any) -> bool:
