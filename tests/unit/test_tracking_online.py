@@ -16,7 +16,6 @@ from tests.fake_wandb import Answer, FakeWandb, Request
 
 from sandbox_api.status import ComparisonRow
 
-pytest.importorskip("wandb")
 STREAM = "/file_stream"
 deep_only = pytest.mark.skipif(not os.environ.get("SANDBOX_DEEP"), reason="waits for a time to pass: make test-deep")
 
