@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from tests.hook_pod import Ended, HookPod, Running, job_contract, write_jsonl
-from tests.progress import DEEP
+from tests.progress import DEEP, deep_only
 from trainings import PROMPTS, infer_config
 
 from sandbox_api.contract import INDEX_ENV, RENDEZVOUS_ENV, JobContract
@@ -185,7 +185,7 @@ def test_two_pods_train_as_one_and_go_on_after_one_of_them_was_told_to_end(pod: 
         assert (whole[0].output("model") / names[1]).read_bytes() == (made / names[1]).read_bytes()
 
 
-@pytest.mark.skipif(not DEEP, reason="make test-deep")
+@deep_only
 @pytest.mark.timeout(900)
 def test_a_pod_that_vanishes_is_not_the_fault_of_the_one_that_is_left(pod: HookPod) -> None:
     pods = start(pod, extra={"steps": 2000, "checkpoint_every": 5})
