@@ -6,7 +6,6 @@ from typing import Any
 from tests.exports import records, rows_in
 from tests.fake_wandb import FakeWandb
 from tests.node.kubernetes import condition, until
-from tests.node.registry import Registry
 from tests.node.toys import Toys, toy
 
 LOSSES = [0.9, 0.8, 0.7, 0.6, 0.5]
@@ -29,12 +28,12 @@ def exported(toys: Toys, name: str) -> dict[str, Any]:
         raise AssertionError(f"{error}; its conditions are {toys.status(name)['conditions']}") from None
 
 
-def test_a_training_is_seen_while_it_runs(toys: Toys, tracking_image: str, registry: Registry) -> None:
+def test_a_training_is_seen_while_it_runs(toys: Toys, tracking_image: str) -> None:
     key = {"name": "wandb", "key": "api-key"}
     toys.node.ok(
         "kubectl", "create", "secret", "generic", "wandb", "-n", toys.namespace, "--from-literal=api-key=" + "k" * 40
     )
-    with FakeWandb(registry.address.partition(":")[0]).serving() as server:
+    with FakeWandb(toys.node.environment["SANDBOX_MACHINE"]).serving() as server:
         toys.start(
             "seen", [training(at=3, after="go")], images={"tracking": tracking_image},
             tracking={"wandb": {"apiKeySecretRef": key, "baseUrl": server.url}},

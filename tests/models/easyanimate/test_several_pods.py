@@ -7,12 +7,12 @@ import json
 import os
 import shutil
 import signal
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.hook_pod import Ended, HookPod, Running, job_contract, write_jsonl
+from tests.ports import free_ports
 from tests.progress import DEEP, deep_only
 from trainings import PROMPTS, infer_config
 
@@ -121,9 +121,7 @@ def training(**more: Any) -> JobContract:
 
 
 def start(pod: HookPod, **more: Any) -> list[Running]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        place = {RENDEZVOUS_ENV: f"127.0.0.1:{probe.getsockname()[1]}"}
+    place = {RENDEZVOUS_ENV: f"127.0.0.1:{free_ports()}"}
     contract = training(nodes=2, **more)
     return [pod.start(contract, **{INDEX_ENV: str(rank), **place}) for rank in range(2)]
 
