@@ -22,9 +22,9 @@ from . import projections as project
 from .budget import Budget
 from .cache import Cache
 from .logs import about
-from .reconciler import status_update
 from .reports import Reports
 from .resources import EXPERIMENTS
+from .status import write_status
 
 log = logging.getLogger(__name__)
 
@@ -118,11 +118,10 @@ class ProgressWriter:
         new = told(old, self.reports.live(key, fact.uid))
         if new == old or old.completion_time is not None:
             return
-        body = status_update(fact, new.model_copy(update={"revision": (old.revision or 0) + 1}))
-        stored = await self._client.update_status(EXPERIMENTS, body, fact.namespace)
+        written = await write_status(self._client, EXPERIMENTS, fact, new)
         self._budget.written(key, _now())
         self._wrote()
-        after = project.written(fact, body["status"], stored)
+        after = project.experiment_fact(written)
         self._cache.scope(key).experiments.expect(key, after, after.resource_version)
 
 
