@@ -21,7 +21,8 @@ from sandbox_operator.build.names import LABEL_SWEEP
 from sandbox_operator.kube.client import Client, Manifest
 from sandbox_operator.kube.config import Connection, connect
 from sandbox_operator.kube.informer import Informer, Key
-from sandbox_operator.plan.sweep_definition import compile_sweep, early_terminate_of
+from sandbox_operator.plan.sweep_definition import compile_sweep
+from sandbox_operator.plan.sweep_stopping import early_terminate_of
 from sandbox_operator.reconcile.resources import SWEEPS
 from sandbox_operator.search.verify import Recorded, RungRecord, verify
 

@@ -38,7 +38,13 @@ class ProgressWriter:
     """`reports` calls it with news; `decided` is to be called with each status that was written."""
 
     def __init__(
-        self, client: Client, cache: Cache, queue: KeyedQueue[Key], wrote: Callable[[], None], budget: Budget
+        self,
+        client: Client,
+        cache: Cache,
+        queue: KeyedQueue[Key],
+        wrote: Callable[[], None],
+        budget: Budget,
+        on_rung: Callable[[Key], None],
     ) -> None:
         self._client = client
         self._cache = cache
@@ -46,7 +52,7 @@ class ProgressWriter:
         self._wrote = wrote
         self._budget = budget
         self._news = asyncio.Event()
-        self.reports = Reports(self._told)
+        self.reports = Reports(self._told, on_rung)
 
     def decided(self, key: Key) -> None:
         """A worker has written a status; perhaps that a hook runs which has told already how far it is."""

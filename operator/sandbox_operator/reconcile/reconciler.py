@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Protocol
 
 from ..build.defaults import Defaults
 from ..kube.client import Client
@@ -25,17 +24,11 @@ from .compile_cache import CompileCache
 from .events import EventSender
 from .observer import Observer
 from .pace import Pace
+from .progress import ProgressWriter
 from .projections import LABEL_POD_JOB
 from .resources import EXPERIMENTS, JOBS, PODS
 from .status import StatusWriter
 from .worker import work
-
-
-class ProgressWatch(Protocol):
-    """Who writes progress beside the workers, and is told what they do."""
-
-    def decided(self, key: Key) -> None: ...
-    def ended(self, key: Key, *, gone: bool) -> None: ...
 
 
 class Reconciler:
@@ -48,7 +41,7 @@ class Reconciler:
         observer: Observer,
         defaults: Defaults,
         clock: Callable[[], datetime],
-        progress: ProgressWatch | None = None,
+        progress: ProgressWriter | None,
     ) -> None:
         self._progress = progress
         self._client = client

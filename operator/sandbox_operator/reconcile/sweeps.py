@@ -35,7 +35,7 @@ from .worker import work
 
 if TYPE_CHECKING:
     from ..plan.sweep_definition import CompiledSweep
-    from ..search.studies import Studies
+    from ..search.studies import StudyCache
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class SweepReconciler:
         self._actor = Actor(client, cache)
         self._status = StatusWriter(client, SWEEPS, queue)
         self._compiled: CompileCache[CompiledSweep] = CompileCache()
-        self._studies: dict[Key, Studies] = {}
+        self._studies: dict[Key, StudyCache] = {}
         """Of sweeps that go on; caches, in which nothing stands that its trials do not tell."""
         self._gone: dict[tuple[Key, str], set[int]] = {}
         """By key and uid: trials that were asked for and are not there any more."""
@@ -173,9 +173,9 @@ class SweepReconciler:
 
     def _plan(self, key: Key, snapshot: SweepSnapshot, compiled: CompiledSweep, now: datetime) -> SweepPlan:
         from ..plan.sweep import plan_sweep
-        from ..search.studies import Studies
+        from ..search.studies import StudyCache
 
-        return plan_sweep(snapshot, compiled, self._studies.setdefault(key, Studies(1)), self._defaults, now)
+        return plan_sweep(snapshot, compiled, self._studies.setdefault(key, StudyCache()), self._defaults, now)
 
     async def _check_newest(self, snapshot: SweepSnapshot) -> None:
         """Raise Conflict when the status is not the one that stands: what it names may have been made and deleted."""
