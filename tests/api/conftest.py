@@ -115,18 +115,23 @@ async def _furnish(connection: Connection) -> None:
     raise AssertionError(f"the CRDs are not established: {told}")
 
 
-@pytest.fixture
-async def lab(plane: Plane) -> AsyncIterator[Lab]:
-    """A namespace of its own on the real API server."""
+@contextlib.asynccontextmanager
+async def namespace(plane: Plane) -> AsyncIterator[tuple[Connection, str]]:
+    """One of its own on the real API server, which goes with the block."""
     name = f"lab-{uuid4().hex[:8]}"
     connection = connect(kubeconfig=str(plane.admin))
     async with Client(connection, field_manager=PLAYER) as client:
         await client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
         try:
-            async with Lab(connection, name) as made:
-                yield made
+            yield connection, name
         finally:
             await client.delete(NAMESPACES, name)
+
+
+@pytest.fixture
+async def lab(plane: Plane) -> AsyncIterator[Lab]:
+    async with namespace(plane) as (connection, name), Lab(connection, name) as made:
+        yield made
 
 
 @pytest.fixture

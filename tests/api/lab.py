@@ -29,6 +29,7 @@ from sandbox_operator.build.names import ANNOTATION_JOB_ID, LABEL_ATTEMPT, LABEL
 from sandbox_operator.kube.client import Client, Manifest
 from sandbox_operator.kube.config import Connection
 from sandbox_operator.kube.informer import Informer, Key
+from sandbox_operator.kube.resources import Resource
 from sandbox_operator.reconcile.resources import EXPERIMENTS
 
 REPOSITORY = Path(__file__).parents[2]
@@ -278,12 +279,7 @@ class Lab:
 
     async def make_bound_claim(self, name: str) -> None:
         await self.make_claim(name)
-        for _ in range(int(LIMIT / 0.05)):
-            claim = await self.claim(name)
-            if claim is not None and claim.get("status", {}).get("phase") == "Bound":
-                return
-            await asyncio.sleep(0.05)
-        raise AssertionError(f"the claim {name} is not bound")
+        await self.claim_is(name, lambda claim: claim.get("status", {}).get("phase") == "Bound", "is bound")
 
     # what can be seen
 
@@ -325,21 +321,29 @@ class Lab:
 
     async def owned(self, claim: str) -> None:
         """Wait until a claim has an owner."""
-        for _ in range(int(LIMIT / 0.05)):
-            found = await self.claim(claim)
-            if found is not None and found["metadata"].get("ownerReferences"):
-                return
-            await asyncio.sleep(0.05)
-        raise AssertionError(f"the claim {claim} has no owner\n{self.told()}")
+        await self.claim_is(claim, lambda found: found["metadata"].get("ownerReferences"), "has an owner")
 
-    async def event(self, name: str, reason: str) -> Manifest:
-        """Wait for an Event about an experiment: they are sent off the hot path."""
+    async def claim_is(self, name: str, condition: Callable[[Manifest], object], what: str) -> None:
+        """Wait for a claim, which no watch of ours tells of."""
+        selector = f"metadata.name={name}"
+        await self.listed(CLAIMS, selector, condition, f"the claim {name} {what}")
+
+    async def event(self, name: str, reason: str, words: str = "") -> Manifest:
+        """Wait for an Event about an experiment or a sweep that says this: they are sent off the hot path."""
         selector = f"involvedObject.name={name},reason={reason}"
-        for _ in range(200):
-            if found := (await self.client.list(EVENTS, self.namespace, field_selector=selector)).items:
-                return found[0]
+        what = f"an Event {reason} about {name} says {words!r}"
+        return await self.listed(EVENTS, selector, lambda event: words in event["message"], what)
+
+    async def listed(
+        self, resource: Resource, selector: str, condition: Callable[[Manifest], object], what: str
+    ) -> Manifest:
+        """Wait for an object of which no watch of ours tells."""
+        for _ in range(int(LIMIT / 0.05)):
+            found = (await self.client.list(resource, self.namespace, field_selector=selector)).items
+            if fitting := [item for item in found if condition(item)]:
+                return fitting[0]
             await asyncio.sleep(0.05)
-        raise AssertionError(f"no Event {reason} about {name}\n{self.told()}")
+        raise AssertionError(f"not within {LIMIT:.0f} s: {what}: {found}\n{self.told()}")
 
     async def until(self, condition: Callable[[], object], what: str, limit: float = LIMIT) -> None:
         """Return as soon as `condition()` is true, looking at each change; fail after `limit` seconds."""

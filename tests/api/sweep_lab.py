@@ -3,25 +3,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
-from uuid import uuid4
 
-from tests.api.conftest import NAMESPACES, Plane
+from tests.api.conftest import Plane, namespace
 from tests.api.fakeapi import FakeAPI
 from tests.api.lab import FILTER, Lab
-from tests.api.played import EVENTS, PLAYER, Behaviour, Pod, Table
+from tests.api.played import PLAYER, Behaviour, Pod, Table
 
 from sandbox_api.base import API_VERSION
 from sandbox_api.result import Output, decode_message, encode_message
 from sandbox_operator.build.names import LABEL_SWEEP
-from sandbox_operator.kube.client import Client, Manifest
-from sandbox_operator.kube.config import Connection, connect
+from sandbox_operator.kube.client import Manifest
+from sandbox_operator.kube.config import Connection
 from sandbox_operator.kube.informer import Informer, Key
-from sandbox_operator.plan.sweep_definition import compile_sweep, early_terminate_of
+from sandbox_operator.plan.sweep_definition import compile_sweep
+from sandbox_operator.plan.sweep_stopping import early_terminate_of
 from sandbox_operator.reconcile.resources import SWEEPS
 from sandbox_operator.search.verify import Recorded, RungRecord, verify
 
@@ -158,16 +157,6 @@ class SweepLab(Lab):
         )
         return str(self.sweep_condition(name, kind)["message"])
 
-    async def event_says(self, name: str, reason: str, words: str) -> None:
-        """Wait for an Event about a sweep that says this."""
-        selector = f"involvedObject.name={name},involvedObject.kind=SandboxSweep,reason={reason}"
-        for _ in range(200):
-            found = (await self.client.list(EVENTS, self.namespace, field_selector=selector)).items
-            if any(words in event["message"] for event in found):
-                return
-            await asyncio.sleep(0.05)
-        raise AssertionError(f"no Event {reason} of {name} says {words!r}: {found}")
-
     def told(self) -> str:
         lines = []
         for (_, name), item in self.sweeps.store.items():
@@ -226,15 +215,8 @@ def outcome_of_sweep(lab: SweepLab, name: str) -> Manifest:
 @contextlib.asynccontextmanager
 async def sweep_lab(plane: Plane, table: Table | None = None) -> AsyncIterator[SweepLab]:
     """A namespace of its own on the real API server."""
-    name = f"lab-{uuid4().hex[:8]}"
-    connection = connect(kubeconfig=str(plane.admin))
-    async with Client(connection, field_manager=PLAYER) as client:
-        await client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-        try:
-            async with SweepLab(connection, name, table) as made:
-                yield made
-        finally:
-            await client.delete(NAMESPACES, name)
+    async with namespace(plane) as (connection, name), SweepLab(connection, name, table) as made:
+        yield made
 
 
 @contextlib.asynccontextmanager

@@ -36,8 +36,8 @@ from sandbox_operator.build.volume import workspace_claim
 from sandbox_operator.kube.client import Client
 from sandbox_operator.kube.config import connect
 from sandbox_operator.reconcile.projections import experiment_fact
-from sandbox_operator.reconcile.reconciler import status_update
 from sandbox_operator.reconcile.resources import EXPERIMENTS
+from sandbox_operator.reconcile.status import write_status
 
 Spec = dict[str, Any]
 NAMESPACE = "schema"
@@ -84,7 +84,7 @@ def update_status(plane: Plane, name: str, status: ExperimentStatus) -> None:
     async def update() -> None:
         async with Client(connect(kubeconfig=str(plane.admin)), field_manager="sandbox-operator") as client:
             fact = experiment_fact(await client.get(EXPERIMENTS, name, NAMESPACE))
-            await client.update_status(EXPERIMENTS, status_update(fact, status), NAMESPACE)
+            await write_status(client, EXPERIMENTS, fact, status)
 
     asyncio.run(update())
 
@@ -333,7 +333,7 @@ def filled(kind: Any) -> Any:
 
 
 def test_a_full_status_comes_back_as_it_was_written(cluster: Plane) -> None:
-    status = filled(ExperimentStatus)
+    status = filled(ExperimentStatus).model_copy(update={"revision": 1})
     assert not [name for name, value in status if value in (None, [], {})]
     apply(cluster, experiment("full", probes("a")))
     update_status(cluster, "full", status)
@@ -348,7 +348,7 @@ def owners_of_spec(item: Spec) -> list[Spec]:
 def test_a_new_status_takes_away_what_it_lacks_and_touches_nothing_else(cluster: Plane) -> None:
     apply(cluster, experiment("less", probes("a")))
     update_status(cluster, "less", filled(ExperimentStatus))
-    less, before = ExperimentStatus(outcome="Pending"), stored(cluster, "less")
+    less, before = ExperimentStatus(outcome="Pending", revision=2), stored(cluster, "less")
     update_status(cluster, "less", less)
     after = stored(cluster, "less")
     assert after["spec"] == before["spec"]

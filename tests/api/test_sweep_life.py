@@ -145,8 +145,8 @@ async def test_trials_that_fail_or_tell_no_figure_end_it_when_they_are_too_many(
     assert reasons == {0: "MetricMissing", 1: "UserError", 2: "MetricMissing", 3: None, 4: "MetricMissing"}
     assert status["best"]["trial"] == 3
     assert lab.status("demo-0001")["outcome"] == "Failed"
-    await lab.event_says("demo", "TrialFailed", "trial 1 (demo-0001): UserError: ")
-    await lab.event_says("demo", "TooManyFailedTrials", "the last was trial 4 (demo-0004): MetricMissing")
+    await lab.event("demo", "TrialFailed", "trial 1 (demo-0001): UserError: ")
+    await lab.event("demo", "TooManyFailedTrials", "the last was trial 4 (demo-0004): MetricMissing")
     assert operator.code is None
 
 

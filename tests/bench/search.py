@@ -15,7 +15,7 @@ import numpy as np
 
 from sandbox_operator.search.observed import Seen, encode_observed
 from sandbox_operator.search.space import Point, parse_space
-from sandbox_operator.search.studies import Studies
+from sandbox_operator.search.studies import StudyCache
 from sandbox_operator.search.suggest import Settings, suggest
 
 TRIALS, PARALLELISM, SUGGESTIONS, REBUILDS = 1000, 8, 400, 20
@@ -33,9 +33,9 @@ def main() -> None:
     settings = Settings("bayes", "minimize", 1, space)
     print(f"{TRIALS} to {TRIALS + SUGGESTIONS} trials, 4 parameters, {PARALLELISM} at a time; milliseconds\n")
     print("| what | p50 | p99 | p99 of CPU time |\n| --- | --- | --- | --- |")
-    studies = Studies()
+    study = StudyCache()
     for name, taken in (
-        ("suggestion", timed(settings, SUGGESTIONS, lambda n, seen: suggest(settings, n, seen, studies=studies))),
+        ("suggestion", timed(settings, SUGGESTIONS, lambda n, seen: suggest(settings, n, seen, study=study))),
         ("suggestion that builds its study", timed(settings, REBUILDS, lambda n, seen: suggest(settings, n, seen))),
         ("writing down what it saw", timed(settings, REBUILDS, lambda _, seen: encode_observed(seen))),
     ):

@@ -10,7 +10,7 @@ from typing import Any
 from sandbox_api.sweep import Method
 from sandbox_operator.search.observed import Seen, encode_observed
 from sandbox_operator.search.space import Point, Space, parse_space
-from sandbox_operator.search.studies import Studies
+from sandbox_operator.search.studies import StudyCache
 from sandbox_operator.search.suggest import Goal, Settings, suggest
 from sandbox_operator.search.verify import Recorded
 
@@ -48,7 +48,7 @@ def search(
     remembers: bool = True,
 ) -> list[Recorded]:
     """A whole sweep as the operator leaves it: some of its trials, as `order` has it, fail or are pruned, in any order."""
-    studies = Studies() if remembers else None
+    study = StudyCache() if remembers else None
     state: dict[int, Seen] = {}
     recorded: list[Recorded] = []
     running: list[int] = []
@@ -67,7 +67,7 @@ def search(
         while len(running) >= parallelism or (order and running and order.random() < 0.3):
             end(running.pop(order.randrange(len(running)) if order else 0))
         observed = tuple(state.values())
-        made = suggest(settings, number, observed, studies=studies)
+        made = suggest(settings, number, observed, study=study)
         recorded.append(
             Recorded(number, f"sweep-{number}", made.point, made.values, encode_observed(observed), "running")
         )

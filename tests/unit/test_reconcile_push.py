@@ -34,7 +34,7 @@ class Operator:
     def __init__(self) -> None:
         self.keys = PublishedKeys(SIGNER)
         self.news: list[Key] = []
-        self.reports: Reports | None = Reports(self.news.append)
+        self.reports: Reports | None = Reports(self.news.append, lambda _: None)
         self.known = {PodIdentity("lab", "a-pod", "pod-uid"): ME}
         self.decided: list[int] = []
         self.pods = 1

@@ -26,7 +26,7 @@ from sandbox_operator.plan.sweep_facts import (
 from sandbox_operator.plan.sweep_stopping import early_terminate_of
 from sandbox_operator.plan.sweep_trials import Told, trial_fact
 from sandbox_operator.search.stopping import Arrival, replay
-from sandbox_operator.search.studies import Studies
+from sandbox_operator.search.studies import StudyCache
 
 TOLD = Defaults(progress_url="http://operator/progress")
 TRAIN = {
@@ -44,7 +44,7 @@ def compiled_of(**more: Any) -> CompiledSweep:
 
 
 def plan(snapshot: SweepSnapshot, defaults: Defaults = TOLD, **more: Any) -> SweepPlan:
-    return plan_sweep(snapshot, compiled_of(**more), Studies(), defaults, NOW)
+    return plan_sweep(snapshot, compiled_of(**more), StudyCache(), defaults, NOW)
 
 
 def decided(found: SweepPlan) -> list[DecideTrial]:

@@ -15,7 +15,7 @@ from sandbox_operator.plan.compile import compile_spec
 from sandbox_operator.plan.sweep import plan_sweep
 from sandbox_operator.plan.sweep_definition import compile_sweep
 from sandbox_operator.plan.sweep_facts import CreateTrial
-from sandbox_operator.search.studies import Studies
+from sandbox_operator.search.studies import StudyCache
 
 NUMBERS = st.one_of(st.integers(-(2**60), 2**60), st.floats(allow_nan=False, allow_infinity=False), st.integers(-3, 9))
 WORDS = st.sampled_from(
@@ -57,7 +57,7 @@ CHANGES = st.dictionaries(
 
 def look_at(raw: dict[str, Any]) -> None:
     compiled = compile_sweep(raw, name="s", uid="sweep-uid")
-    found = plan_sweep(a_sweep(), compiled, Studies(), Defaults(), NOW)
+    found = plan_sweep(a_sweep(), compiled, StudyCache(), Defaults(), NOW)
     json.dumps(found.status.model_dump(mode="json"), allow_nan=False)
     if compiled.spec is None:
         assert compiled.problems

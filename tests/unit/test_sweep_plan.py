@@ -30,7 +30,7 @@ from sandbox_operator.plan.sweep_facts import (
     TrialFact,
     unseen,
 )
-from sandbox_operator.search.studies import Studies
+from sandbox_operator.search.studies import StudyCache
 from sandbox_operator.search.verify import Recorded, verify
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -76,7 +76,7 @@ def a_trial(number: int, state: Any = "Running", value: float | None = None, **m
 
 
 def plan(snapshot: SweepSnapshot, **more: Any) -> SweepPlan:
-    return plan_sweep(snapshot, compiled_of(**more), Studies(), Defaults(), NOW)
+    return plan_sweep(snapshot, compiled_of(**more), StudyCache(), Defaults(), NOW)
 
 
 def made(plan: SweepPlan) -> list[int]:
@@ -97,7 +97,7 @@ class World:
 
     compiled: CompiledSweep
     random: random.Random
-    studies: Studies = field(default_factory=Studies)
+    study: StudyCache = field(default_factory=StudyCache)
     status: SweepStatus = field(default_factory=SweepStatus)
     stored: dict[int, Trial] = field(default_factory=dict)
     ended: dict[int, float | None] = field(default_factory=dict)
@@ -135,7 +135,7 @@ class World:
                 )
         trials = tuple(facts[number] for number in sorted(facts))
         snapshot = replace(a_sweep(status=self.status), trials=trials)
-        found = plan_sweep(snapshot, self.compiled, self.studies, Defaults(), NOW)
+        found = plan_sweep(snapshot, self.compiled, self.study, Defaults(), NOW)
         actions = [action for action in found.actions if isinstance(action, CreateTrial)]
         cut = self.random.randrange(len(actions) + 2) if dies else len(actions) + 2
         if cut == 0:
@@ -447,7 +447,7 @@ def test_all_that_is_wrong_is_told_at_once_with_its_place_in_the_sweep() -> None
     )  # fmt: skip
     for start in starts:
         assert any(problem.startswith(start) for problem in problems), (start, problems)
-    found = plan_sweep(a_sweep(), compile_sweep(spec, name="s", uid="u"), Studies(), Defaults(), NOW)
+    found = plan_sweep(a_sweep(), compile_sweep(spec, name="s", uid="u"), StudyCache(), Defaults(), NOW)
     assert found.actions == ()
     assert told(found, "Stalled") == ("True", Reason.INVALID_SPEC)
     assert found.status.conditions[0].message.startswith(f"{len(problems)} problems: (1) ")

@@ -20,8 +20,8 @@ from sandbox_api.export import (
 )
 from sandbox_api.tracking import SecretKey
 
+from . import parts
 from .defaults import Defaults
-from .job import WORKSPACE, beside_the_others
 from .names import (
     ANNOTATION_CONTRACT,
     ANNOTATION_JOB_ID,
@@ -32,13 +32,10 @@ from .names import (
     experiment_labels,
     job_hash,
 )
-from .volume import owner_reference
 
 EXPORT = "export"
 """Stands where a hook's Job has the id of its job, and as its task."""
 IMAGE = "tracking"
-GRACE_SECONDS = 60
-"""Between SIGTERM and SIGKILL: what is left is sent in that time."""
 PODS = 50
 """How many pods may fail before the Job does: between them the Job controller waits ever longer, 10 min at most."""
 _NAME_CUT = 30  # with -<hash10>-export-<hash6> and a pod's suffix it stays under 63
@@ -96,46 +93,17 @@ def export_job(request: ExportRequest, defaults: Defaults) -> dict[str, Any]:
         LABEL_CLAIM: claim_hash(request.claim),
     }
     annotations = {ANNOTATION_JOB_ID: EXPORT, ANNOTATION_CONTRACT: export_digest(request.contract)}
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": request.name,
-            "namespace": experiment.namespace,
-            "labels": labels,
-            "annotations": annotations,
-            "ownerReferences": [owner_reference(experiment.name, experiment.uid)],
-        },
-        "spec": {
-            "backoffLimit": PODS,
-            "podReplacementPolicy": "Failed",
-            **({"activeDeadlineSeconds": request.deadline} if request.deadline else {}),
-            "template": {"metadata": {"labels": labels, "annotations": annotations}, "spec": _pod(request, defaults)},
-        },
-    }
+    meta = parts.metadata(request.name, experiment, labels, annotations=annotations)
+    return parts.job(meta, {"backoffLimit": PODS}, _pod(request, defaults), request.deadline)
 
 
 def _pod(request: ExportRequest, defaults: Defaults) -> dict[str, Any]:
     profile = request.profile or PodProfile()
-    fields: dict[str, Any] = {
-        "tolerations": [t.model_dump(by_alias=True, exclude_none=True) for t in profile.tolerations or ()],
-        "affinity": beside_the_others({}, request.claim) if request.pinned else None,
-        "imagePullSecrets": [{"name": secret} for secret in profile.image_pull_secrets or ()],
-    }
     return {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": request.run_as,
-            "runAsGroup": request.run_as,
-            "fsGroup": request.run_as,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        **{name: value for name, value in fields.items() if value},
+        **parts.ALONE,
+        "terminationGracePeriodSeconds": parts.GRACE_SECONDS,
+        "securityContext": parts.as_owner(request.run_as),
+        **parts.placement(profile, affinity=parts.beside_the_others({}, request.claim) if request.pinned else None),
         "containers": [
             {
                 "name": wire.CONTAINER,
@@ -145,34 +113,19 @@ def _pod(request: ExportRequest, defaults: Defaults) -> dict[str, Any]:
                 "env": _environment(request),
                 "terminationMessagePolicy": "FallbackToLogsOnError",
                 "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "readOnlyRootFilesystem": True,
-                    "capabilities": {"drop": ["ALL"]},
-                },
-                "volumeMounts": [
-                    {"name": WORKSPACE, "mountPath": wire.WORKSPACE},
-                    {"name": "tmp", "mountPath": "/tmp"},
-                ],
+                "securityContext": parts.RESTRICTED,
+                "volumeMounts": [parts.WORKSPACE_MOUNT, parts.TMP_MOUNT],
             }
         ],
-        "volumes": [
-            {"name": WORKSPACE, "persistentVolumeClaim": {"claimName": request.claim}},
-            {"name": "tmp", "emptyDir": {}},
-        ],
+        "volumes": [parts.workspace_volume(request.claim), parts.TMP],
     }
 
 
 def _environment(request: ExportRequest) -> list[dict[str, Any]]:
-    key = request.api_key
+    key = request.api_key if request.contract.mode == "online" else None
     return [
         {"name": EXPORT_ENV, "value": encode_export(request.contract)},
-        {"name": wire.POD_UID_ENV, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
-        # The kubelet turns $$ into $: doubling each makes the address arrive as it was written.
-        *([{"name": BASE_URL_ENV, "value": request.base_url.replace("$", "$$")}] if request.base_url else []),
-        *(
-            [{"name": API_KEY_ENV, "valueFrom": {"secretKeyRef": {"name": key.name, "key": key.key}}}]
-            if key is not None and request.contract.mode == "online"
-            else []
-        ),
+        parts.from_field(wire.POD_UID_ENV, "metadata.uid"),
+        *([parts.literal(BASE_URL_ENV, request.base_url)] if request.base_url else []),
+        *([parts.from_secret(API_KEY_ENV, key.name, key.key)] if key is not None else []),
     ]

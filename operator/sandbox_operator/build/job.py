@@ -10,10 +10,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from sandbox_api import contract as wire
-from sandbox_api.experiment import EnvVar, InputVolume, PodProfile, Resources, SecretEnv
+from sandbox_api.experiment import InputVolume, PodProfile, Resources, SecretEnv
 from sandbox_api.progress import PROGRESS_AUDIENCE
 from sandbox_api.ranges import numbers_in, ranges_of
 
+from . import parts
 from .defaults import Defaults
 from .names import (
     ANNOTATION_CONTRACT,
@@ -31,18 +32,13 @@ from .names import (
     job_name,
     service_name,
 )
-from .volume import owner_reference
 
 PROGRESS = "progress"
 """Name of the volume with the token for the operator's endpoint."""
-WORKSPACE = "workspace"
-"""Name of its volume in a pod."""
 CONTRACT_FOLDER = "/sandbox/contract"
 CONTRACT_KEY = "contract"
 TOKEN_SECONDS = 3600
 """After which a token for the progress endpoint is of no use; the kubelet puts a new one there in time."""
-GRACE_SECONDS = 60
-"""Between SIGTERM and SIGKILL: a hook saves its state in that time."""
 
 
 @dataclass(frozen=True)
@@ -122,26 +118,9 @@ def hook_job(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
     annotations = {ANNOTATION_JOB_ID: job.id, ANNOTATION_CONTRACT: request.digest}
     if request.numbers:
         annotations[ANNOTATION_NUMBERS] = request.numbers
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": request.name,
-            "namespace": experiment.namespace,
-            "labels": labels,
-            "annotations": annotations,
-            "ownerReferences": [owner_reference(experiment.name, experiment.uid)],
-        },
-        "spec": {
-            **_pods(request),
-            "podReplacementPolicy": "Failed",
-            **({"activeDeadlineSeconds": request.deadline} if request.deadline else {}),
-            "template": {
-                "metadata": {"labels": labels, "annotations": annotations},
-                "spec": _merge(_pod_spec(request, defaults), request.profile.patch or {}),
-            },
-        },
-    }
+    pod = _merge(_pod_spec(request, defaults), request.profile.patch or {})
+    meta = parts.metadata(request.name, experiment, labels, annotations=annotations)
+    return parts.job(meta, _pods(request), pod, request.deadline)
 
 
 def rendezvous_service(request: JobRequest) -> dict[str, Any] | None:
@@ -153,12 +132,7 @@ def rendezvous_service(request: JobRequest) -> dict[str, Any] | None:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {
-            "name": request.service,
-            "namespace": experiment.namespace,
-            "labels": labels,
-            "ownerReferences": [owner_reference(experiment.name, experiment.uid)],
-        },
+        "metadata": parts.metadata(request.service, experiment, labels),
         "spec": {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": {**labels, LABEL_TASK: "run"}},
     }
 
@@ -171,12 +145,7 @@ def contract_config_map(request: JobRequest) -> dict[str, Any] | None:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {
-            "name": request.name,
-            "namespace": experiment.namespace,
-            "labels": experiment_labels(experiment.name, experiment.uid),
-            "ownerReferences": [owner_reference(experiment.name, experiment.uid)],
-        },
+        "metadata": parts.metadata(request.name, experiment, experiment_labels(experiment.name, experiment.uid)),
         "immutable": True,
         "data": {CONTRACT_KEY: request.encoded},
     }
@@ -200,20 +169,11 @@ def _pod_spec(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
     volumes = dict(zip(names, map(_input_volume, names, request.inputs), strict=True))
     shared_memory = {"sizeLimit": str(profile.shared_memory)} if profile.shared_memory is not None else {}
     return {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        **parts.ALONE,
+        "terminationGracePeriodSeconds": parts.GRACE_SECONDS,
         **({"activeDeadlineSeconds": request.pod_seconds} if request.pod_seconds else {}),
         **({"subdomain": request.service} if request.service else {}),
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": request.run_as,
-            "runAsGroup": request.run_as,
-            "fsGroup": request.run_as,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": parts.as_owner(request.run_as),
         **_placement(request, defaults),
         "containers": [
             {
@@ -224,14 +184,10 @@ def _pod_spec(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
                 "env": _environment(request, in_map),
                 "terminationMessagePolicy": "FallbackToLogsOnError",
                 **({"resources": request.resources.model_dump(exclude_none=True)} if request.resources else {}),
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "readOnlyRootFilesystem": True,
-                    "capabilities": {"drop": ["ALL"]},
-                },
+                "securityContext": parts.RESTRICTED,
                 "volumeMounts": [
-                    {"name": WORKSPACE, "mountPath": wire.WORKSPACE},
-                    {"name": "tmp", "mountPath": "/tmp"},
+                    parts.WORKSPACE_MOUNT,
+                    parts.TMP_MOUNT,
                     {"name": "shm", "mountPath": "/dev/shm"},
                     *map(_input_mount, request.inputs, names),
                     *([{"name": "contract", "mountPath": CONTRACT_FOLDER, "readOnly": True}] if in_map else []),
@@ -240,10 +196,10 @@ def _pod_spec(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
             }
         ],
         "volumes": [
-            {"name": WORKSPACE, "persistentVolumeClaim": {"claimName": request.claim}},
-            {"name": "tmp", "emptyDir": {}},
+            parts.workspace_volume(request.claim),
+            parts.TMP,
             {"name": "shm", "emptyDir": {"medium": "Memory", **shared_memory}},
-            *(volumes[name] for name in volumes if name != WORKSPACE),
+            *(volumes[name] for name in volumes if name != parts.WORKSPACE),
             *([{"name": "contract", "configMap": {"name": request.name}}] if in_map else []),
             *([_token_volume()] if request.contract.progress else []),
         ],
@@ -252,17 +208,14 @@ def _pod_spec(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
 
 def _placement(request: JobRequest, defaults: Defaults) -> dict[str, Any]:
     profile = request.profile
-    priority = profile.priority_class_name or defaults.priority_class
-    fields: dict[str, Any] = {
-        "nodeSelector": profile.node_selector,
-        "tolerations": [t.model_dump(by_alias=True, exclude_none=True) for t in profile.tolerations or ()],
-        "affinity": beside_the_others(profile.affinity or {}, request.claim) if request.pinned else profile.affinity,
-        "priorityClassName": priority,
-        "runtimeClassName": profile.runtime_class_name,
-        "schedulerName": profile.scheduler_name,
-        "imagePullSecrets": [{"name": secret} for secret in profile.image_pull_secrets or ()],
-    }
-    return {name: value for name, value in fields.items() if value}
+    return parts.placement(
+        profile,
+        nodeSelector=profile.node_selector,
+        affinity=parts.beside_the_others(profile.affinity or {}, request.claim) if request.pinned else profile.affinity,
+        priorityClassName=profile.priority_class_name or defaults.priority_class,
+        runtimeClassName=profile.runtime_class_name,
+        schedulerName=profile.scheduler_name,
+    )
 
 
 def _pods(request: JobRequest) -> dict[str, Any]:
@@ -277,15 +230,6 @@ def _pods(request: JobRequest) -> dict[str, Any]:
     return {"backoffLimit": 0, **indexed, "podFailurePolicy": {"rules": [rule]}}
 
 
-def beside_the_others(affinity: Mapping[str, Any], claim: str) -> dict[str, Any]:
-    """Affinity to the live pods of a claim that one node at a time can mount. The pod matches its own term, so it can
-    be placed when the others have gone meanwhile."""
-    term = {"labelSelector": {"matchLabels": {LABEL_CLAIM: claim_hash(claim)}}, "topologyKey": "kubernetes.io/hostname"}
-    pods = affinity.get("podAffinity") or {}
-    required = [*(pods.get("requiredDuringSchedulingIgnoredDuringExecution") or ()), term]
-    return {**affinity, "podAffinity": {**pods, "requiredDuringSchedulingIgnoredDuringExecution": required}}
-
-
 def _environment(request: JobRequest, in_map: bool) -> list[dict[str, Any]]:
     contract = (
         {"name": wire.CONTRACT_FILE_ENV, "value": f"{CONTRACT_FOLDER}/{CONTRACT_KEY}"}
@@ -294,16 +238,13 @@ def _environment(request: JobRequest, in_map: bool) -> list[dict[str, Any]]:
     )
     return [
         contract,
-        {"name": wire.POD_UID_ENV, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
-        {"name": wire.POD_NAME_ENV, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        parts.from_field(wire.POD_UID_ENV, "metadata.uid"),
+        parts.from_field(wire.POD_NAME_ENV, "metadata.name"),
         {"name": wire.IMAGE_ENV, "value": request.image},
         {"name": wire.CONTRACT_DIGEST_ENV, "value": request.digest},
         *([_rendezvous(request)] if request.service else []),
-        *(_plain(variable) for variable in request.profile.env or ()),
-        *(
-            {"name": secret.env, "valueFrom": {"secretKeyRef": {"name": secret.name, "key": secret.key}}}
-            for secret in request.secrets
-        ),
+        *(parts.literal(variable.name, variable.value) for variable in request.profile.env or ()),
+        *(parts.from_secret(secret.env, secret.name, secret.key) for secret in request.secrets),
     ]
 
 
@@ -313,15 +254,10 @@ def _rendezvous(request: JobRequest) -> dict[str, Any]:
     return {"name": wire.RENDEZVOUS_ENV, "value": f"{host}:{wire.RENDEZVOUS_PORT}"}
 
 
-def _plain(variable: EnvVar) -> dict[str, Any]:
-    # The kubelet turns $$ into $ and expands $(NAME): doubling each $ makes the value arrive as it was written.
-    return {"name": variable.name, "value": variable.value.replace("$", "$$")}
-
-
 def _volume_names(request: JobRequest) -> list[str]:
     """By input, the volume that it lies on. One for each claim, the workspace's included: a pod with two of one claim
     is never mounted."""
-    of_claim = {request.claim: WORKSPACE}
+    of_claim = {request.claim: parts.WORKSPACE}
     return [
         of_claim.setdefault(volume.claim_name, f"input-{number}") if volume.claim_name else f"input-{number}"
         for number, volume in enumerate(request.inputs)

@@ -8,7 +8,7 @@ from typing import Any
 from sandbox_api import contract as wire
 from sandbox_api.experiment import PodProfile
 
-from .job import WORKSPACE
+from . import parts
 from .volume import owner_reference
 
 SECONDS = 600
@@ -28,12 +28,6 @@ def reading_pod(
 ) -> dict[str, Any]:
     """The pod, under restricted Pod Security; `experiment` is its owner's name and uid, `path` counts from the volume's
     root, the profile is that of the hook whose file it is."""
-    placed = {
-        "nodeSelector": profile.node_selector,
-        "tolerations": [t.model_dump(by_alias=True, exclude_none=True) for t in profile.tolerations or ()],
-        "affinity": profile.affinity,
-        "imagePullSecrets": [{"name": secret} for secret in profile.image_pull_secrets or ()],
-    }
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -44,18 +38,11 @@ def reading_pod(
             "ownerReferences": [{**owner_reference(*experiment), "controller": False, "blockOwnerDeletion": False}],
         },
         "spec": {
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
+            **parts.ALONE,
             "activeDeadlineSeconds": SECONDS,
             "terminationGracePeriodSeconds": 0,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": run_as,
-                "runAsGroup": run_as,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            **{key: value for key, value in placed.items() if value},
+            "securityContext": parts.as_user(run_as),
+            **parts.placement(profile, nodeSelector=profile.node_selector, affinity=profile.affinity),
             "containers": [
                 {
                     "name": "read",
@@ -66,14 +53,10 @@ def reading_pod(
                         "requests": {"cpu": "10m", "memory": "16Mi"},
                         "limits": {"cpu": "500m", "memory": "128Mi"},
                     },
-                    "securityContext": {
-                        "allowPrivilegeEscalation": False,
-                        "readOnlyRootFilesystem": True,
-                        "capabilities": {"drop": ["ALL"]},
-                    },
-                    "volumeMounts": [{"name": WORKSPACE, "mountPath": wire.WORKSPACE, "readOnly": True}],
+                    "securityContext": parts.RESTRICTED,
+                    "volumeMounts": [{**parts.WORKSPACE_MOUNT, "readOnly": True}],
                 }
             ],
-            "volumes": [{"name": WORKSPACE, "persistentVolumeClaim": {"claimName": claim}}],
+            "volumes": [parts.workspace_volume(claim)],
         },
     }

@@ -18,7 +18,7 @@ from rich.console import RenderableType
 from sandbox_api.hooks import HOOKS
 from sandbox_api.status import ExperimentStatus
 
-from ..build.job import GRACE_SECONDS
+from ..build.parts import GRACE_SECONDS
 from ..plan.compile import Compiled, compile_spec
 from ..plan.job import PlannedJob
 from ..plan.tracking import wanted

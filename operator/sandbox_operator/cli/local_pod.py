@@ -32,7 +32,8 @@ from sandbox_api.contract import (
     WORKSPACE,
 )
 
-from ..build.job import CONTRACT_KEY, GRACE_SECONDS
+from ..build.job import CONTRACT_KEY
+from ..build.parts import GRACE_SECONDS
 from ..plan.clock import stamp
 from ..plan.facts import ContainerFact, PodFact
 from .local_folder import write_json, write_text

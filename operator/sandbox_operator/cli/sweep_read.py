@@ -24,9 +24,10 @@ from ..kube.client import Client
 from ..kube.resources import Resource
 from ..plan.compile import Compiled
 from ..plan.iterations import figure_of, in_iteration
-from ..plan.sweep_definition import compile_sweep, early_terminate_of
+from ..plan.sweep_definition import compile_sweep
 from ..plan.sweep_facts import TrialFact
-from ..plan.sweep_trials import Told, trial_fact
+from ..plan.sweep_stopping import early_terminate_of
+from ..plan.sweep_trials import Told, seen_as, trial_fact
 from ..search.observed import SeenState
 from ..search.suggest import Settings
 from ..search.verify import Recorded, RungRecord
@@ -52,18 +53,12 @@ class TrialView:
     @property
     def value(self) -> float | None:
         """Of one that succeeded or was pruned, if it is a number."""
-        value = self.fact.value
-        counts = self.fact.state in ("Succeeded", "Pruned") and value is not None and math.isfinite(value)
-        return value if counts else None
+        return seen_as(self.fact)[1]
 
     @property
     def seen_as(self) -> SeenState:
         """How the search sees it."""
-        if self.fact.state == "Running":
-            return "running"
-        if self.value is None:
-            return "failed"
-        return "pruned" if self.fact.state == "Pruned" else "succeeded"
+        return seen_as(self.fact)[0]
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from __future__ import annotations
 from sandbox_api.result import Message, join_pieces
 from sandbox_api.status import JobStatus, Reason
 
-from ..build.job import GRACE_SECONDS
 from ..build.names import helper_name
+from ..build.parts import GRACE_SECONDS
 from . import attempt as attempts
 from . import shards
 from .actions import DeleteJob, Event

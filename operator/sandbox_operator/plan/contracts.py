@@ -12,7 +12,8 @@ from sandbox_api.experiment import ExperimentSpec, Resources
 from sandbox_api.status import JobStatus
 
 from ..build.defaults import Defaults
-from ..build.job import GRACE_SECONDS, JobRequest
+from ..build.job import JobRequest
+from ..build.parts import GRACE_SECONDS
 from ..build.quantity import amount
 from .cache import cache_key, has_key
 from .configs import given_configs

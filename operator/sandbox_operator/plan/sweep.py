@@ -8,7 +8,6 @@ so none is lost.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,18 +19,15 @@ from sandbox_api.sweep import SweepSpec
 from ..build.defaults import Defaults
 from ..build.names import trial_name
 from ..build.trial import trial_experiment
-from ..search.observed import Seen, SeenState, encode_observed
-from ..search.studies import Studies
+from ..search.observed import Seen, encode_observed
+from ..search.studies import StudyCache
 from ..search.suggest import LOOKS_BACK, suggest
 from .claim import ClaimDecision, decide_claim
 from .sweep_definition import CompiledSweep, trial_of
 from .sweep_facts import AT_ONCE, CreateTrial, PatchTrial, SweepAction, SweepPlan, SweepSnapshot, TrialFact, to_be_made
 from .sweep_stopping import decide_on_arrivals, nothing_stops, stop_the_pruned
 from .sweep_summary import Begun, Said, conclude, invalid
-
-_SEEN_AS: dict[str, SeenState] = {
-    "Running": "running", "Succeeded": "succeeded", "Failed": "failed", "Pruned": "pruned",
-}  # fmt: skip
+from .sweep_trials import seen_as
 
 
 @dataclass
@@ -47,12 +43,12 @@ class _Round:
 
 
 def plan_sweep(
-    snapshot: SweepSnapshot, compiled: CompiledSweep, studies: Studies, defaults: Defaults, now: datetime
+    snapshot: SweepSnapshot, compiled: CompiledSweep, study: StudyCache, defaults: Defaults, now: datetime
 ) -> SweepPlan:
     """The next step of a sweep; `compiled` is what its spec means (`compile_sweep`).
 
     Trials that were begun and are not in the snapshot must have been asked for (`unseen`): what is named by the status
-    as Pending is made, any other was deleted and stays so. `studies` is a cache and changes nothing.
+    as Pending is made, any other was deleted and stays so. `study` is a cache and changes nothing.
     """
     # 1. Gone: its trials go with it.
     if snapshot.deleting:
@@ -76,7 +72,7 @@ def plan_sweep(
 
     # 6. The next trials, each suggested from those begun before it.
     if _may_begin(this):
-        _begin_trials(this, studies)
+        _begin_trials(this, study)
 
     # 7. What is to be said of it all, in one status.
     actions = [claim.action] if claim.action is not None else []
@@ -117,7 +113,7 @@ def why_no_more(trials: Iterable[TrialFact], compiled: CompiledSweep) -> Reason 
     return None
 
 
-def _begin_trials(this: _Round, studies: Studies) -> None:
+def _begin_trials(this: _Round, study: StudyCache) -> None:
     """The next trials as far as there is room, one after the other: the second sees the first as running."""
     snapshot, compiled = this.snapshot, this.compiled
     assert compiled.settings is not None
@@ -129,7 +125,7 @@ def _begin_trials(this: _Round, studies: Studies) -> None:
         if name in snapshot.strangers or (refusal is not None and refusal.final):
             return  # the next ones wait as well: a later trial has seen all before it
         observed = tuple(one for one in seen if one.number < number)
-        found = suggest(compiled.settings, number, observed, studies=studies, key=snapshot.uid)
+        found = suggest(compiled.settings, number, observed, study=study)
         spec = trial_of(
             compiled, sweep=snapshot.name, number=number, values=found.values, point=found.point,
             observed=encode_observed(observed),
@@ -156,8 +152,5 @@ def _next_numbers(this: _Round) -> Iterator[int]:
 def _seen(trials: Iterable[TrialFact]) -> Iterator[Seen]:
     """Trials as a suggestion sees them; one that says no point (somebody else made it) is not seen."""
     for trial in trials:
-        if trial.point is None:
-            continue
-        has_value = trial.state in ("Succeeded", "Pruned") and trial.value is not None and math.isfinite(trial.value)
-        state = _SEEN_AS[trial.state] if has_value or trial.state == "Running" else "failed"
-        yield Seen(trial.number, state, trial.value if has_value else None, trial.point)
+        if trial.point is not None:
+            yield Seen(trial.number, *seen_as(trial), trial.point)

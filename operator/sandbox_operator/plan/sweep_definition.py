@@ -27,8 +27,7 @@ from ..search.stopping import stopping_problems
 from ..search.suggest import LOOKS_BACK, Settings, suggest
 from .compile import NO_HOOKS, Compiled, compile_spec, too_deep
 from .schema import schema_problems
-from .sweep_stopping import early_terminate_of as early_terminate_of
-from .sweep_stopping import rungs_for_trials
+from .sweep_stopping import early_terminate_of, rungs_for_trials
 
 DEFAULT_TRIALS = 20
 DEFAULT_FAILURES = 3
@@ -181,10 +180,10 @@ def _spec_of_trial(
 def _space(raw: Any, spec: SweepSpec | None, problems: list[str]) -> Space | None:
     if not isinstance(raw, Mapping):
         return None  # which the schema has told
-    space, wrong = parse_space(raw, "spec.parameters")
+    space, wrong = parse_space(raw)
     problems += wrong
     if space is not None and spec is not None and spec.method == "grid":
-        problems += space.grid_problems("spec.parameters")
+        problems += space.grid_problems()
     return space
 
 

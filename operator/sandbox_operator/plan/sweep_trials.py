@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sandbox_api.status import ExperimentStatus, Reason
 
 from .compile import Compiled
 from .objective import Missing, objective_value
 from .sweep_facts import State, TrialFact
+
+if TYPE_CHECKING:
+    from ..search.observed import SeenState  # what searches takes long to import
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +65,12 @@ def _end(status: ExperimentStatus, compiled: Compiled) -> tuple[State, float | N
     if isinstance(value, Missing):
         return "Failed", None, value.reason, value.message
     return "Succeeded", value, None, ""
+
+
+def seen_as(trial: TrialFact) -> tuple[SeenState, float | None]:
+    """How the search sees a trial, and its value; one that has ended without a finite value has failed."""
+    if trial.state == "Running":
+        return "running", None
+    if trial.state == "Failed" or trial.value is None or not math.isfinite(trial.value):
+        return "failed", None
+    return ("pruned" if trial.state == "Pruned" else "succeeded"), trial.value

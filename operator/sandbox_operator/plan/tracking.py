@@ -162,7 +162,7 @@ def _at_the_end(
         return Said("False", Reason.NOT_EXPORTED, "there is no volume to export from"), leave
     if mode == "ReadWriteOncePod":
         words = "the claim is ReadWriteOncePod: an exporter would keep it from other pods"
-        return Said("False", Reason.NOT_EXPORTED, f"{words}; {LATER.format(name=snapshot.name)}"), leave
+        return Said("False", Reason.NOT_EXPORTED, _told(words, snapshot)), leave
     job = next((job for job in snapshot.exporters if job.name == name), None)
     if job is not None and job.complete:
         where = next((pod.hook.termination_message for pod in _pods_of(snapshot, name) if pod.hook.exit_code == 0), "")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Literal
 
@@ -16,12 +17,13 @@ from sandbox_api.hook_resource import HookReason, HookStatus
 from sandbox_api.status import Condition
 
 from ..kube.client import Client
-from ..kube.errors import ApiError, NotFound
+from ..kube.errors import NotFound
 from ..kube.informer import Key
-from ..kube.queue import KeyedQueue, QueueClosed
+from ..kube.queue import KeyedQueue
 from ..plan.clock import stamp
 from .projections import HookFact
 from .resources import HOOKS
+from .worker import work
 
 log = logging.getLogger(__name__)
 MESSAGE_LENGTH = 4096
@@ -73,26 +75,10 @@ class HookReconciler:
         if fact is None or (status := hook_status(fact, self._clock())) == fact.status:
             return
         body = {"metadata": {"uid": fact.uid}, "status": status.model_dump(mode="json", exclude_none=True)}
-        await self._client.patch(HOOKS, fact.name, body, fact.namespace, subresource="status")
-        log.info("hook %s/%s: %s", *key, status.conditions[0].message)
+        with suppress(NotFound):  # gone meanwhile
+            await self._client.patch(HOOKS, fact.name, body, fact.namespace, subresource="status")
+            log.info("%s", status.conditions[0].message)
 
     async def work(self) -> None:
-        """Take keys until the queue is shut down. One key's error is that key's alone."""
-        while True:
-            try:
-                key = await self._queue.get()
-            except QueueClosed:
-                return
-            try:
-                await self.reconcile(key)
-                self._queue.forget(key)
-            except NotFound:  # gone meanwhile
-                self._queue.forget(key)
-            except ApiError as error:
-                log.warning("hook %s/%s: %s", *key, error)
-                self._queue.retry(key)
-            except Exception:  # the outermost loop: a mistake of ours in one hook must not stop the others
-                log.exception("hook %s/%s: this operator made a mistake; trying again", *key)
-                self._queue.retry(key)
-            finally:
-                self._queue.done(key)
+        """Take keys until the queue is shut down."""
+        await work(self._queue, "hook", self.reconcile)

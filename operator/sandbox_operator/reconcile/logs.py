@@ -17,25 +17,16 @@ from typing import Final
 
 from .settings import Settings
 
-FIELDS = ("namespace", "sweep", "experiment", "job", "attempt")
-"""What a line may be about, from the outside to the inside."""
 _QUIET = ("aiohttp.access", "kopf", "asyncio")
 _NOTHING: Final[Mapping[str, str | int]] = {}
 _subject: ContextVar[Mapping[str, str | int]] = ContextVar("subject", default=_NOTHING)
 
 
 @contextmanager
-def about(
-    *,
-    namespace: str | None = None,
-    sweep: str | None = None,
-    experiment: str | None = None,
-    job: str | None = None,
-    attempt: int | None = None,
-) -> Iterator[None]:
-    """What is logged in this block is about this, and about what the blocks around it say. `job` is a job's id."""
-    said = {"namespace": namespace, "sweep": sweep, "experiment": experiment, "job": job, "attempt": attempt}
-    before = _subject.set({**_subject.get(), **{name: value for name, value in said.items() if value is not None}})
+def about(**subject: str | int) -> Iterator[None]:
+    """What is logged in this block is about this, and about what the blocks around it say: `namespace`, one of
+    `experiment`, `hook` and `sweep`, and of an experiment's `job` (its id) the `attempt`."""
+    before = _subject.set({**_subject.get(), **subject})
     try:
         yield
     finally:
@@ -43,7 +34,7 @@ def about(
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time (UTC), level, logger, message, those of `FIELDS` that are known, traceback."""
+    """One JSON object a line: time (UTC), level, logger, message, what it is about, traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -67,8 +58,7 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         known = _subject.get()
         words = []
-        if "sweep" in known:
-            words.append(f"sweep {known.get('namespace', '')}/{known['sweep']}")
+        words += [f"{kind} {known.get('namespace', '')}/{known[kind]}" for kind in ("hook", "sweep") if kind in known]
         if "experiment" in known:
             words.append(f"{known.get('namespace', '')}/{known['experiment']}")
         if "job" in known:

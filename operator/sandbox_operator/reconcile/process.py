@@ -170,8 +170,7 @@ class Operator:
         events = EventSender(self.client, lambda outcome: self._metrics.events.labels(outcome).inc())
         if self._settings.progress_port:
             wrote = self._metrics.status_writes.labels("live").inc
-            self._progress = ProgressWriter(self.client, self._cache, queue, wrote, self._budget())
-            self._progress.reports.on_rung = self._wake_sweep_of
+            self._progress = ProgressWriter(self.client, self._cache, queue, wrote, self._budget(), self._wake_sweep_of)
         reconciler = Reconciler(
             self.client, self._cache, queue, events, self._observer, self._settings.defaults, lambda: datetime.now(UTC),
             self._progress,

@@ -22,9 +22,9 @@ from . import projections as project
 from .budget import Budget
 from .cache import Cache
 from .logs import about
-from .reconciler import status_update
 from .reports import Reports
 from .resources import EXPERIMENTS
+from .status import write_status
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,13 @@ class ProgressWriter:
     """`reports` calls it with news; `decided` is to be called with each status that was written."""
 
     def __init__(
-        self, client: Client, cache: Cache, queue: KeyedQueue[Key], wrote: Callable[[], None], budget: Budget
+        self,
+        client: Client,
+        cache: Cache,
+        queue: KeyedQueue[Key],
+        wrote: Callable[[], None],
+        budget: Budget,
+        on_rung: Callable[[Key], None],
     ) -> None:
         self._client = client
         self._cache = cache
@@ -46,7 +52,7 @@ class ProgressWriter:
         self._wrote = wrote
         self._budget = budget
         self._news = asyncio.Event()
-        self.reports = Reports(self._told)
+        self.reports = Reports(self._told, on_rung)
 
     def decided(self, key: Key) -> None:
         """A worker has written a status; perhaps that a hook runs which has told already how far it is."""
@@ -118,11 +124,10 @@ class ProgressWriter:
         new = told(old, self.reports.live(key, fact.uid))
         if new == old or old.completion_time is not None:
             return
-        body = status_update(fact, new.model_copy(update={"revision": (old.revision or 0) + 1}))
-        stored = await self._client.update_status(EXPERIMENTS, body, fact.namespace)
+        written = await write_status(self._client, EXPERIMENTS, fact, new)
         self._budget.written(key, _now())
         self._wrote()
-        after = project.written(fact, body["status"], stored)
+        after = project.experiment_fact(written)
         self._cache.scope(key).experiments.expect(key, after, after.resource_version)
 
 

@@ -29,7 +29,7 @@ from ..build.names import (
     LABEL_UID,
 )
 from ..build.volume import SWEEP
-from ..plan.facts import CLAIM, ClaimFact, ContainerFact, JobFact, PodFact, Snapshot, WarningFact
+from ..plan.facts import CLAIM, ClaimFact, ContainerFact, JobFact, PodFact, WarningFact
 from ..plan.sweep_trials import Told
 
 Manifest = dict[str, Any]
@@ -140,11 +140,6 @@ def _lasting(spec: Mapping[str, Any]) -> dict[str, Any]:
     if "tracking" in spec and isinstance(trial := spec.get("trial"), Mapping):
         kept["trial"] = {name: value for name, value in trial.items() if name not in ("observed", "point")}
     return kept
-
-
-def written(seen: Snapshot | ExperimentFact, status: Mapping[str, Any], stored: Manifest) -> ExperimentFact:
-    """An experiment after its status was replaced; `stored` is the metadata that the API server gave for it."""
-    return experiment_fact({"metadata": stored["metadata"], "spec": seen.spec, "status": status})
 
 
 def job_fact(item: Manifest) -> Owned[JobFact]:

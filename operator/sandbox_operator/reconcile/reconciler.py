@@ -1,22 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The story of one reconcile, and the workers that tell it again for each key."""
+"""The story of one reconcile, which workers tell again for each key."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any, Protocol
-
-from sandbox_api.hook import Hook
-from sandbox_api.status import ExperimentStatus
 
 from ..build.defaults import Defaults
 from ..kube.client import Client
-from ..kube.errors import ApiError, Conflict, NotFound
+from ..kube.errors import Conflict, NotFound
 from ..kube.informer import Key
-from ..kube.queue import KeyedQueue, QueueClosed
+from ..kube.queue import KeyedQueue
 from ..plan.actions import Plan, made_by
 from ..plan.compile import Compiled, compile_spec
 from ..plan.doubt import to_ask_before_giving_up, to_ask_for, to_ask_for_pods, to_rule_out, with_all_pods
@@ -24,26 +18,17 @@ from ..plan.experiment import plan_experiment
 from ..plan.facts import Snapshot
 from ..plan.tracking import with_tracking
 from . import projections as project
-from .act import Actor, Refused
+from .act import Actor
 from .cache import Cache
+from .compile_cache import CompileCache
 from .events import EventSender
-from .logs import about
 from .observer import Observer
 from .pace import Pace
-from .projections import LABEL_POD_JOB, ExperimentFact
+from .progress import ProgressWriter
+from .projections import LABEL_POD_JOB
 from .resources import EXPERIMENTS, JOBS, PODS
-
-log = logging.getLogger(__name__)
-
-COALESCE_SECONDS = 1.0
-"""Least time between two status writes of an experiment that decide nothing (Running, why it waits)."""
-
-
-class ProgressWatch(Protocol):
-    """Who writes progress beside the workers, and is told what they do."""
-
-    def decided(self, key: Key) -> None: ...
-    def ended(self, key: Key, *, gone: bool) -> None: ...
+from .status import StatusWriter
+from .worker import work
 
 
 class Reconciler:
@@ -56,7 +41,7 @@ class Reconciler:
         observer: Observer,
         defaults: Defaults,
         clock: Callable[[], datetime],
-        progress: ProgressWatch | None = None,
+        progress: ProgressWriter | None,
     ) -> None:
         self._progress = progress
         self._client = client
@@ -67,11 +52,8 @@ class Reconciler:
         self._defaults = defaults
         self._clock = clock
         self._actor = Actor(client, cache)
-        self._pace = Pace(queue.add)
-        self._compiled: dict[Key, tuple[tuple[str, int, Mapping[str, Hook | tuple[str, ...]]], Compiled]] = {}
-        """With the uid, the generation and the namespace's own hooks that it was compiled from."""
-        self._written: dict[Key, float] = {}
-        """Loop time of the last status write, while an experiment is not finished."""
+        self._status = StatusWriter(client, EXPERIMENTS, queue, Pace(queue.add))
+        self._compiled: CompileCache[Compiled] = CompileCache()
 
     async def reconcile(self, key: Key) -> None:
         """Bring one experiment one step closer to what its spec asks for."""
@@ -116,31 +98,12 @@ class Reconciler:
 
     async def work(self) -> None:
         """Take keys until the queue is shut down."""
-        while True:
-            try:
-                key = await self._queue.get()
-            except QueueClosed:
-                return
-            with about(namespace=key[0], experiment=key[1]):
-                await self._look_at(key)
 
-    async def _look_at(self, key: Key) -> None:
-        """Reconcile a taken key and give it back. One key's error is that key's alone."""
-        try:
+        async def reconcile(key: Key) -> None:
             with self._observer.reconciling():
                 await self.reconcile(key)
-            self._queue.forget(key)
-        except (Conflict, NotFound, Refused) as error:  # seen something old, or refused: look again, knowing more
-            log.info("%s", error)
-            self._queue.retry(key)
-        except ApiError as error:
-            log.warning("%s", error)
-            self._queue.retry(key)
-        except Exception:  # the outermost loop: a mistake of ours in one experiment must not stop the others
-            log.exception("this operator made a mistake; trying again")
-            self._queue.retry(key)
-        finally:
-            self._queue.done(key)
+
+        await work(self._queue, "experiment", reconcile)
 
     def _plan(self, key: Key, snapshot: Snapshot) -> Plan:
         compiled, now = self._compile(key, snapshot), self._clock()
@@ -194,18 +157,13 @@ class Reconciler:
     def _forget(self, key: Key, *, gone: bool = False) -> None:
         if self._progress is not None:
             self._progress.ended(key, gone=gone)
-        self._compiled.pop(key, None)
-        self._written.pop(key, None)
-        self._pace.forget(key)
+        self._compiled.forget(key)
+        self._status.forget(key)
 
     def _compile(self, key: Key, snapshot: Snapshot) -> Compiled:
         hooks = self._cache.scope(key).hooks_of(snapshot.namespace)
-        what = (snapshot.uid, snapshot.generation, hooks)
-        known, compiled = self._compiled.get(key, (None, None))
-        if compiled is None or known != what:
-            compiled = compile_spec(snapshot.spec, hooks)
-            self._compiled[key] = (what, compiled)
-        return compiled
+        known = self._compiled.get(key, snapshot, hooks)
+        return known or self._compiled.put(key, snapshot, hooks, compile_spec(snapshot.spec, hooks))
 
     async def _check_newest(self, key: Key, snapshot: Snapshot) -> None:
         """Raise Conflict when the status is not the one that stands: a Job that it names may be over, and gone, and one
@@ -221,40 +179,11 @@ class Reconciler:
 
     async def _write(self, key: Key, snapshot: Snapshot, plan: Plan) -> bool:
         """Write the planned status, unless it stands already or can wait; whether it was written."""
-        revision = snapshot.status.revision
-        if plan.status.model_copy(update={"revision": revision}) == snapshot.status:
+        written = await self._status.write(key, snapshot, plan.status, urgent=plan.urgent)
+        if written is None:
             return False
-        now = asyncio.get_running_loop().time()
-        left = self._written.get(key, 0.0) + COALESCE_SECONDS - now
-        if not plan.urgent and left > 0:
-            self._queue.add_after(key, left)
-            return False
-        if not plan.urgent and not self._pace.may_write(key):
-            return False
-        self._pace.forget(key)
-        status = plan.status.model_copy(update={"revision": (revision or 0) + 1})
-        body = status_update(snapshot, status)
-        stored = await self._client.update_status(EXPERIMENTS, body, snapshot.namespace)
-        self._written[key] = now
         if self._progress is not None:
             self._progress.decided(key)
-        if plan.urgent:
-            self._pace.decided()
         self._observer.written(snapshot, plan, self._compile(key, snapshot), self._clock())
-        fact = project.written(snapshot, body["status"], stored)
-        self._cache.scope(key).put_experiment(key, fact)
+        self._cache.scope(key).put_experiment(key, project.experiment_fact(written))
         return True
-
-
-def status_update(seen: Snapshot | ExperimentFact, status: ExperimentStatus) -> dict[str, Any]:
-    """The body that replaces the status, if nobody has changed the experiment since."""
-    return {
-        "apiVersion": EXPERIMENTS.api_version,
-        "kind": EXPERIMENTS.kind,
-        "metadata": {
-            "name": seen.name,
-            "namespace": seen.namespace,
-            "resourceVersion": seen.resource_version,
-        },
-        "status": status.model_dump(mode="json", exclude_none=True),
-    }

@@ -59,9 +59,9 @@ class Reports:
     """`on_news` is called with the key of an experiment that has progress to write, `on_rung` with that of a trial that
     has come to a rung; neither is waited for."""
 
-    def __init__(self, on_news: Callable[[Key], None], on_rung: Callable[[Key], None] = lambda _: None) -> None:
-        self.on_rung = on_rung
+    def __init__(self, on_news: Callable[[Key], None], on_rung: Callable[[Key], None]) -> None:
         self._on_news = on_news
+        self._on_rung = on_rung
         self._of: dict[Key, _Experiment] = {}
         self._order = 0
 
@@ -81,7 +81,7 @@ class Reports:
             self._order += 1
             known.rungs[told.rung] = RungReport(told.rung, told.value, self._order)
         if new:
-            self.on_rung(teller.key)
+            self._on_rung(teller.key)
 
     def is_known(self, key: Key) -> bool:
         """Whether anything was told of the experiment's jobs."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The story of one look at a sweep, and the worker that tells it again for each key.
+"""The story of one look at a sweep, which workers tell again for each key.
 
 One look at a time for each sweep: what its trials tell is decided on in the order in which it arrives.
 """
@@ -8,36 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sandbox_api.hook import Hook
 from sandbox_api.status import TrialStatus
-from sandbox_api.sweep import SweepStatus
 
 from ..build.defaults import Defaults
 from ..build.names import LABEL_SWEEP_UID, trial_name
 from ..kube.client import Client
-from ..kube.errors import ApiError, Conflict, NotFound
+from ..kube.errors import Conflict, NotFound
 from ..kube.informer import Key
-from ..kube.queue import KeyedQueue, QueueClosed
+from ..kube.queue import KeyedQueue
 from ..plan.sweep_facts import CreateTrial, DecideTrial, SweepPlan, SweepSnapshot, to_be_made, unseen
 from . import projections as project
-from .act import Actor, Refused
+from .act import Actor
 from .cache import Cache
+from .compile_cache import CompileCache, Hooks
 from .events import EventSender
-from .logs import about
 from .metrics import Metrics
 from .projections import SweepFact
-from .reconciler import COALESCE_SECONDS
-from .reconciler import status_update as experiment_status_update
 from .resources import EXPERIMENTS, SWEEPS
+from .status import StatusWriter, write_status
 from .sweep_cache import Rungs, SweepCache
+from .worker import work
 
 if TYPE_CHECKING:
     from ..plan.sweep_definition import CompiledSweep
-    from ..search.studies import Studies
+    from ..search.studies import StudyCache
 
 log = logging.getLogger(__name__)
 
@@ -66,16 +64,14 @@ class SweepReconciler:
         self._defaults = defaults
         self._clock = clock
         self._actor = Actor(client, cache)
-        self._compiled: dict[Key, tuple[tuple[str, int, Mapping[str, Hook | tuple[str, ...]]], CompiledSweep]] = {}
-        """With the uid, the generation and the namespace's own hooks that it was compiled from."""
-        self._studies: dict[Key, Studies] = {}
+        self._status = StatusWriter(client, SWEEPS, queue)
+        self._compiled: CompileCache[CompiledSweep] = CompileCache()
+        self._studies: dict[Key, StudyCache] = {}
         """Of sweeps that go on; caches, in which nothing stands that its trials do not tell."""
         self._gone: dict[tuple[Key, str], set[int]] = {}
         """By key and uid: trials that were asked for and are not there any more."""
         self._listed: set[str] = set()
         """Uids of sweeps of whose trials all decisions are known: since then, this operator makes them."""
-        self._written: dict[Key, float] = {}
-        """Loop time of the last status write, while a sweep is not finished."""
 
     async def reconcile(self, key: Key) -> None:
         """Bring one sweep one step closer to what its spec asks for."""
@@ -116,30 +112,7 @@ class SweepReconciler:
 
     async def work(self) -> None:
         """Take keys until the queue is shut down."""
-        while True:
-            try:
-                key = await self._queue.get()
-            except QueueClosed:
-                return
-            with about(namespace=key[0], sweep=key[1]):
-                await self._look_at(key)
-
-    async def _look_at(self, key: Key) -> None:
-        """Reconcile a taken key and give it back. One key's error is that key's alone."""
-        try:
-            await self.reconcile(key)
-            self._queue.forget(key)
-        except (Conflict, NotFound, Refused) as error:  # seen something old, or refused: look again, knowing more
-            log.info("%s", error)
-            self._queue.retry(key)
-        except ApiError as error:
-            log.warning("%s", error)
-            self._queue.retry(key)
-        except Exception:  # the outermost loop: a mistake of ours in one sweep must not stop the others
-            log.exception("this operator made a mistake; trying again")
-            self._queue.retry(key)
-        finally:
-            self._queue.done(key)
+        await work(self._queue, "sweep", self.reconcile)
 
     async def _found_after_all(self, key: Key, snapshot: SweepSnapshot) -> bool:
         """Ask the API server for trials that the status knows and the watch does not; True when one was found.
@@ -189,26 +162,20 @@ class SweepReconciler:
             raise Conflict(f"{action.name} was decided on meanwhile", status=409, reason="Conflict")
         pruned = trial.pruned or decision.decision == "Stop"
         trial = trial.model_copy(update={"decisions": [*trial.decisions, decision], "pruned": pruned})
-        status = old.model_copy(update={"trial": trial, "revision": (old.revision or 0) + 1})
-        body = experiment_status_update(fact, status)
-        stored = await self._client.update_status(EXPERIMENTS, body, snapshot.namespace)
-        scope.put_experiment(key, project.written(fact, body["status"], stored))
+        written = await write_status(self._client, EXPERIMENTS, fact, old.model_copy(update={"trial": trial}))
+        scope.put_experiment(key, project.experiment_fact(written))
         log.info("%s: %s at %d with %r", action.name, decision.decision, decision.rung, decision.value)
 
     async def _compile(self, key: Key, fact: SweepFact) -> CompiledSweep:
         hooks = self._cache.scope(key).hooks_of(fact.namespace)
-        what = (fact.uid, fact.generation, hooks)
-        known, compiled = self._compiled.get(key, (None, None))
-        if compiled is None or known != what:
-            compiled = await asyncio.to_thread(_compiled, fact, hooks)
-            self._compiled[key] = (what, compiled)
-        return compiled
+        known = self._compiled.get(key, fact, hooks)
+        return known or self._compiled.put(key, fact, hooks, await asyncio.to_thread(_compiled, fact, hooks))
 
     def _plan(self, key: Key, snapshot: SweepSnapshot, compiled: CompiledSweep, now: datetime) -> SweepPlan:
         from ..plan.sweep import plan_sweep
-        from ..search.studies import Studies
+        from ..search.studies import StudyCache
 
-        return plan_sweep(snapshot, compiled, self._studies.setdefault(key, Studies(1)), self._defaults, now)
+        return plan_sweep(snapshot, compiled, self._studies.setdefault(key, StudyCache()), self._defaults, now)
 
     async def _check_newest(self, snapshot: SweepSnapshot) -> None:
         """Raise Conflict when the status is not the one that stands: what it names may have been made and deleted."""
@@ -220,44 +187,27 @@ class SweepReconciler:
 
     async def _write(self, key: Key, snapshot: SweepSnapshot, plan: SweepPlan) -> bool:
         """Write the planned status, unless it stands already or can wait; whether it was written."""
-        if plan.status == snapshot.status:
+        written = await self._status.write(key, snapshot, plan.status, urgent=plan.urgent)
+        if written is None:
             return False
-        now = asyncio.get_running_loop().time()
-        left = self._written.get(key, 0.0) + COALESCE_SECONDS - now
-        if not plan.urgent and left > 0:
-            self._queue.add_after(key, left)
-            return False
-        status = plan.status.model_copy(update={"revision": (snapshot.status.revision or 0) + 1})
-        body = status_update(snapshot, status)
-        stored = await self._client.update_status(SWEEPS, body, snapshot.namespace)
-        self._written[key] = now
-        self._metrics.sweep_written(snapshot.status, status)
-        fact = project.sweep_fact({"metadata": stored["metadata"], "spec": snapshot.spec, "status": body["status"]})
+        self._metrics.sweep_written(snapshot.status, plan.status)
+        fact = project.sweep_fact(written)
         self._cache.scope(key).sweeps.expect(key, fact, fact.resource_version)
         if plan.urgent:
-            ready = next((c.message for c in status.conditions if c.type == "Ready"), "")
-            log.info("%s %s %s", status.outcome, status.progress or "", ready)
+            ready = next((c.message for c in plan.status.conditions if c.type == "Ready"), "")
+            log.info("%s %s %s", plan.status.outcome, plan.status.progress or "", ready)
         return True
 
     def _forget(self, key: Key) -> None:
-        for known in (self._compiled, self._studies, self._written):
-            known.pop(key, None)
+        self._status.forget(key)
+        self._compiled.forget(key)
+        self._studies.pop(key, None)
         for whose in [whose for whose in self._gone if whose[0] == key]:
             del self._gone[whose]
 
 
-def _compiled(fact: SweepFact, hooks: Mapping[str, Hook | tuple[str, ...]]) -> CompiledSweep:
+def _compiled(fact: SweepFact, hooks: Hooks) -> CompiledSweep:
     # What searches takes more than a second to import, and memory that an operator without a sweep never needs.
     from ..plan.sweep_definition import compile_sweep
 
     return compile_sweep(fact.spec, name=fact.name, uid=fact.uid, added=hooks)
-
-
-def status_update(seen: SweepSnapshot, status: SweepStatus) -> dict[str, Any]:
-    """The body that replaces the status, if nobody has changed the sweep since."""
-    return {
-        "apiVersion": SWEEPS.api_version,
-        "kind": SWEEPS.kind,
-        "metadata": {"name": seen.name, "namespace": seen.namespace, "resourceVersion": seen.resource_version},
-        "status": status.model_dump(mode="json", exclude_none=True),
-    }

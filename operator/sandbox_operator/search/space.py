@@ -15,6 +15,7 @@ from .parameters import read_parameters
 Point = tuple[float, ...]
 """A place in the unit cube: a coordinate in [0, 1] for each parameter that is searched, in the order of their names."""
 MAX_DIMENSIONS = 64
+WHERE = "spec.parameters"
 
 
 @dataclass(frozen=True)
@@ -63,28 +64,28 @@ class Space:
             point.append(each.grid_coordinate(index))
         return tuple(reversed(point))
 
-    def grid_problems(self, where: str = "spec.parameters") -> tuple[str, ...]:
+    def grid_problems(self) -> tuple[str, ...]:
         """Why there is no grid: a sentence for each parameter whose values can't be counted."""
         return tuple(
-            f'{where}["{each.name}"]: a grid needs values that can be counted, and {each.distribution} has none; '
+            f'{WHERE}["{each.name}"]: a grid needs values that can be counted, and {each.distribution} has none; '
             "give values, whole numbers as min and max, or q_uniform, or search with random"
             for each in self.searched
             if each.grid_size is None
         )
 
 
-def parse_space(raw: Mapping[str, Any], where: str = "spec.parameters") -> tuple[Space | None, tuple[str, ...]]:
-    """The space of W&B's `parameters`, or None and a sentence for each mistake in them. `where` addresses `raw`."""
-    found, problems, notes = read_parameters(raw, where)
+def parse_space(raw: Mapping[str, Any]) -> tuple[Space | None, tuple[str, ...]]:
+    """The space of W&B's `parameters`, or None and a sentence for each mistake in them."""
+    found, problems, notes = read_parameters(raw, WHERE)
     parameters = tuple(sorted(found, key=lambda each: each.name))
     names = [each.name for each in parameters]
     problems += [
-        f"{where}: two parameters are called {name!r}; give each once, flat or nested"
+        f"{WHERE}: two parameters are called {name!r}; give each once, flat or nested"
         for name in sorted({name for name in names if names.count(name) > 1})
     ]
     space = Space(parameters, tuple(notes))
     if space.dimensions > MAX_DIMENSIONS:
-        problems.append(f"{where}: has {space.dimensions} parameters to search, {MAX_DIMENSIONS} are the most")
+        problems.append(f"{WHERE}: has {space.dimensions} parameters to search, {MAX_DIMENSIONS} are the most")
     if not parameters and not problems:
-        problems.append(f"{where}: is empty; name at least one parameter")
+        problems.append(f"{WHERE}: is empty; name at least one parameter")
     return (None, tuple(problems)) if problems else (space, ())

@@ -50,17 +50,18 @@ def rungs_of(early: EarlyTerminate) -> tuple[int, ...]:
     return tuple(rungs)
 
 
-def stopping_problems(early: EarlyTerminate, where: str = "spec.earlyTerminate") -> tuple[str, ...]:
+def stopping_problems(early: EarlyTerminate) -> tuple[str, ...]:
     """A sentence where no rung comes of it."""
     if rungs_of(early):
         return ()
     if early.max_iter is not None and early.s is not None:
         return (
-            f"{where}: no rung lies between 1 and max_iter {early.max_iter}; raise max_iter or lower eta {early.eta:g}",
+            f"spec.earlyTerminate: no rung lies between 1 and max_iter {early.max_iter};"
+            f" raise max_iter or lower eta {early.eta:g}",
         )
     if early.min_iter is not None:
-        return (f"{where}.max_iter: must be more than min_iter {early.min_iter}, which is the first rung",)
-    return (f"{where}: does not say where the rungs are; give min_iter, or max_iter and s",)
+        return (f"spec.earlyTerminate.max_iter: must be more than min_iter {early.min_iter}, which is the first rung",)
+    return ("spec.earlyTerminate: does not say where the rungs are; give min_iter, or max_iter and s",)
 
 
 def decide(

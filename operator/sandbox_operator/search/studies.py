@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Optuna's studies, as a cache: each can be rebuilt from what a suggestion saw, and gives the same either way.
+"""Optuna's study of a sweep, as a cache: it can be rebuilt from what a suggestion saw, and gives the same either way.
 
-To build a study of a thousand trials takes longer than to ask it. So one is kept for each sweep, and told only what is
+To build a study of a thousand trials takes longer than to ask it. So the last one is kept, and told only what is
 new: trials that were begun, and those that ended. When what it knows does not lead to what was seen, it is built anew.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import optuna
@@ -25,35 +24,24 @@ _RUNG = 1
 """Optuna ranks pruned trials by how far they came first; we do not tell, so that their values alone count."""
 
 
-class Studies:
-    """Up to `size` studies. Not for two threads at a time."""
+class StudyCache:
+    """The study that was asked last: one cache for each sweep. Not for two threads at a time."""
 
-    def __init__(self, size: int = 64) -> None:
-        self._size = size
-        self._kept: OrderedDict[Hashable, _Study] = OrderedDict()
+    def __init__(self) -> None:
+        self._kept: _Study | None = None
 
-    def ask(
-        self,
-        key: Hashable,
-        goal: Literal["minimize", "maximize"],
-        dimensions: int,
-        observed: Sequence[Seen],
-        seed: int,
-    ) -> Point:
+    def ask(self, goal: Literal["minimize", "maximize"], dimensions: int, observed: Sequence[Seen], seed: int) -> Point:
         """TPE's suggestion in the unit cube, from the trials seen in any order. `seed`: 32 bits, of this suggestion.
 
         Running trials count as bad ones, which keeps suggestions apart; failed ones do not count.
         """
         seen = sorted(observed, key=lambda each: each.number)
-        whose = (key, goal, dimensions)
-        study = self._kept.pop(whose, None)
-        changes = study.changes(seen) if study is not None else None
+        study, self._kept = self._kept, None  # one that fails on the way is not kept
+        changes = study.changes(seen) if study is not None and study.what == (goal, dimensions) else None
         if study is None or changes is None:
             study, changes = _Study(goal, dimensions), range(len(seen))
         study.learn(seen, changes)
-        self._kept[whose] = study
-        while len(self._kept) > self._size:
-            self._kept.popitem(last=False)
+        self._kept = study
         return study.ask(seed)
 
 
@@ -61,6 +49,7 @@ class _Study:
     """A study that holds exactly the trials of `known`, in their order, behind one without parameters that asks."""
 
     def __init__(self, goal: Literal["minimize", "maximize"], dimensions: int) -> None:
+        self.what = (goal, dimensions)
         self.known: list[Seen] = []
         self._storage = InMemoryStorage()
         self._study = optuna.create_study(storage=self._storage, direction=goal)

@@ -8,7 +8,6 @@ nothing at all, so their trials are the same whatever happens around them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +17,7 @@ from sandbox_api.sweep import Method
 
 from .observed import Seen
 from .space import Point, Space
-from .studies import Studies
+from .studies import StudyCache
 
 Goal = Literal["minimize", "maximize"]
 STARTUP = 10
@@ -46,23 +45,18 @@ class Suggestion:
 
 
 def suggest(
-    settings: Settings,
-    number: int,
-    observed: tuple[Seen, ...] = (),
-    *,
-    studies: Studies | None = None,
-    key: Hashable = None,
+    settings: Settings, number: int, observed: tuple[Seen, ...] = (), *, study: StudyCache | None = None
 ) -> Suggestion:
     """The suggestion for a trial. `observed` may come in any order.
 
-    `studies` remembers, under `key` (the sweep's uid), what it was told before: it saves time and changes nothing.
+    `study` remembers what it was told before: it saves time and changes nothing.
     Raises IndexError past the end of a grid, ValueError where the space has none.
     """
-    point = _point(settings, number, observed, studies or Studies(), key)
+    point = _point(settings, number, observed, study or StudyCache())
     return Suggestion(point, settings.space.values(point))
 
 
-def _point(settings: Settings, number: int, observed: tuple[Seen, ...], studies: Studies, key: Hashable) -> Point:
+def _point(settings: Settings, number: int, observed: tuple[Seen, ...], study: StudyCache) -> Point:
     dimensions = settings.space.dimensions
     match settings.method:
         case "grid":
@@ -75,7 +69,7 @@ def _point(settings: Settings, number: int, observed: tuple[Seen, ...], studies:
             known = sum(each.value is not None for each in observed)
             if known < STARTUP or dimensions == 0:
                 return _random(settings.seed, dimensions, number)
-            return studies.ask(key, settings.goal, dimensions, observed, seed_of(settings.seed, number) % 2**32)
+            return study.ask(settings.goal, dimensions, observed, seed_of(settings.seed, number) % 2**32)
 
 
 def seed_of(seed: int, number: int) -> int:

@@ -18,7 +18,7 @@ from sandbox_api.sweep import EarlyTerminate
 from .observed import SEEN_AT_MOST, Seen, decode_observed
 from .space import Point
 from .stopping import Arrival, Decision, replay, rungs_of
-from .studies import Studies
+from .studies import StudyCache
 from .suggest import LOOKS_BACK, Settings, suggest
 
 _TOLERANCE = 1e-9
@@ -62,9 +62,9 @@ def verify(settings: Settings, trials: Sequence[Recorded], early: EarlyTerminate
     ordered = sorted(trials, key=lambda trial: trial.number)
     by_number = {trial.number: trial for trial in ordered}
     problems = list(_numbers(ordered))
-    studies = Studies()
+    study = StudyCache()
     for trial in ordered:
-        problems += _observed(settings, trial, by_number, studies)
+        problems += _observed(settings, trial, by_number, study)
     problems += _decisions(settings, ordered, early)
     return tuple(problems)
 
@@ -81,7 +81,7 @@ def _numbers(ordered: Sequence[Recorded]) -> Iterator[str]:
             yield f"trial {number}: is missing, but later trials are there"
 
 
-def _observed(settings: Settings, trial: Recorded, others: Mapping[int, Recorded], studies: Studies) -> Iterator[str]:
+def _observed(settings: Settings, trial: Recorded, others: Mapping[int, Recorded], study: StudyCache) -> Iterator[str]:
     """Whether what it saw has become what is there, and leads to its point."""
     try:
         seen = decode_observed(trial.observed, {number: other.point for number, other in others.items()})
@@ -95,7 +95,7 @@ def _observed(settings: Settings, trial: Recorded, others: Mapping[int, Recorded
         yield f"{trial.who}: it or a trial that it saw has a point that is not {dimensions} numbers in [0, 1]"
         return
     try:
-        again = suggest(settings, trial.number, seen, studies=studies)
+        again = suggest(settings, trial.number, seen, study=study)
     except (IndexError, ValueError) as error:
         yield f"{trial.who}: {error}"
         return
