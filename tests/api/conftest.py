@@ -19,10 +19,11 @@ from uuid import uuid4
 import pytest
 from tests.api.controllers import make_node
 from tests.api.fakeapi import FakeAPI
-from tests.api.lab import MISTAKES, REPOSITORY, Lab, OperatorProcess, free_ports
+from tests.api.lab import MISTAKES, REPOSITORY, Lab, OperatorProcess
 from tests.api.played import PLAYER
 from tests.api.rights import Installed
 from tests.api.warm import Nursery
+from tests.ports import free_ports
 
 from sandbox_operator.kube.client import Client
 from sandbox_operator.kube.config import Connection, connect

@@ -10,9 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 from collections import defaultdict
@@ -23,6 +21,7 @@ from typing import Any, Protocol, Self
 
 from tests.api.controllers import JobController, Provisioner
 from tests.api.played import CLAIMS, EVENTS, JOBS, PLAYER, PODS, Gate, Kubelet, Table
+from tests.ports import free_ports
 
 from sandbox_api.base import API_VERSION
 from sandbox_operator.build.names import ANNOTATION_JOB_ID, LABEL_ATTEMPT, LABEL_TASK
@@ -100,23 +99,6 @@ def experiment(name: str, spec: Manifest) -> Manifest:
     return {"apiVersion": API_VERSION, "kind": "SandboxExperiment", "metadata": {"name": name}, "spec": spec}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def free_ports(count: int) -> int:
-    """The first of so many free ports in a row, for a control plane. Below those that outgoing connections get: one of
-    them might take a port before its server does."""
-    while True:
-        first = random.randrange(20_000, 32_000)
-        with contextlib.suppress(OSError), contextlib.ExitStack() as probes:
-            for port in range(first, first + count):
-                probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            return first
-
-
 class Process(Protocol):
     """What `subprocess.Popen` has of it."""
 
@@ -142,7 +124,7 @@ class OperatorProcess:
 
     def start(self) -> Self:
         assert self._process is None, "it runs already"
-        self._process = self._spawn({"SANDBOX_LIVENESS_PORT": str(free_port()), **self._environment})
+        self._process = self._spawn({"SANDBOX_LIVENESS_PORT": str(free_ports()), **self._environment})
         return self
 
     def _spawn(self, environment: dict[str, str]) -> Process:

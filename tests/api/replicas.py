@@ -18,8 +18,9 @@ from aiohttp import web
 from tests.api.conftest import Operators, kubeconfig
 from tests.api.fakeapi import FakeAPI
 from tests.api.fates import reset
-from tests.api.lab import OperatorProcess, free_port
+from tests.api.lab import OperatorProcess
 from tests.api.waiting import eventually
+from tests.ports import free_ports
 
 LEASES = ("coordination.k8s.io", "leases")
 LEASE = ("tools", "operator")
@@ -54,7 +55,7 @@ class SharedAPI(FakeAPI):
 
     async def door(self, name: str) -> str:
         """A further address of this server, for one process."""
-        site = web.TCPSite(self._runner, "127.0.0.1", port := free_port())
+        site = web.TCPSite(self._runner, "127.0.0.1", port := free_ports())
         await site.start()
         self._names[port] = name
         return f"http://127.0.0.1:{port}"

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.api.lab import REPOSITORY, free_ports
+from tests.api.lab import REPOSITORY
+from tests.ports import free_ports
 from tests.progress import deep_only
 
 SIZES = {"--one-hook": 3, "--four-hooks-fewer": 2, "--idle": 1, "--stored": 4, "--items": 5}

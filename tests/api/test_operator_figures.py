@@ -11,8 +11,9 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 from tests.api.conftest import Operators, kubeconfig
 from tests.api.fakeapi import FakeAPI
-from tests.api.lab import Lab, free_port, probes, road
+from tests.api.lab import Lab, probes, road
 from tests.api.played import Pod, disrupted, fails
+from tests.ports import free_ports
 
 from sandbox_api.result import Output
 
@@ -51,7 +52,7 @@ async def test_the_figures_tell_what_was_done(
     api: FakeAPI, fake_lab: Lab, operators: Operators, tmp_path: Path
 ) -> None:
     """A road of four hooks; one that is preempted once; one whose hook fails; a mistake in a spec."""
-    port = free_port()
+    port = free_ports()
     operator = operators(kubeconfig(api, tmp_path), SANDBOX_METRICS_PORT=str(port))
     fake_lab.kubelet.table |= {
         ("again", "a", 1): disrupted(),
@@ -173,7 +174,7 @@ async def test_a_busy_operator_ends_within_its_grace_period(
     api: FakeAPI, fake_lab: Lab, operators: Operators, tmp_path: Path
 ) -> None:
     """An API server that answers nothing any more, workers that all wait for it, and a Prometheus that keeps its line."""
-    port = free_port()
+    port = free_ports()
     operator = operators(kubeconfig(api, tmp_path), SANDBOX_METRICS_PORT=str(port))
     hangs, busy = asyncio.Event(), asyncio.Event()
 

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from tests.api.conftest import Operators, kubeconfig
 from tests.api.fakeapi import FakeAPI
-from tests.api.lab import OPERATOR, Lab, free_port, probes
+from tests.api.lab import OPERATOR, Lab, probes
 from tests.api.played import PLAYER
 from tests.api.waiting import eventually
+from tests.ports import free_ports
 
 from sandbox_operator.kube.config import Connection
 
@@ -45,7 +46,7 @@ async def eventually_answers(port: int, path: str) -> str:
 async def test_it_tells_its_health_and_its_figures(
     api: FakeAPI, fake_lab: Lab, operators: Operators, tmp_path: Path
 ) -> None:
-    health, metrics = free_port(), free_port()
+    health, metrics = free_ports(), free_ports()
     ports = {"SANDBOX_LIVENESS_PORT": str(health), "SANDBOX_METRICS_PORT": str(metrics)}
     operator = operators(kubeconfig(api, tmp_path), **ports)
     await fake_lab.apply("demo", probes("a"))
@@ -63,7 +64,7 @@ async def test_it_tells_its_health_and_its_figures(
 async def test_it_waits_for_an_api_server_that_comes_late_and_survives_its_absence(
     operators: Operators, tmp_path: Path
 ) -> None:
-    port, health = free_port(), free_port()
+    port, health = free_ports(), free_ports()
     server = FakeAPI()
     server.url = f"http://127.0.0.1:{port}"
     operator = operators(kubeconfig(server, tmp_path), SANDBOX_LIVENESS_PORT=str(health))
@@ -126,7 +127,7 @@ async def test_a_port_that_is_taken_is_named(api: FakeAPI, tmp_path: Path, setti
         taken.bind(("0.0.0.0", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        environment = {"KUBECONFIG": str(config), "SANDBOX_LIVENESS_PORT": str(free_port()), setting: port}
+        environment = {"KUBECONFIG": str(config), "SANDBOX_LIVENESS_PORT": str(free_ports()), setting: port}
         ended = await asyncio.to_thread(_run, {"SANDBOX_METRICS_PORT": "0", **environment})
     assert ended.returncode == 1
     assert port in ended.stderr

@@ -11,10 +11,11 @@ import aiohttp
 import pytest
 import yaml
 from tests.api.conftest import Operators, Plane
-from tests.api.lab import Lab, OperatorProcess, free_port, probes
+from tests.api.lab import Lab, OperatorProcess, probes
 from tests.api.played import PODS, Gate, Pod, succeeds
 from tests.api.rights import ACCOUNT, Installed
 from tests.api.waiting import eventually
+from tests.ports import free_ports
 from tests.unit.charts import IMAGE, KUBE_VERSION, OPERATOR, helm, settings
 
 from sandbox_api.contract import PROGRESS_TOKEN
@@ -61,7 +62,7 @@ class Endpoint:
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
-        self.port = free_port()
+        self.port = free_ports()
         self.url = f"http://127.0.0.1:{self.port}"
 
     @property

@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 import pytest
 from tests.api.fakeapi import FakeAPI
 from tests.api.inprocess import SETTINGS, Death, check, fresh, undisturbed
-from tests.api.lab import Lab, free_port, road
+from tests.api.lab import Lab, road
 from tests.api.played import Behaviour, Pod, succeeds
+from tests.ports import free_ports
 from tests.progress import DEEP, long
 
 from sandbox_api.progress import ProgressReport
@@ -34,7 +35,7 @@ DEATHS = [(number, moment) for number in range(1, 41) for moment in ("before", "
 async def talking(api: FakeAPI, pods: dict[str, Pod]) -> AsyncIterator[Operator]:
     """An operator to which all pods talk without pause, killed at the end of the block."""
     defaults = replace(SETTINGS.defaults, progress_url="http://nowhere/v1/progress")
-    settings = replace(SETTINGS, defaults=defaults, progress_port=free_port(), listen="127.0.0.1")
+    settings = replace(SETTINGS, defaults=defaults, progress_port=free_ports(), listen="127.0.0.1")
     async with Operator(Connection(api.url), settings, budget=lambda: Budget(rate=20_000, pause=0.0)) as operator:
         tasks = [asyncio.create_task(operator.run()), asyncio.create_task(_talk(operator, pods))]
         try:

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import pytest
 from tests.api.conftest import kubeconfig
-from tests.api.lab import OperatorProcess, free_ports
+from tests.api.lab import OperatorProcess
 from tests.api.played import JOBS
 from tests.api.sweep_lab import a_sweep, fake_sweep_lab, outcome_of_sweep, the_sweep
 from tests.api.waiting import eventually
 from tests.api.warm import Nursery, WarmOperator
 from tests.bench.scale.plane import CLAIM, NAMESPACE, raised
+from tests.ports import free_ports
 from tests.progress import deep_only
 
 from sandbox_operator.build.names import LABEL_TASK
