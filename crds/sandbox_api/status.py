@@ -219,6 +219,8 @@ class JobStatus(ContractModel):
     """Paths, values and lists by name."""
     metrics: dict[str, float] | None = None
     """Figures, at most 32; all of them stand in result.json."""
+    not_finite: list[str] | None = None
+    """Figures that are needed, and were no finite numbers."""
     result: ResultRef | None = None
     """The committed result."""
     made: Made | None = None
