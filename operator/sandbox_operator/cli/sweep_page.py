@@ -10,7 +10,7 @@ from typing import Any
 import plotly.io
 from plotly.offline import get_plotlyjs
 
-from ..plan.sweep_summary import best_of
+from ..plan.sweep_facts import best_of
 from ..search.distributions import Parameter
 from .sweep_charts import Chart, charts, escaped
 from .sweep_read import SweepView, TrialView

@@ -18,6 +18,7 @@ from ..build.names import LABEL_MANAGED, LABEL_UID, MANAGED_BY, TASKS, claim_nam
 from ..kube.client import Client
 from ..kube.informer import Informer, Key
 from ..plan.facts import CLAIM, ClaimFact, JobFact, PodFact, WarningFact
+from ..plan.sweep_trials import taken_by
 from . import projections as project
 from .projections import ExperimentFact, HookFact, Owned, SweepFact
 from .reports import Teller
@@ -193,6 +194,16 @@ class Scope:
         self._sweeps_on.setdefault(claim, set()).add(sweep)
         found = self.claims.store.get(claim)
         return {found.name: found} if found is not None else {}
+
+    def taken_on(self, claim: Key) -> frozenset[str]:
+        """Paths of results on a claim that another experiment than the one that made them has taken: as it stands, and
+        as it is being written down."""
+        found: set[str] = set()
+        for key, fact in self.experiments.store.items():
+            if key[0] == claim[0] and claim_key(fact) == claim:
+                for status in filter(None, (fact.status, self.planned.get(key))):
+                    found.update(taken_by(fact.name, fact.uid, status))
+        return frozenset(found)
 
     def put_experiment(self, key: Key, fact: ExperimentFact) -> None:
         """Take in an experiment as we have just written or read it: its echo calls nobody."""
