@@ -36,7 +36,7 @@ def planned(folder: Path, *documents: Any, options: tuple[str, ...] = ()) -> Res
 
 
 def test_what_would_be_searched_is_told(tmp_path: Path) -> None:
-    result = planned(tmp_path, a_sweep(program="train.py", command=["python", "x"]))
+    result = planned(tmp_path, a_sweep(program="train.py", command=["python", "x"], keep={"bestTrials": 3}))
 
     assert result.exit_code == 0, result.output
     for line in (
@@ -47,6 +47,7 @@ def test_what_would_be_searched_is_told(tmp_path: Path) -> None:
         "run once, and taken by all trials: anonymous/1/probe/0",
         "run in each trial: anonymous/1/execution/0",
         "no further trial once more than 3 failed",
+        "at the end large artifacts of the best 3 and the failed stay, and what others took",
         "accepted and ignored: program, command",
     ):
         assert line in result.output.splitlines()

@@ -69,6 +69,8 @@ class SweepPlan(ContractModel):
     """Ids of jobs that are equal in all trials: the first trial runs them, the others take their results."""
     own: list[str] = []
     """Ids of jobs that each trial runs itself, but where an equal one has been done."""
+    best_kept: int | None = None
+    """How many trials keep their large artifacts when the search has ended; absent: all."""
     gpu_hours: float | None = None
     """At most, of all trials together, one attempt each, shared jobs counted once."""
     early: EarlyPlan | None = None
@@ -107,6 +109,8 @@ def sweep_lines(plan: SweepPlan) -> Iterator[str]:
         if plan.max_failed_trials
         else "no further trial once one has failed"
     )
+    if plan.best_kept is not None:
+        yield f"at the end large artifacts of the best {plan.best_kept} and the failed stay, and what others took"
     if plan.ignored:
         yield f"accepted and ignored: {', '.join(plan.ignored)}"
 

@@ -59,6 +59,7 @@ def sweep_previewed(
         claim=compiled.claim or claim_name(sweep.name),
         shared=shared,
         own=own,
+        best_kept=spec.keep.best_trials if spec.keep is not None else None,
         gpu_hours=_gpu_hours(sweep, compiled, hooks, images, shared),
         early=_early(compiled),
         ignored=list(compiled.ignored),
