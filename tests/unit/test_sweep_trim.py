@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.unit.test_sweep_plan import CLAIM, NOW, a_sweep, a_trial, compiled_of, told
+from tests.unit.test_sweep_plan import CLAIM, NOW, a_sweep, a_trial, compiled_of, template, told
 
 from sandbox_api.status import ExperimentStatus, JobStatus, ResultRef
 from sandbox_api.sweep import SweepStatus
@@ -132,6 +132,33 @@ def test_what_was_marked_is_handed_to_one_job_and_what_was_taken_meanwhile_stays
     assert isinstance(action, CreateRemoval)
     assert action.manifest["metadata"]["name"] == removal_name(snapshot)
     assert action.manifest["metadata"]["ownerReferences"][0]["kind"] == "SandboxSweep"
+
+
+def test_failed_attempts_stay_where_the_template_keeps_them() -> None:
+    contract = removal(plan(ended(*at_it(0, 3)), template=template(keepAttempts=True)))
+    assert {(job.path, job.attempts, *job.results) for job in contract.folders} == {
+        (f"{folder(number)}/jobs/{WORK}", 0, "attempts/1/pod00000") for number in (0, 3)
+    }
+
+
+def test_the_pod_may_do_nothing_but_write_on_the_volume_and_goes_to_where_that_is_mounted() -> None:
+    once = replace(CLAIM, access_mode="ReadWriteOnce")
+    pods = {"default": {"imagePullSecrets": ["pull"], "tolerations": [{"key": "gpu", "operator": "Exists"}]}}
+    found = plan(ended(*at_it(0), claims={CLAIM.name: once}), template=template(pods=pods, runAsUser=2000))
+    (action,) = found.actions
+    assert isinstance(action, CreateRemoval)
+    pod = action.manifest["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    assert (pod["securityContext"]["runAsNonRoot"], pod["securityContext"]["runAsUser"]) == (True, 2000)
+    assert pod["imagePullSecrets"] == [{"name": "pull"}]
+    assert pod["tolerations"][0]["key"] == "gpu"
+    assert pod["volumes"] == [{"name": "workspace", "persistentVolumeClaim": {"claimName": CLAIM.name}}]
+    (term,) = pod["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    labels = action.manifest["spec"]["template"]["metadata"]["labels"]
+    assert term["labelSelector"]["matchLabels"].items() <= labels.items()
+    (everywhere,) = plan(ended(*at_it(0))).actions
+    assert isinstance(everywhere, CreateRemoval)
+    assert "affinity" not in everywhere.manifest["spec"]["template"]["spec"]
 
 
 def the_job(snapshot: SweepSnapshot, **more: Any) -> SweepSnapshot:

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from sandbox_api.contract import job_folder
+from sandbox_api.experiment import ExperimentSpec
 from sandbox_api.status import Condition, EarlierResult, ExperimentStatus, JobStatus, Reason, TrialStatus
 from sandbox_api.trim import TrimContract, TrimFolder
 
@@ -115,9 +116,9 @@ def removal_name(snapshot: SweepSnapshot) -> str | None:
     return trim_name(snapshot.name, snapshot.uid, numbers) if numbers else None
 
 
-def contract_of(snapshot: SweepSnapshot) -> TrimContract:
+def contract_of(snapshot: SweepSnapshot, *, keep_attempts: bool = False) -> TrimContract:
     """What the Job is told: of each trial that is being removed the jobs that have begun, and of their results those
-    that were marked and that nobody has taken since."""
+    that were marked and that nobody has taken since. `keep_attempts`: attempts that failed keep theirs."""
     folders: list[TrimFolder] = []
     for number in removing(snapshot.trials):
         files = snapshot.files.get(number)
@@ -131,7 +132,9 @@ def contract_of(snapshot: SweepSnapshot) -> TrimContract:
         for job_id, paths in by_job.items():
             place = f"{files.folder}/jobs/{job_folder(job_id)}"
             inside = [path.removeprefix(f"{place}/").rpartition("/")[0] for path in paths if path.startswith(place)]
-            attempts = files.attempts.get(job_id, 0)
+            attempts = 0 if keep_attempts else files.attempts.get(job_id, 0)
+            if not attempts and not inside:
+                continue
             folders.append(TrimFolder(path=place, attempts=attempts, results=sorted(inside)))
     return TrimContract(sweep=snapshot.name, folders=folders)
 
@@ -200,9 +203,13 @@ def _remove(
         return _Said("False", Reason.NOT_TRIMMED, words + rest), (), LATER
     if job is not None:
         return at_it, (), POLL
-    if not (contract := contract_of(snapshot)).folders:  # nothing of theirs was theirs alone
+    assert compiled.first is not None
+    spec = compiled.first.spec
+    assert spec is not None, "what has none has a problem"
+    contract = contract_of(snapshot, keep_attempts=spec.keep_attempts)
+    if not contract.folders:  # nothing of theirs was theirs alone
         return at_it, done, 0.0
-    request = _request(snapshot, compiled, defaults, name, contract)
+    request = _request(snapshot, spec, defaults, name, contract)
     if request is None:
         words = f"the operator has no image named {HELPER_IMAGE}, which removes large files"
         return _Said("False", Reason.NOT_TRIMMED, words), (), None
@@ -213,11 +220,8 @@ def _remove(
 
 
 def _request(
-    snapshot: SweepSnapshot, compiled: CompiledSweep, defaults: Defaults, name: str, contract: TrimContract
+    snapshot: SweepSnapshot, spec: ExperimentSpec, defaults: Defaults, name: str, contract: TrimContract
 ) -> TrimRequest | None:
-    assert compiled.first is not None
-    spec = compiled.first.spec
-    assert spec is not None, "what has none has a problem"
     image = spec.images.get(HELPER_IMAGE) or defaults.images.get(HELPER_IMAGE)
     claim = snapshot.status.claim_name
     if image is None or claim is None:
