@@ -74,7 +74,7 @@ test-unit: .venv/.done tools ## Models, planner, builders, runtime pieces, chart
 
 .PHONY: test-api
 test-api: .venv/.done tools ## Fake API server with faults, and a real etcd + kube-apiserver
-	$(PYTEST) -q tests/api
+	$(PYTEST) -q -n auto --dist worksteal tests/api
 
 .PHONY: test-runtime
 test-runtime: .venvs/data/.done .venvs/easyanimate/.done .venvs/modelscope/.done .venvs/swift/.done .venvs/vbench/.done ## Every hook on the real libraries

@@ -68,7 +68,7 @@ class FakeWandb:
     """`fault(request)` may answer in the server's place; raising ConnectionError drops the connection before anything is
     done. `after(request)` likewise, when the server has done what was asked: its answer is lost."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.runs: dict[str, Run] = {}
         self.artifacts: dict[str, Json] = {}
         self.requests: list[Request] = []
@@ -80,9 +80,9 @@ class FakeWandb:
         self._lock = threading.RLock()
         self.changed = threading.Condition(self._lock)
         handler = type("Handler", (_Handler,), {"fake": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = ThreadingHTTPServer((host, 0), handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"http://{host}:{self._server.server_address[1]}"
 
     @contextmanager
     def serving(self) -> Iterator[FakeWandb]:

@@ -23,6 +23,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEEP = bool(os.environ.get("SANDBOX_DEEP"))
 """Whether the full counts are wanted (`make test-deep`), not a sample."""
+deep_only = pytest.mark.skipif(not DEEP, reason="make test-deep")
 HOURS = 6
 long = pytest.mark.timeout(HOURS * 3600 if DEEP else 300)
 """For tests whose full count takes long."""

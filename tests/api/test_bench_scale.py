@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from tests.api.lab import REPOSITORY, free_ports
-from tests.progress import DEEP
+from tests.progress import deep_only
 
 SIZES = {"--one-hook": 3, "--four-hooks-fewer": 2, "--idle": 1, "--stored": 4, "--items": 5}
 LOADS = ("floor one hook", "one hook", "floor four hooks", "four hooks", "floor idle", "idle", "stored", "items")
@@ -112,7 +112,7 @@ def test_a_load_that_does_not_exist_is_named(tmp_path: Path) -> None:
     assert "there is no load one hok; there are: floor one hook, one hook" in done.stderr
 
 
-@pytest.mark.skipif(not DEEP, reason="two planes, minutes: SANDBOX_DEEP=1")
+@deep_only
 @pytest.mark.timeout(1200)
 def test_the_bench_of_progress_hears_all_pods_and_writes_at_its_pace(tmp_path: Path) -> None:
     path = tmp_path / "result.json"

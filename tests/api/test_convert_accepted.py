@@ -7,7 +7,6 @@ kubectl reads YAML with a parser of its own, to which `y` is true; here it meets
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tests.api.conftest import Plane
 from tests.api.lab import REPOSITORY
+from tests.progress import DEEP
 from typer.testing import CliRunner
 
 from sandbox_operator.cli.convert_tree import Map, tree
@@ -95,7 +95,7 @@ json_values = st.recursive(
 
 
 @given(values=st.lists(json_values, min_size=40, max_size=40), is_flow=st.booleans())
-@settings(max_examples=200 if os.environ.get("SANDBOX_DEEP") else 10, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example])  # fmt: skip
+@settings(max_examples=200 if DEEP else 10, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example])  # fmt: skip
 def test_any_value_is_read_by_kubectl_and_by_pyyaml_as_it_was_written(
     cluster: Plane, values: list[Any], is_flow: bool
 ) -> None:

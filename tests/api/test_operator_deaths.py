@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -15,9 +14,9 @@ from tests.api.inprocess import Death, check, fresh, running, several, undisturb
 from tests.api.lab import Lab, outcome_of, probes, road
 from tests.api.played import lacks_image
 from tests.api.waiting import eventually
+from tests.progress import DEEP
 
 pytestmark = pytest.mark.usefixtures("no_mistakes")
-DEEP = bool(os.environ.get("SANDBOX_DEEP"))
 
 
 async def die_once(number: int, moment: str) -> tuple[str, object]:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import Callable
 
@@ -14,11 +13,11 @@ from tests.api.inprocess import check, fresh, running, several, undisturbed
 from tests.api.lab import Lab, outcome_of, probes, road
 from tests.api.played import Gate, fails, succeeds
 from tests.api.waiting import eventually
+from tests.progress import DEEP
 
 from sandbox_operator.build.names import LABEL_MANAGED, MANAGED_BY
 
 pytestmark = pytest.mark.usefixtures("no_mistakes")
-DEEP = bool(os.environ.get("SANDBOX_DEEP"))
 EXPERIMENTS = ("sandbox.datajuicer.io", "sandboxexperiments")
 HOOKS = ("before", "refine", "process", "after")
 

@@ -16,13 +16,13 @@ from tests.api.lab import Lab, outcome_of, probes, road
 from tests.api.played import PLAYER, Behaviour, Gate, Pod, succeeds
 from tests.api.replicas import LEASES, Replicas, SharedAPI
 from tests.api.waiting import eventually
+from tests.progress import DEEP
 
 from sandbox_operator.kube.client import Client
 from sandbox_operator.kube.config import Connection, connect
 from sandbox_operator.kube.errors import NotFound
 from sandbox_operator.kube.lease import LEASES as LEASE_RESOURCE
 
-DEEP = bool(os.environ.get("SANDBOX_DEEP"))
 HOOKS = ("before", "refine", "process", "after")
 PROMISED = 15.0
 """Seconds from a sudden death to the first write of the other one."""

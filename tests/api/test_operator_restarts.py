@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 
 import pytest
 from tests.api.conftest import Operators, Plane
 from tests.api.lab import Lab, OperatorProcess, outcome_of, probes, road
 from tests.api.played import Behaviour, Gate, Pod, fails, succeeds
+from tests.progress import DEEP
 
-DEEP = bool(os.environ.get("SANDBOX_DEEP"))
 HOOKS = ("before", "refine", "process", "after")
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from typing import Any
@@ -16,6 +15,7 @@ from tests.api.conftest import Operators, Plane
 from tests.api.inprocess import Death, fresh, running
 from tests.api.lab import Lab, probes
 from tests.api.played import JOBS, PODS, Gate, now, succeeds
+from tests.progress import DEEP
 from typer.testing import CliRunner
 
 from sandbox_api.contract import CONTAINER
@@ -27,7 +27,6 @@ from sandbox_operator.kube.informer import Informer, Key
 
 IMAGES = json.dumps({"data": "registry.example/data:1", "tracking": "registry.example/tracking:1"})
 TRACKING = {"wandb": {"apiKeySecretRef": {"name": "wandb", "key": "api-key"}}}
-DEEP = bool(os.environ.get("SANDBOX_DEEP"))
 EXPORTERS = f"{LABEL_TASK}=export"
 
 

@@ -5,14 +5,13 @@ each suggestion what its record says; and of searches that do not look back the 
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import Any
 
 import pytest
 from tests.api.inprocess import Death, running, several
 from tests.api.sweep_lab import a_sweep, fake_sweep_lab, outcome_of_sweep
+from tests.progress import DEEP
 
-DEEP = bool(os.environ.get("SANDBOX_DEEP"))
 pytestmark = pytest.mark.usefixtures("no_mistakes")
 OF_SWEEPS = {
     ("update", "sandboxsweeps/status"), ("create", "sandboxexperiments"), ("patch", "sandboxexperiments"),

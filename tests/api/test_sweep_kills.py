@@ -22,6 +22,7 @@ from tests.api.sweep_lab import a_sweep, fake_sweep_lab, outcome_of_sweep, the_s
 from tests.api.waiting import eventually
 from tests.api.warm import Nursery, WarmOperator
 from tests.bench.scale.plane import CLAIM, NAMESPACE, raised
+from tests.progress import deep_only
 
 from sandbox_operator.build.names import LABEL_TASK
 from sandbox_operator.kube.client import Client, Manifest
@@ -30,9 +31,6 @@ from sandbox_operator.plan.sweep_definition import compile_sweep
 from sandbox_operator.reconcile.resources import EXPERIMENTS, SWEEPS
 from sandbox_operator.search.suggest import suggest
 from sandbox_operator.search.verify import Recorded, verify
-
-DEEP = bool(os.environ.get("SANDBOX_DEEP"))
-deep_only = pytest.mark.skipif(not DEEP, reason="make test-deep")
 
 
 async def search(

@@ -51,6 +51,12 @@ def images(node: Kubernetes, operator_image: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
+def tracking_image(node: Kubernetes) -> str:
+    """The reference of this checkout's exporter image, in the node's registry."""
+    return _built(node, "tracking")["TRACKING_IMAGE"]
+
+
+@pytest.fixture(scope="session")
 def controller(node: Kubernetes, operator_image: dict[str, str]) -> Iterator[Kubernetes]:
     """The operator of this checkout, installed by Helm; which images it has for hooks is left as it is."""
     was_there = node.run("helm", "status", "sandbox-operator", "-n", SYSTEM).returncode == 0

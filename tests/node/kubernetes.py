@@ -2,20 +2,15 @@
 """kubectl and helm for tests on the embedded node, and small builders of what they apply."""
 
 import json
-import os
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pytest
-
 REPOSITORY = Path(__file__).parents[2]
 CLUSTER = REPOSITORY / "cluster" / "cluster"
 SYSTEM = "sandbox-system"
-DEEP = bool(os.environ.get("SANDBOX_DEEP"))
-deep_only = pytest.mark.skipif(not DEEP, reason="make test-deep")
 T = TypeVar("T")
 
 

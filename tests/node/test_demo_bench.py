@@ -6,7 +6,8 @@ from their figures.
 from typing import Any
 
 import pytest
-from tests.node.kubernetes import Kubernetes, deep_only
+from tests.node.kubernetes import Kubernetes
+from tests.progress import deep_only
 
 NAMESPACE = "sandbox-demo-bench"
 pytestmark = deep_only

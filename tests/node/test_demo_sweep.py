@@ -3,7 +3,8 @@
 
 import pytest
 import yaml
-from tests.node.kubernetes import Kubernetes, deep_only
+from tests.node.kubernetes import Kubernetes
+from tests.progress import deep_only
 
 NAMESPACE, NAME = "sandbox-demo-sweep", "hpo"
 pytestmark = deep_only

@@ -5,8 +5,9 @@ import json
 from typing import Any
 
 import pytest
-from tests.node.kubernetes import condition, deep_only, until
+from tests.node.kubernetes import condition, until
 from tests.node.toys import Toys, hold, reads, toy
+from tests.progress import deep_only
 
 NOTHING = {"user": 0, "infra": 0, "preempted": 0, "final": 0}
 

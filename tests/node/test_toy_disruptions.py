@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.node.kubernetes import CLUSTER, DEEP, Kubernetes, deep_only, until
+from tests.node.kubernetes import CLUSTER, Kubernetes, until
 from tests.node.toys import Toys, hold, toy
+from tests.progress import DEEP, deep_only
 
 PROCESSES = [
     "kubelet",

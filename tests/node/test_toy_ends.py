@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from tests.node.kubernetes import DEEP, SYSTEM
+from tests.node.kubernetes import SYSTEM
 from tests.node.toys import Toys, toy
+from tests.progress import DEEP
 
 MEMORY = {"resources": {"limits": {"memory": "96Mi"}}}
 OOM = (1, 137)

@@ -2,9 +2,10 @@
 """Images that are not there yet: the status names them, and the same attempt goes on when they are."""
 
 import pytest
-from tests.node.kubernetes import condition, deep_only, until
+from tests.node.kubernetes import condition, until
 from tests.node.registry import Image, Registry
 from tests.node.toys import Toys, toy, toy_image
+from tests.progress import deep_only
 
 
 @pytest.fixture

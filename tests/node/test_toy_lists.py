@@ -3,8 +3,9 @@
 
 from typing import Any
 
-from tests.node.kubernetes import deep_only, until
+from tests.node.kubernetes import until
 from tests.node.toys import Toys, hold, toy
+from tests.progress import deep_only
 
 TOGETHER = {"input": {"extraConfigs.read": "anonymous.each.first"}}
 

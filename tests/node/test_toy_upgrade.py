@@ -9,9 +9,10 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.node.kubernetes import DEEP, REPOSITORY, SYSTEM, Kubernetes, deep_only, install, until
+from tests.node.kubernetes import REPOSITORY, SYSTEM, Kubernetes, install, until
 from tests.node.registry import Registry
 from tests.node.toys import SITE_PACKAGES, Toys, hold, reads, toy, toy_image
+from tests.progress import DEEP, deep_only
 
 VERSIONS = {"crds/sandbox_api/contract.py": "CONTRACT_VERSION", "crds/sandbox_api/result.py": "RESULT_VERSION"}
 Files = dict[str, bytes]

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.node.kubernetes import CLUSTER, DEEP, Kubernetes, deep_only, until
+from tests.node.kubernetes import CLUSTER, Kubernetes, until
 from tests.node.toys import Toys, hold, reads, toy
+from tests.progress import DEEP, deep_only
 
 MEBIBYTES = 6
 

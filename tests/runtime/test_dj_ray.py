@@ -11,6 +11,7 @@ import psutil
 import pyarrow.parquet
 import pytest
 from dj_data import VARIABLES, read_jsonl, rows, write_jsonl
+from tests.progress import deep_only
 
 from sandbox_runtime.data_juicer.dataset import prepare
 from sandbox_runtime.data_juicer.errors import OperatorError
@@ -68,6 +69,7 @@ def test_the_result_is_the_default_executor_s(tmp_path, by_default):
     assert tuple(seen) == done.operators
 
 
+@deep_only
 def test_totals_only_by_default_and_parquet_is_one_file_too(tmp_path, by_default):
     raw = {"executor_type": "ray", "process": [*FILTERS, {"ray_document_deduplicator": {}}]}
     done = run(tmp_path, raw, export="out.parquet")
@@ -86,6 +88,7 @@ def test_a_failing_operator_is_named_and_no_row_is_lost_silently(tmp_path):
     assert not (tmp_path / "out.jsonl").exists()
 
 
+@deep_only
 def test_a_recipe_may_leave_no_row(tmp_path):
     done = run(tmp_path, {"executor_type": "ray", "process": [{"text_length_filter": {"min_len": 10**6}}]})
     assert (done.rows_out, count_rows(done.dataset)) == (0, 0)

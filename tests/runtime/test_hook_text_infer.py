@@ -15,6 +15,7 @@ import pytest
 import torch
 from aiohttp import web
 from tests.hook_pod import Ended, HookPod, job_contract, write_jsonl
+from tests.progress import deep_only
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -172,6 +173,7 @@ def gpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@deep_only
 def test_a_models_answers_do_not_hang_on_the_batch(tmp_path: Path, gpt: Path) -> None:
     found = {}
     for size in (1, 5):

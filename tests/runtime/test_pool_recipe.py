@@ -11,6 +11,7 @@ import pytest
 import yaml
 from test_run_local import Shell
 from tests.hook_pod import write_jsonl
+from tests.progress import deep_only
 
 from sandbox_runtime.data_juicer.bounds import Argument
 from sandbox_runtime.data_juicer.pool_recipe import Selection, selection_of
@@ -193,6 +194,7 @@ def test_the_recipe_of_the_best_pool_selects_just_its_rows(tmp_path: Path) -> No
     assert [json.loads(line)["n"] for line in kept.splitlines()] == list(range(10, 20))
 
 
+@deep_only
 def test_rows_at_the_edge_of_the_pool_are_kept_though_statistics_are_rounded(tmp_path: Path) -> None:
     """Thirtieths have no end in decimal; ten digits of them are all that the Analyzer's file and the filter see."""
     order = np.random.default_rng(3).permutation(30).tolist()

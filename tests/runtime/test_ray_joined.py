@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 from tests.hook_pod import HookPod, job_contract, write_jsonl
+from tests.ports import free_ports
 
 from sandbox_api.contract import INDEX_ENV, RENDEZVOUS_ENV, JobContract, Limits
 from sandbox_runtime.data_juicer.ray_pods import LEAVE_AT_ONCE
@@ -50,11 +50,6 @@ def contract(index: int, address: str | None, **more: Any) -> JobContract:
     )  # fmt: skip
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
-
-
 WAIT = """
 import sys, time
 from ray._raylet import GcsClient
@@ -75,7 +70,7 @@ while True:
 @pytest.fixture(scope="module")
 def head() -> Iterator[str]:
     """The address of a Ray of one CPU on this machine."""
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{free_ports()}"
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # short: its sockets stand in it
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=1"]
         where = ["--node-ip-address=127.0.0.1", f"--port={address.rpartition(':')[2]}", f"--temp-dir={folder}"]
@@ -136,7 +131,7 @@ def test_an_address_that_is_none_is_told_in_a_sentence(pod: HookPod, address: st
 
 
 def test_several_pods_have_a_ray_of_their_own(pod: HookPod) -> None:
-    port = free_port()
+    port = free_ports()
     asked = contract(1, "head:6379", nodes=2)
     places = [{INDEX_ENV: str(rank), RENDEZVOUS_ENV: f"127.0.0.1:{port}"} for rank in range(2)]
     ended = [running.end() for running in [pod.start(asked, **place) for place in places]]

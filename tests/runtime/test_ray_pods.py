@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import signal
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.hook_pod import HookPod, Running, job_contract, write_jsonl
+from tests.ports import free_ports
+from tests.progress import deep_only
 
 from sandbox_api.contract import INDEX_ENV, RENDEZVOUS_ENV, JobContract, Limits
 
@@ -37,9 +38,7 @@ def contract(index: int, executor: str = "ray", **more: Any) -> JobContract:
 
 
 def start(pod: HookPod, index: int, **more: Any) -> list[Running]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        place = {RENDEZVOUS_ENV: f"127.0.0.1:{probe.getsockname()[1]}"}
+    place = {RENDEZVOUS_ENV: f"127.0.0.1:{free_ports()}"}
     asked = contract(index, nodes=2, **more)
     return [pod.start(asked, **{INDEX_ENV: str(rank), **place}) for rank in range(2)]
 
@@ -67,6 +66,7 @@ def slow(**more: Any) -> JobContract:
     return found.model_copy(update={"configs": found.configs.model_copy(update={"dj": dj})})
 
 
+@deep_only
 @pytest.mark.timeout(600)
 def test_a_drained_run_on_ray_is_preempted(pod: HookPod) -> None:
     """Ray takes the signal for itself when it starts."""
@@ -97,9 +97,7 @@ def test_a_pod_that_goes_ends_the_run_as_its_own_and_the_other_only_follows(pod:
 
 
 def _environs() -> list[dict[str, str]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        place = {RENDEZVOUS_ENV: f"127.0.0.1:{probe.getsockname()[1]}"}
+    place = {RENDEZVOUS_ENV: f"127.0.0.1:{free_ports()}"}
     return [{INDEX_ENV: str(rank), **place} for rank in range(2)]
 
 

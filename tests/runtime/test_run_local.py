@@ -20,6 +20,7 @@ import yaml
 from conftest import demo_rows
 from dj_data import REPOSITORY, fetch_models
 from tests.hook_pod import PATHS
+from tests.progress import deep_only
 
 DEMO = REPOSITORY / "configs" / "demo" / "experiment.yaml"
 SANDBOXCTL = "from sandbox_operator.cli.main import app; app(prog_name='sandboxctl')"
@@ -108,6 +109,7 @@ def test_the_demo_runs_without_a_cluster_and_ends_with_its_table(demo: tuple[She
     assert output.count("resources are not enforced here") == 1
 
 
+@deep_only
 def test_interrupted_and_killed_it_goes_on_to_the_same_end(demo: tuple[Shell, str], data: Path, tmp_path: Path) -> None:
     """Ctrl-C while the recipe is refined; kill -9 while the data is processed."""
     shell = Shell(DEMO, tmp_path / "run", data)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from tests.hook_pod import PATHS, REPOSITORY
 from tests.local_lab import ENVIRON, LocalLab, toy, toys
+from tests.progress import DEEP
 
 from sandbox_api.contract import POD_UID_ENV
 from sandbox_api.status import ExperimentStatus
@@ -291,7 +292,7 @@ async def test_an_interpreter_that_is_none_is_a_failure_with_words(lab: LocalLab
     assert "the hook can't be started: " in ready(status)
 
 
-RUNS = 30 if os.environ.get("SANDBOX_DEEP") else 1
+RUNS = 30 if DEEP else 1
 KILLS = 6
 """Of each run."""
 

@@ -36,7 +36,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalFolder:
 
 
 def test_a_local_run_is_exported_afterwards_and_twice_is_as_good_as_once(folder: LocalFolder) -> None:
-    pytest.importorskip("wandb")
     with FakeWandb().serving() as server:
         spec = a_spec(tracking={"wandb": {"baseUrl": server.url}}, projectName="mine")
         folder.write_experiment(Stored(NAME, "local", UID, 1, spec))

@@ -6,12 +6,12 @@ The API server here is a dict with resourceVersions. The real processes meet in 
 
 import asyncio
 import json
-import os
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from tests.progress import DEEP
 from tests.unit.instant import now, on_clock
 
 from sandbox_operator.kube.client import Client
@@ -20,7 +20,6 @@ from sandbox_operator.kube.errors import Unreachable, error_from
 from sandbox_operator.kube.lease import DEFAULT, FencedClient, Lease, NotHeld
 from sandbox_operator.kube.resources import Resource
 
-DEEP = bool(os.environ.get("SANDBOX_DEEP"))
 JOBS = Resource("batch", "v1", "jobs", "Job")
 WORST = DEFAULT.duration + DEFAULT.poll
 

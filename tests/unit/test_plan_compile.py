@@ -735,7 +735,7 @@ def test_what_will_run_but_perhaps_not_as_meant_is_a_warning() -> None:
         " well",
         f"{V}.hook: ProcessDataHook belongs to execution jobs; it runs here as well",
         f'{V}.local["djConfigs.np"]: has no effect; an input then replaces it all',
-        "spec.images.dta: no job here runs on it; the images in use are data",
+        "spec.images.dta: nothing here runs on it; the images in use are data",
     )
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from tests.unit.builders import (
     DEFAULTS,
     NOW,
@@ -128,6 +129,15 @@ def test_an_image_that_the_operator_lacks_is_said_before_anything_starts() -> No
     step = plan(an_experiment(a_spec(tracking={"wandb": KEY})))
     assert step.actions == ()
     assert "spec.images.tracking: the operator has no such image" in step.status.conditions[0].message
+
+
+@pytest.mark.parametrize(("mode", "warned"), [("offline", False), ("disabled", True)])
+def test_an_image_of_its_own_is_in_use_where_there_is_an_exporter(mode: str, warned: bool) -> None:
+    spec = {**tracked(mode), "images": {"tracking": "mine"}}
+    assert (
+        any(w.startswith("spec.images.tracking: nothing here runs on it") for w in compile_spec(spec).warnings)
+        is warned
+    )
 
 
 def test_the_exporter_begins_with_the_experiment_and_is_one() -> None:

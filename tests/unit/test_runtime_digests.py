@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.progress import DEEP
 
 from sandbox_api.digest import sha256_of
 from sandbox_runtime import digests
@@ -51,7 +52,6 @@ def sha256_of_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-DEEP = os.environ.get("SANDBOX_DEEP") == "1"
 parts = st.text(st.sampled_from("aAb.-_é 0"), min_size=1, max_size=3).filter(lambda part: part not in (".", ".."))
 trees = st.dictionaries(st.lists(parts, min_size=1, max_size=3).map(tuple), st.text("xy", max_size=2), max_size=8)
 

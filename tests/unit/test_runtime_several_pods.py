@@ -2,12 +2,12 @@
 """A job of several pods as its pods live it, through the real processes: pieces and their merge, ranks that are one."""
 
 import signal
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.hook_pod import Ended, HookPod, Running, job_contract
+from tests.ports import free_ports
 
 from sandbox_api.contract import INDEX_ENV, RENDEZVOUS_ENV, JobContract, Limits
 
@@ -135,15 +135,9 @@ def test_a_pod_that_has_no_place_does_nothing(pod: HookPod, environ: dict[str, s
 # Ranks
 
 
-def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
-
-
 def together(pod: HookPod, attempt: int = 1, **extra: Any) -> list[Running]:
     contract = job_contract(extra={"do": "meet", **extra}, outputs=["met", "attempt"], nodes=3, attempt=attempt)
-    place = {RENDEZVOUS_ENV: free_address()}
+    place = {RENDEZVOUS_ENV: f"127.0.0.1:{free_ports()}"}
     return [pod.start(contract, **{INDEX_ENV: str(rank), **place}) for rank in range(3)]
 
 

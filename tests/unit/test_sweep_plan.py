@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import os
 import random
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from tests.progress import DEEP
 
 from sandbox_api.experiment import Trial
 from sandbox_api.status import Reason
@@ -33,7 +33,6 @@ from sandbox_operator.plan.sweep_facts import (
 from sandbox_operator.search.studies import Studies
 from sandbox_operator.search.verify import Recorded, verify
 
-DEEP = bool(os.environ.get("SANDBOX_DEEP"))
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 MIN_LEN = "text_length_filter.min_len"
 CLAIM = ClaimFact("s-workspace", "claim-uid", "Bound", "ReadWriteMany", sweep="s")

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
-from tests.progress import DEEP
+from tests.progress import deep_only
 from tests.unit.sweeps import MIXED, a_space, bowl, search, some_settings
 
 from sandbox_api.sweep import Method
@@ -262,7 +262,7 @@ def test_bayes_finds_more_than_random_on_hartmanns_function() -> None:
     assert np.median(tpe) < np.median(chance) - 0.2
 
 
-@pytest.mark.skipif(not DEEP, reason="SANDBOX_DEEP=1: minutes")
+@deep_only
 @pytest.mark.parametrize("name", ["branin", "hartmann6"])
 def test_bayes_finds_more_than_random_with_thirty_seeds(name: str) -> None:
     """Mann-Whitney's test, one-sided."""

@@ -6,10 +6,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import pytest
 from tests.exports import ENDING, Exporter, Volume, records, rows_in
-
-pytest.importorskip("wandb")
 
 
 def run_file(volume: Volume) -> list[Path]:

@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 from tests.exports import ENDING, KEY, UID, Exporter, Volume
 from tests.fake_wandb import Answer, FakeWandb, Request
+from tests.progress import deep_only
 
 from sandbox_api.status import ComparisonRow
 
-pytest.importorskip("wandb")
 STREAM = "/file_stream"
-deep_only = pytest.mark.skipif(not os.environ.get("SANDBOX_DEEP"), reason="waits for a time to pass: make test-deep")
 
 
 @pytest.fixture

@@ -15,13 +15,12 @@ from sandbox_api.hook import Hook
 from sandbox_api.status import ExperimentStatus
 
 from ..build.defaults import Defaults
-from ..build.export import IMAGE as EXPORTER_IMAGE
 from ..plan.actions import CreateClaim
 from ..plan.claim import decide_claim
 from ..plan.compile import Compiled, compile_spec
-from ..plan.contracts import HELPER_IMAGE
 from ..plan.experiment import plan_experiment
 from ..plan.facts import Snapshot
+from ..plan.images import images_of
 from .local_apply import suspended
 from .local_cluster import LocalCluster
 from .local_folder import LocalFolder, Stored
@@ -143,5 +142,4 @@ def _local(hook: Hook) -> Hook:
 
 def _defaults(compiled: Compiled) -> Defaults:
     """An installation that has every image."""
-    names = {HELPER_IMAGE, EXPORTER_IMAGE, *(job.hook.image for job in compiled.jobs)}
-    return Defaults(images={name: f"{IMAGE_PREFIX}{name}" for name in names})
+    return Defaults(images={name: f"{IMAGE_PREFIX}{name}" for name in images_of(compiled.jobs, compiled.spec)})

@@ -17,9 +17,8 @@ from sandbox_api.crd import MAX_NAME
 from sandbox_api.hook import Hook
 
 from ..build.defaults import Defaults
-from ..build.export import IMAGE as EXPORTER_IMAGE
 from ..plan.compile import Compiled, compile_spec
-from ..plan.contracts import HELPER_IMAGE
+from ..plan.images import images_of
 from ..plan.job import ANY_ITEM, Given, Item, PlannedJob, Source, references_in
 from ..plan.spread import spread
 from ..plan.tracking import exporter_of
@@ -205,8 +204,7 @@ def manifests(rehearsed: Rehearsal) -> list[dict[str, Any]]:
 def _rehearsed(
     experiment: Experiment, hooks: Mapping[str, Hook | tuple[str, ...]], compiled: Compiled, images: Mapping[str, str]
 ) -> Rehearsal:
-    names = {HELPER_IMAGE, EXPORTER_IMAGE, *(job.hook.image for job in compiled.jobs)}
-    unknown = {name: f"{UNKNOWN_IMAGE}{name}" for name in names}
+    unknown = {name: f"{UNKNOWN_IMAGE}{name}" for name in images_of(compiled.jobs, compiled.spec)}
     free = {key: value for key, value in experiment.spec.items() if key not in ("suspend", "stop")}
     if free != experiment.spec:
         compiled = compile_spec(free, hooks)

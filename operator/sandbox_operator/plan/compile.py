@@ -23,6 +23,7 @@ from .clashes import comparison_problems, file_clashes, name_clashes
 from .configs import effective, notes_on, value_at, with_parameters
 from .drafts import drafts, jobs_as_written
 from .exclusive import exclusive_problems
+from .images import images_of
 from .inputs import inputs_of
 from .iterations import Targets, Updates, iteration_problems, targets_of, updates_of
 from .job import MAX_JOBS, Fan, Item, PlannedJob, Reference, references_in
@@ -225,10 +226,10 @@ def _warnings(spec: ExperimentSpec, jobs: list[PlannedJob]) -> Iterator[str]:
     keeps = spec.keep is not None and spec.keep.checkpoints is not None
     if keeps and all(job.keep_checkpoints is None for job in jobs):
         yield "spec.keep.checkpoints: has no effect; no TrainModelHook of type easyanimate or swift is here"
-    used = {job.hook.image for job in jobs}
+    used = images_of(jobs, spec)
     for name in spec.images:
         if name not in used:
-            yield f"spec.images.{name}: no job here runs on it; the images in use are {', '.join(sorted(used))}"
+            yield f"spec.images.{name}: nothing here runs on it; the images in use are {', '.join(sorted(used))}"
 
 
 HOOK_STAGES = frozenset(stage for hook in HOOKS.values() for stage in hook.stages)

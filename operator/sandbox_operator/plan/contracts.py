@@ -17,13 +17,12 @@ from ..build.quantity import amount
 from .cache import cache_key, has_key
 from .configs import given_configs
 from .facts import Snapshot
+from .images import HELPER_IMAGE
 from .job import Gathered, PlannedJob, Reference
 from .limits import gpus_of
 
 BASE_SEED = 42
 """Of a job's random draws; each repeat has the next one."""
-HELPER_IMAGE = "data"
-"""Has the runtime in it, for pods that look at the volume where the hook's own image has not (`contract: raw`)."""
 HELPER_SECONDS = 600
 """How long a pod may take that only looks at the volume."""
 HELPER_RESOURCES = Resources(requests={"cpu": "100m", "memory": "256Mi"})

@@ -15,7 +15,6 @@ from sandbox_api.experiment import ExperimentSpec
 from sandbox_api.status import FINISHED_STATES, EarlierResult, JobStatus, Reason
 
 from ..build.defaults import Defaults
-from ..build.export import IMAGE as EXPORTER_IMAGE
 from ..build.names import ANNOTATION_JOB_ID as JOB_ID
 from .actions import Action, CreateJob, Event, Plan
 from .advance import advance
@@ -23,10 +22,10 @@ from .afterwards import after_the_end, holders, invalid, orphans
 from .claim import ClaimDecision, decide_claim
 from .comparison import before_of
 from .compile import Compiled
-from .contracts import HELPER_IMAGE
 from .doubt import after_grace, before_their_pods
 from .facts import Snapshot
 from .history import archived, iteration_of
+from .images import images_of
 from .iterations import in_iteration, jobs_of_iteration, wants_another
 from .job import PlannedJob
 from .rerun import begun_again, is_live, item_problems, to_run_again
@@ -35,7 +34,6 @@ from .settle import give_up, interrupt, skip
 from .spread import spread
 from .start import may_run, missing_input
 from .summary import conclude
-from .tracking import wanted
 
 PASSES = 3
 """Looks at all jobs in one round: a job that is made again stands before the one that noticed, and an iteration may be
@@ -307,7 +305,5 @@ def _contract_version(snapshot: Snapshot, *, renew: bool) -> int:
 
 
 def _image_problems(compiled: Compiled, images: Mapping[str, str]) -> Iterator[str]:
-    helpers = {HELPER_IMAGE for job in compiled.jobs if job.hook.command}
-    helpers |= {EXPORTER_IMAGE} if wanted(compiled.spec) is not None else set()
-    for name in sorted(({job.hook.image for job in compiled.jobs} | helpers) - set(images)):
+    for name in sorted(images_of(compiled.jobs, compiled.spec) - set(images)):
         yield f"spec.images.{name}: the operator has no such image; set it here, or images.{name} in the chart's values"

@@ -7,13 +7,13 @@ import json
 import os
 import shutil
 import signal
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.hook_pod import Ended, HookPod, Running, job_contract, write_jsonl
-from tests.progress import DEEP
+from tests.ports import free_ports
+from tests.progress import DEEP, deep_only
 from trainings import PROMPTS, infer_config
 
 from sandbox_api.contract import INDEX_ENV, RENDEZVOUS_ENV, JobContract
@@ -121,9 +121,7 @@ def training(**more: Any) -> JobContract:
 
 
 def start(pod: HookPod, **more: Any) -> list[Running]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        place = {RENDEZVOUS_ENV: f"127.0.0.1:{probe.getsockname()[1]}"}
+    place = {RENDEZVOUS_ENV: f"127.0.0.1:{free_ports()}"}
     contract = training(nodes=2, **more)
     return [pod.start(contract, **{INDEX_ENV: str(rank), **place}) for rank in range(2)]
 
@@ -185,7 +183,7 @@ def test_two_pods_train_as_one_and_go_on_after_one_of_them_was_told_to_end(pod: 
         assert (whole[0].output("model") / names[1]).read_bytes() == (made / names[1]).read_bytes()
 
 
-@pytest.mark.skipif(not DEEP, reason="make test-deep")
+@deep_only
 @pytest.mark.timeout(900)
 def test_a_pod_that_vanishes_is_not_the_fault_of_the_one_that_is_left(pod: HookPod) -> None:
     pods = start(pod, extra={"steps": 2000, "checkpoint_every": 5})

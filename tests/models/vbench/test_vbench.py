@@ -24,6 +24,7 @@ from tests.hook_pod import PATHS, Ended, HookPod, job_contract
 from tests.models.vbench import fixture_weights
 from tests.models.vbench.clips import write_clip
 from tests.models.warm_pod import WarmPod
+from tests.progress import deep_only
 
 from sandbox_api.contract import Limits
 from sandbox_api.result import ABSENT, UNKNOWN
@@ -44,7 +45,6 @@ INFO = [
         "auxiliary_info": {"appearance_style": {"appearance_style": "oil painting"}},
     },
 ]
-deep = pytest.mark.skipif("SANDBOX_DEEP" not in os.environ, reason="models of full size: with SANDBOX_DEEP=1")
 
 
 @pytest.fixture(scope="session")
@@ -405,7 +405,7 @@ def test_the_static_filter_leaves_out_what_raft_sees_move(pod: WarmPod, moving: 
     assert (found["scored"], found["missing"], found["labels"]) == (1, 24, ["synthetic"])
 
 
-@deep
+@deep_only
 @pytest.mark.parametrize("dimension", ["human_action", "temporal_style", "overall_consistency"])
 def test_models_that_can_not_be_small(pod: WarmPod, dimension: str) -> None:
     save = fixture_weights.save_umt if dimension == "human_action" else fixture_weights.save_viclip
@@ -419,7 +419,7 @@ def test_models_that_can_not_be_small(pod: WarmPod, dimension: str) -> None:
     assert -1 <= found["score"] <= 1
 
 
-@deep
+@deep_only
 def test_tag2text_captions_a_frame(tmp_path: Path) -> None:
     """The whole of `scene` takes it 16 times as long."""
     assert set(apart(captioned, tmp_path).split()) == {"[UNK]"}, "random weights, but words of BERT's vocabulary"
