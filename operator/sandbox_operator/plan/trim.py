@@ -22,7 +22,7 @@ from ..build.defaults import Defaults
 from ..build.trim import TrimRequest, trim_job, trim_name
 from .actions import Event
 from .clock import stamp
-from .contracts import HELPER_IMAGE
+from .images import HELPER_IMAGE
 from .sweep_facts import CreateRemoval, MarkTrial, SweepAction, SweepPlan, SweepSnapshot, TrialFact, TrialFiles, best_of
 
 if TYPE_CHECKING:  # what searches takes a second to import
