@@ -30,6 +30,8 @@ LONG_VALUE = 512
 """Bytes from which a value among the outputs is cut before short ones are."""
 PIECE_BYTES = 1800
 """Compressed bytes of a piece's own text: base64 and the rest of its message fit beside it."""
+MAX_NOT_FINITE = 4
+"""Names in a message: a sweep asks for one."""
 MAX_PIECES = 32
 """More than the status could take. What needs more pieces is not offered."""
 
@@ -122,6 +124,8 @@ class Result(ContractModel):
     outputs: dict[str, Output] = {}
     metrics: dict[str, float] = {}
     """In the order of their importance: a cut keeps the first."""
+    not_finite: list[str] = []
+    """Metrics that were left out: JSON and a comparison can't hold what is no finite number."""
     tables: list[str] = []
     error: ResultError | None = None
     runtime: RuntimeInfo = RuntimeInfo()
@@ -163,6 +167,8 @@ class Message(ContractModel):
     outputs: dict[str, Any] = {}
     """Path, value or list by name."""
     metrics: dict[str, float] = {}
+    not_finite: list[str] = []
+    """As in the result, those that are needed."""
     truncated: bool = False
     pieces: int = 0
     """When needs were cut: in how many pieces a reader gives them; 0 with `truncated` and a need missing: too many."""
@@ -196,6 +202,7 @@ def message_of(result: Result, *, path: str, sha256: str, size: int) -> Message:
         and result.error.model_copy(update={"message": plain_text(result.error.message, ERROR_BYTES)}),
         outputs={name: out.path if out.kind == "path" else out.value for name, out in result.outputs.items()},
         metrics=result.metrics,
+        not_finite=result.not_finite,
     )
 
 
@@ -206,6 +213,8 @@ def encode_message(message: Message, *, needs: Sequence[str] = (), limit: int = 
     `needs` names (outputs and metrics) is kept to the last; where it does not fit either, `pieces` says how to get it.
     Raises ValueError when even the bare result does not fit, or holds a number that is not finite.
     """
+    few = [name for name in message.not_finite if name in needs][:MAX_NOT_FINITE]
+    message = message.model_copy(update={"not_finite": few})
     first = [name for name in dict.fromkeys(needs) if name in message.metrics]
     metrics = first + [name for name in message.metrics if name not in needs]
     needed = [name for name in dict.fromkeys(needs) if name in message.outputs]
@@ -253,7 +262,7 @@ def encode_piece(message: Message, number: int, *, needs: Sequence[str]) -> str:
     parts = needed_parts(message, needs)
     if not 1 <= number <= len(parts):
         raise ValueError(f"there is no piece {number} of the result of {message.job}; at most {MAX_PIECES} are given")
-    piece = {"outputs": {}, "metrics": {}, "message": "", "pieces": len(parts), "piece": number}
+    piece = {"outputs": {}, "metrics": {}, "not_finite": [], "message": "", "pieces": len(parts), "piece": number}
     text = _pack(message.model_copy(update={**piece, "truncated": True, "part": parts[number - 1]}), MESSAGE_BYTES)
     if text is None:
         raise ValueError(f"piece {number} of the result of {message.job} does not fit into {MESSAGE_BYTES} bytes")

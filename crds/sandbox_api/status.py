@@ -51,6 +51,9 @@ class Reason(StrEnum):
     # of a sweep
     TARGET_REACHED = "TargetReached"
     TOO_MANY_FAILED_TRIALS = "TooManyFailedTrials"
+    TRIMMING = "Trimming"
+    TRIMMED = "Trimmed"
+    NOT_TRIMMED = "NotTrimmed"
     # of its exporter
     EXPORTING = "Exporting"
     EXPORTED = "Exported"
@@ -141,6 +144,8 @@ class ResultRef(ContractModel):
     """Files and folders that it depends on and no job made."""
     generation: int = 1
     """Rises with each rerun that touches the job."""
+    removed: bool | None = None
+    """Its large artifacts go or have gone (a sweep's keep.bestTrials): it stands for no other job."""
 
 
 class Made(ContractModel):
@@ -219,6 +224,8 @@ class JobStatus(ContractModel):
     """Paths, values and lists by name."""
     metrics: dict[str, float] | None = None
     """Figures, at most 32; all of them stand in result.json."""
+    not_finite: list[str] | None = None
+    """Figures that are needed, and were no finite numbers."""
     result: ResultRef | None = None
     """The committed result."""
     made: Made | None = None
@@ -258,6 +265,8 @@ class TrialStatus(ContractModel):
     """Decisions of early stopping, in order."""
     pruned: bool = False
     """Whether the trial was ended early."""
+    artifacts: Literal["Removing", "Removed"] | None = None
+    """What has become of its large artifacts, where its sweep keeps those of the best trials."""
 
 
 class WorkspaceStatus(ContractModel):

@@ -56,7 +56,8 @@ class EarlyTerminate(SpecModel):
 
 class SweepKeep(SpecModel):
     best_trials: Annotated[int, Field(ge=1)] | None = None
-    """Of ended trials keep the artifacts of the best so many; default: of all."""
+    """When the search has ended, keep the large artifacts of the best so many trials, and of those that failed;
+    default: of all."""
     checkpoints: Annotated[int, Field(ge=1)] | None = None
     """Checkpoints that each trial keeps (its spec.keep.checkpoints)."""
 
@@ -181,7 +182,7 @@ class SweepStatus(ContractModel):
         list[Condition],
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
     ] = []
-    """Ready, Reconciling, Stalled (kstatus); Succeeded, Suspended, StorageReady."""
+    """Ready, Reconciling, Stalled (kstatus); Succeeded, Suspended, StorageReady, Trimmed."""
     objective: str | None = None
     """The figure that the metric's name was resolved to."""
     seed: int | None = None
@@ -196,6 +197,8 @@ class SweepStatus(ContractModel):
     """The best so far."""
     counts: TrialCounts = TrialCounts()
     """Trials by state."""
+    trimmed: int | None = None
+    """Trials whose large artifacts were removed (spec.keep.bestTrials)."""
     trials: list[TrialRow] = []
     """The best, the failed and the newest of them, by number; a trial's own resource has all."""
     ignored: list[str] = []

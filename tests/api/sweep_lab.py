@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
@@ -58,14 +59,17 @@ def the_sweep(name: str, spec: Manifest) -> Manifest:
 
 
 def measures(function: Callable[[Mapping[str, Any]], float | None]) -> Behaviour:
-    """Succeeds and tells rows_out, a function of the trial's parameters; None: it tells no such figure."""
+    """Succeeds and tells rows_out, a function of the trial's parameters; None: it tells no such figure. One that is not
+    finite it leaves out and names, as the runtime does."""
 
     async def behave(pod: Pod) -> None:
         await pod.runs()
         value = function(pod.contract.configs.parameters)
         outputs = {name: Output(kind="path", path=f"{pod.folder}/out/{name}") for name in pod.contract.outputs}
-        metrics = {"process.rows_in": 100.0} | ({} if value is None else {METRIC: value})
-        await pod.ends(0, pod.message(outcome="Succeeded", outputs=outputs, metrics=metrics))
+        is_finite = value is not None and math.isfinite(value)
+        metrics = {"process.rows_in": 100.0} | ({METRIC: value} if is_finite else {})
+        left_out = [METRIC] if value is not None and not is_finite else []
+        await pod.ends(0, pod.message(outcome="Succeeded", outputs=outputs, metrics=metrics, not_finite=left_out))
 
     return behave
 

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from tests.api.inprocess import Death, running, several
+from tests.api.played import JOBS
 from tests.api.sweep_lab import a_sweep, fake_sweep_lab, outcome_of_sweep
 from tests.progress import DEEP
 
 pytestmark = pytest.mark.usefixtures("no_mistakes")
+TRIM_JOBS = "app.kubernetes.io/name=sandbox-trim"
 OF_SWEEPS = {
     ("update", "sandboxsweeps/status"), ("create", "sandboxexperiments"), ("patch", "sandboxexperiments"),
     ("create", "persistentvolumeclaims"),
@@ -103,3 +105,37 @@ async def test_an_operator_that_lives_for_one_write_each_time_gets_there() -> No
         lab.assert_none_lost_none_twice("demo", 3)
         assert lab.verified("demo") == ()
     assert lives > 6
+
+
+async def test_files_are_removed_once_by_operators_that_live_for_one_write_each() -> None:
+    """From the moment the search is over; the Job ends between two of them."""
+    spec = a_sweep(maxTrials=4, parallelism=4, keep={"bestTrials": 1})
+    async with fake_sweep_lab() as (api, lab):
+        await lab.apply_sweep("demo", spec)
+        async with running(api):
+            await lab.sweep_ends("demo")
+        lives, names = 0, set[str]()
+        while lab.sweep_condition("demo", "Trimmed").get("status") != "True":
+            lives += 1
+            assert lives < 100, lab.told()
+            death = api.on_write = Death(1, "after")
+            async with running(api):
+                ended = asyncio.create_task(lab.sweep_reason("demo", "Trimmed", kind="Trimmed"))
+                dying = asyncio.create_task(death.dying.wait())
+                await asyncio.wait([dying, ended], return_when=asyncio.FIRST_COMPLETED)
+                for task in (dying, ended):
+                    task.cancel()
+            death.dead.set()
+            for job in (await lab.client.list(JOBS, lab.namespace, label_selector=TRIM_JOBS)).items:
+                names.add(job["metadata"]["uid"])
+                done = {"status": {"conditions": [{"type": "Complete", "status": "True"}]}}
+                await lab.client.patch(JOBS, job["metadata"]["name"], done, lab.namespace, subresource="status")
+        best = lab.sweep("demo")["best"]["trial"]
+        said = {n: (lab.status(f"demo-{n:04d}").get("trial") or {}).get("artifacts") for n in range(4)}
+        assert said == {n: None if n == best else "Removed" for n in range(4)}
+        assert lab.sweep("demo")["trimmed"] == 3
+        marked = {n: [job["result"].get("removed") for job in lab.status(f"demo-{n:04d}")["jobs"]] for n in range(4)}
+        assert marked == {n: [None if n == best else True] for n in range(4)}
+        assert lab.verified("demo") == ()
+    assert lives > 6
+    assert 1 <= len(names) <= 3

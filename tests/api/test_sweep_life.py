@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -133,6 +134,7 @@ async def test_trials_that_fail_or_tell_no_figure_end_it_when_they_are_too_many(
 ) -> None:
     lab.kubelet.table[("process",)] = measures(lambda _: None)
     lab.kubelet.table[("demo-0001", "process")] = fails("User", "ValueError", "row 17")
+    lab.kubelet.table[("demo-0002", "process")] = measures(lambda _: math.nan)
     lab.kubelet.table[("demo-0003", "process")] = measures(bowl)
     await lab.apply_sweep("demo", a_sweep(maxTrials=20, parallelism=1, maxFailedTrials=3))
     await lab.sweep_ends("demo")
@@ -142,10 +144,11 @@ async def test_trials_that_fail_or_tell_no_figure_end_it_when_they_are_too_many(
     assert lab.sweep_condition("demo", "Stalled")["status"] == "True"
     assert status["counts"] == {"total": 5, "running": 0, "succeeded": 1, "failed": 4, "pruned": 0}
     reasons = {row["number"]: row.get("reason") for row in status["trials"]}
-    assert reasons == {0: "MetricMissing", 1: "UserError", 2: "MetricMissing", 3: None, 4: "MetricMissing"}
+    assert reasons == {0: "MetricMissing", 1: "UserError", 2: "MetricNotFinite", 3: None, 4: "MetricMissing"}
     assert status["best"]["trial"] == 3
     assert lab.status("demo-0001")["outcome"] == "Failed"
     await lab.event("demo", "TrialFailed", "trial 1 (demo-0001): UserError: ")
+    await lab.event("demo", "TrialFailed", "MetricNotFinite: 'rows_out' of anonymous/1/execution/0 is no finite")
     await lab.event("demo", "TooManyFailedTrials", "the last was trial 4 (demo-0004): MetricMissing")
     assert operator.code is None
 

@@ -12,9 +12,11 @@ from typing import Any
 from tests.unit.sweeps import bowl, search
 
 from sandbox_api.base import API_VERSION
+from sandbox_api.sweep import EarlyTerminate
 from sandbox_operator.build.names import LABEL_SWEEP
 from sandbox_operator.plan.sweep_definition import compile_sweep, trial_of
 from sandbox_operator.search.space import Point
+from sandbox_operator.search.stopping import Arrival, arrive, rungs_of
 
 UID = "0a1b2c3d-0000-4000-8000-000000000001"
 FILTERS: dict[str, Any] = {
@@ -134,3 +136,27 @@ def written(folder: Path, dump: list[dict[str, Any]]) -> Path:
     file = folder / "dump.json"
     file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": dump}))
     return file
+
+
+def with_early_stopping(dump: Sequence[dict[str, Any]], early: Mapping[str, Any]) -> dict[int, list[tuple[int, str]]]:
+    """Write into a dump what an operator records of trials that came to their rungs by number, each with its own value:
+    one that is stopped ends there. Of a sweep whose suggestions see nothing. Gives the decisions, as (rung, decision), by trial."""
+    asked = EarlyTerminate.model_validate(early)
+    dump[0]["spec"]["early_terminate"] = dict(early)
+    recorded: list[Arrival] = []
+    for item in dump[1:]:
+        number, goal = item["spec"]["trial"]["number"], dump[0]["spec"]["metric"]["goal"]
+        (value,) = item["status"]["jobs"][0]["metrics"].values()
+        for rung in rungs_of(asked):
+            recorded.append(arrive(asked, goal, recorded, number, rung, value))
+            if recorded[-1].decision == "Stop":
+                item["status"] = {"completionTime": "2026-01-31T12:30:00Z", "iteration": 1, "outcome": "Stopped"}
+                break
+        made = [each for each in recorded if each.trial == number]
+        rows = [{"rung": d.rung, "value": d.value, "seen": d.seen, "decision": d.decision} for d in made]
+        item["spec"]["trial"].pop("observed", None)
+        item["status"]["trial"] = {"pruned": made[-1].decision == "Stop", "decisions": rows}
+    return {
+        trial: [(each.rung, each.decision) for each in recorded if each.trial == trial]
+        for trial in sorted({each.trial for each in recorded})
+    }

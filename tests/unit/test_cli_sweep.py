@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.unit.sweep_dumps import FILTERS, TRAINING, a_dump, written
+from tests.unit.sweep_dumps import FILTERS, TRAINING, a_dump, with_early_stopping, written
 from tests.unit.sweeps import bowl
 from typer.testing import CliRunner, Result
 
@@ -74,6 +74,47 @@ def test_what_can_not_be_read_is_told_in_a_sentence(tmp_path: Path, change: Any,
 
     assert done.exit_code == 1
     assert done.stderr.startswith(said)
+
+
+EARLY = {"type": "hyperband", "min_iter": 1, "max_iter": 9, "eta": 3}
+
+
+def test_decisions_of_early_stopping_are_made_again_and_shown_in_the_report(tmp_path: Path) -> None:
+    dump = a_dump(9, method="random")
+    decisions = with_early_stopping(dump, EARLY)
+    file = written(tmp_path, dump)
+    stopped = [trial for trial, made in decisions.items() if made[-1][1] == "Stop"]
+    assert 0 < len(stopped) < 9
+    assert decisions[0] == [(1, "Continue"), (3, "Continue")]  # the first to come
+
+    done = sweep("verify", "find", "-f", file)
+    count = sum(map(len, decisions.values()))
+    assert done.stdout == (
+        f"find: 9 trials, each suggestion follows from what its trial saw, and {count} decisions of early stopping\n"
+    )
+    text = Seen(report(tmp_path, dump)).text
+    assert text.count("Pruned at 1") == sum(len(decisions[trial]) == 1 for trial in stopped)
+    assert "hyperband, the best 1/3 of a rung go on" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"decision": "Stop"}, "after 8 others, Continue is right, and Stop is recorded"),
+        ({"seen": 7}, "at rung 1 it has seen 7 others, but 8 came before it"),
+        ({"value": 99.0}, "at rung 1 with 99.0 after 8 others, Stop is right, and Continue is recorded"),
+    ],
+)
+def test_a_decision_that_was_changed_afterwards_is_found(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    dump = a_dump(9, method="random")
+    decisions = with_early_stopping(dump, EARLY)
+    last = max(trial for trial, made in decisions.items() if made[0][1] == "Continue")
+    dump[1 + last]["status"]["trial"]["decisions"][0].update(change)
+    done = sweep("verify", "find", "-f", written(tmp_path, dump))
+
+    assert done.exit_code == 1
+    assert said in done.stdout
+    assert re.search(r"find: \d+ things? in 9 trials do(es)? not follow from what is recorded", done.stderr)
 
 
 class Seen(HTMLParser):

@@ -77,6 +77,14 @@ def test_what_the_hook_and_its_children_print_is_in_the_pods_log_and_on_the_volu
     assert "toy.broken" not in line
 
 
+def test_a_figure_that_is_needed_and_not_finite_is_named_in_the_message(pod: HookPod) -> None:
+    ended = pod.run(job_contract(extra={"do": "write"}, needs=["endless", "rows"]))
+
+    assert ended.result.not_finite == ["toy.endless"]
+    assert (ended.message.not_finite, ended.message.metrics["toy.rows"]) == (["toy.endless"], 3.0)
+    assert pod.run(job_contract(index=1, extra={"do": "write"})).message.not_finite == []
+
+
 def test_a_hook_works_in_the_experiments_folder_and_publishes_under_the_users_name(pod: HookPod) -> None:
     first = pod.run(job_contract(extra={"do": "write", "text": "old", "export_path": "outputs/deep/text.txt"}))
     again = pod.run(job_contract(index=1, extra={"do": "write", "text": "new", "export_path": "outputs/deep/text.txt"}))

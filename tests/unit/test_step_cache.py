@@ -39,3 +39,20 @@ def test_one_that_comes_back_on_another_claim_has_left_the_first() -> None:
     assert not index.is_shared(("lab", "b"), CLAIM)
     index.remove(("lab", "b"))
     assert list(index._claims) == [OTHER]
+
+
+def test_a_result_whose_files_go_is_offered_to_nobody_from_the_moment_it_is_marked() -> None:
+    status = {("lab", "a"): a_status("Succeeded", "k", ended=True)}
+    index = StepCache(status.get)
+    index.update(("lab", "a"), CLAIM, status["lab", "a"])
+    assert list(index.done(CLAIM)) == ["k"]
+    (job,) = status["lab", "a"].jobs
+    assert job.result is not None
+    marked = job.model_copy(update={"result": job.result.model_copy(update={"removed": True})})
+    status["lab", "a"] = status["lab", "a"].model_copy(update={"jobs": [marked]})
+    assert list(index.done(CLAIM)) == []  # before its own experiment's change is heard
+    index.update(("lab", "a"), CLAIM, status["lab", "a"])
+    assert list(index.done(CLAIM)) == []
+    index.update(("lab", "b"), CLAIM, a_status("Succeeded", "k", ended=True))
+    status["lab", "b"] = a_status("Succeeded", "k", ended=True)
+    assert index.done(CLAIM)["k"].experiment == "b"

@@ -425,6 +425,21 @@ def test_a_trial_without_a_number_says_why(status: ExperimentStatus, reason: str
     assert value(status)[0] == reason  # type: ignore[index]
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"message": None}, "gave no number 'mean'; it has succeeded"),
+        ({}, "gave no number 'mean'; it has succeeded: 300 rows"),
+        ({"state": "Skipped", "message": None}, "gave no number 'mean'; it was skipped"),
+        ({"not_finite": ["quality.mean"]}, "'mean' of anonymous/1/evaluation/0 is no finite number"),
+    ],
+)
+def test_why_there_is_no_number_is_a_sentence(change: dict[str, Any], words: str) -> None:
+    status = judged({"quality.std": 0.25})
+    status = status.model_copy(update={"jobs": [status.jobs[0].model_copy(update=change)]})
+    assert str(value(status)[1]).endswith(words)  # type: ignore[index]
+
+
 def test_a_trial_that_failed_says_what_failed() -> None:
     said = Condition(
         type="Succeeded", status="False", last_transition_time=written(later(0)), reason="OutOfMemory", message="it did"
@@ -454,6 +469,10 @@ def test_of_repeats_the_mean_counts_and_all_of_them_must_be_there() -> None:
 
     both = ExperimentStatus(outcome="Succeeded", jobs=[entry(0, 1.0), entry(1, 2.0)])
     assert objective_value(compiled, both) == 1.5
+    huge = ExperimentStatus(outcome="Succeeded", jobs=[entry(0, 1.7e308), entry(1, 1.7e308)])
+    beyond = objective_value(compiled, huge)
+    assert isinstance(beyond, Missing)
+    assert beyond.reason == "MetricNotFinite"
     one = objective_value(compiled, ExperimentStatus(outcome="Succeeded", jobs=[entry(0, 1.0)]))
     assert isinstance(one, Missing)
 

@@ -16,6 +16,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="run the job of the contract in SANDBOX_CONTRACT or SANDBOX_CONTRACT_FILE")
     commands.add_parser("export", help="export the experiment of the contract in SANDBOX_EXPORT to Weights & Biases")
+    commands.add_parser("trim", help="remove what the contract in SANDBOX_TRIM names: large files of a sweep's trials")
     commands.add_parser("version", help="print versions of the runtime and its libraries")
     commands.add_parser("check", help="train a tiny random model with what this image has")
     _training(commands.add_parser("train-quality-classifier", help="train one that tells good texts from bad ones"))
@@ -33,6 +34,13 @@ def main() -> None:
 
         os.umask(0o002)
         sys.exit(export(os.environ))
+    if command == "trim":
+        import sys
+
+        from .trim import trim
+
+        os.umask(0o002)
+        sys.exit(trim(os.environ))
     if command == "check":
         from .check import check
 

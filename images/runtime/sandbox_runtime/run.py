@@ -178,6 +178,7 @@ class Attempt:
         if self.place.speaks_for_all:
             publish(collected.outputs, self.workspace)
         figures = finite_metrics(done.metrics, "metrics")
+        left_out = [name for name in done.metrics if name not in figures]
         tables = [*done.tables, *self._comparison(figures)]
         return self._result(
             outcome="Succeeded",
@@ -185,9 +186,14 @@ class Attempt:
             outputs=collected.outputs,
             content=collected.content,
             externals=externals,
-            metrics={f"{self._prefix()}.{name}" if name else self._prefix(): value for name, value in figures.items()},
+            metrics={self._whole(name): value for name, value in figures.items()},
+            not_finite=[self._whole(name) for name in left_out],
             tables=[self.workspace.relative(path) for path in tables],
         )
+
+    def _whole(self, name: str) -> str:
+        """A figure's name as others know it."""
+        return f"{self._prefix()}.{name}" if name else self._prefix()
 
     def _comparison(self, figures: Mapping[str, float]) -> list[Path]:
         """The table of this result beside the one that it is compared with; without that one it ends all the same."""

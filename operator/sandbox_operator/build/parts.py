@@ -99,6 +99,7 @@ def metadata(name: str, experiment: wire.ExperimentRef, labels: Mapping[str, str
 
 def job(meta: Mapping[str, Any], pods: Mapping[str, Any], pod: Mapping[str, Any], deadline: int) -> dict[str, Any]:
     """A Job; `pods` says how many there are and what the end of one means, `deadline` is in seconds (0: none)."""
+    own = {name: meta[name] for name in ("labels", "annotations") if name in meta}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -107,6 +108,6 @@ def job(meta: Mapping[str, Any], pods: Mapping[str, Any], pod: Mapping[str, Any]
             **pods,
             "podReplacementPolicy": "Failed",
             **({"activeDeadlineSeconds": deadline} if deadline else {}),
-            "template": {"metadata": {name: meta[name] for name in ("labels", "annotations")}, "spec": pod},
+            "template": {"metadata": own, "spec": pod},
         },
     }

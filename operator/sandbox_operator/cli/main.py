@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -24,13 +24,14 @@ from .experiments import EXPERIMENTS, Ended
 from .local import Options, interpreters_of, run_documents
 from .local_folder import read_run
 from .local_pod import Programs
-from .offline import read_files
+from .offline import Documents, read_files
 from .output import Format, print_data, print_manifests
 from .plan_table import plan_table
 from .preview import UNKNOWN_IMAGE, FilePlan, manifests, previewed
 from .promote_command import promote
 from .render import compared, conclusion, progress_view, report, trouble
 from .sweep_command import sweep_app
+from .sweep_plan import SweepPlan, sweep_lines, without
 from .watch import follow, statuses
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -39,7 +40,8 @@ app.callback()(cluster_options)
 Files = Annotated[
     list[Path],
     typer.Argument(
-        metavar="FILE...", help="Files with SandboxExperiments, and the SandboxHooks they use; - reads from stdin."
+        metavar="FILE...",
+        help="Files with SandboxExperiments, the SandboxHooks they use, for plan also SandboxSweeps; - is from stdin.",
     ),
 ]
 Images = Annotated[
@@ -136,19 +138,27 @@ def plan(
     file: Files,
     output: Annotated[Format, typer.Option("--output", "-o", help="How it is printed.")] = "table",
     show_manifests: Annotated[
-        bool, typer.Option("--manifests", help="Print the claims and Jobs that the operator would create.")
+        bool,
+        typer.Option("--manifests", help="Print the claims and Jobs that experiments would get."),
     ] = False,
     image: Images = None,
     values: Values = None,
 ) -> None:
-    """Print the jobs a file would run, and every problem in it; no cluster is asked. Exit code 1 on a problem."""
+    """Print the jobs a file would run, or what a sweep in it would search, and every problem in it.
+
+    No cluster is asked. Exit code 1 on a problem.
+    """
     try:
         documents = read_files(file, values)
         images = _pairs(image or (), "--image", "NAME=REFERENCE")
     except Ended as error:
         fail(str(error))
     previews = [previewed(experiment, documents.hooks_for(experiment), images) for experiment in documents.experiments]
-    whole = FilePlan(experiments=[plan for plan, _ in previews], problems=list(documents.problems))
+    whole = FilePlan(
+        experiments=[plan for plan, _ in previews],
+        sweeps=_sweeps(documents, images),
+        problems=list(documents.problems),
+    )
     made = [manifest for _, rehearsed in previews if rehearsed for manifest in manifests(rehearsed)]
     if show_manifests:
         print_manifests(made, output)
@@ -158,15 +168,29 @@ def plan(
         for experiment in whole.experiments:
             console.print(plan_table(experiment, console.width))
             _tell(experiment.problems, experiment.warnings, error=False)
+        for sweep in whole.sweeps:
+            for line in sweep_lines(sweep):
+                say(line)
+            _tell(sweep.problems, sweep.warnings, error=False)
         _tell(whole.problems, [], error=False)
     else:
         print_data(whole.model_dump(mode="json", exclude_none=True), output)
     if show_manifests or output != "table":
-        for experiment in whole.experiments:
-            _tell(experiment.problems, experiment.warnings, error=True)
+        for found in (*whole.experiments, *whole.sweeps):
+            _tell(found.problems, found.warnings, error=True)
         _tell(whole.problems, [], error=True)
     if not whole.is_sound:
         raise typer.Exit(1)
+
+
+def _sweeps(documents: Documents, images: Mapping[str, str]) -> list[SweepPlan]:
+    if not documents.sweeps:
+        return []
+    try:
+        from .sweep_preview import sweep_previewed  # what searches takes a second to import, and is not everywhere
+    except ModuleNotFoundError as error:
+        return [without(str(error.name), sweep.name, namespace=sweep.namespace) for sweep in documents.sweeps]
+    return [sweep_previewed(sweep, documents.hooks_for(sweep), images) for sweep in documents.sweeps]
 
 
 @app.command()

@@ -25,11 +25,12 @@ STDIN = "-"
 UNNAMED = "?"
 """Stands for the name of what has none."""
 KIND = "SandboxExperiment"
+SWEEP_KIND = "SandboxSweep"
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A SandboxExperiment as it would be stored."""
+    """A SandboxExperiment, or a SandboxSweep, as it would be stored."""
 
     name: str
     namespace: str | None
@@ -51,27 +52,36 @@ class Documents:
         """By name."""
         return {_name_of(item): item for item in self.others if item.get("kind") == "ConfigMap"}
 
+    @property
+    def sweeps(self) -> tuple[Experiment, ...]:
+        """The SandboxSweeps."""
+        return tuple(_experiment(item) for item in self.others if item.get("kind") == SWEEP_KIND)
+
     def hooks_for(self, experiment: Experiment) -> dict[str, Hook | tuple[str, ...]]:
         """The SandboxHooks that jobs of an experiment may name, or what is wrong with them, by name."""
         return hooks_in(self.others, experiment.namespace)[0]
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What is wrong with the SandboxHooks, and with the experiments taken together."""
+        """What is wrong with the SandboxHooks, and with the experiments and sweeps taken together."""
         namespaces = {_metadata(item).get("namespace") for item in self.others if item.get("kind") == HOOK_KIND}
         found = [hooks_in(self.others, name)[1] for name in sorted(filter(None, namespaces))] or [
             hooks_in(self.others)[1]
         ]
-        named = Counter((item.namespace, item.name) for item in self.experiments if item.name != UNNAMED)
-        doubles = [f"{KIND} {name}: metadata.name: there are {n} of this name; rename all but one"
-                   for (_, name), n in named.items() if n > 1]  # fmt: skip
+        kinds = ((KIND, self.experiments), (SWEEP_KIND, self.sweeps))
+        named = Counter(
+            (kind, item.namespace, item.name) for kind, items in kinds for item in items if item.name != UNNAMED
+        )
+        doubles = [f"{kind} {name}: metadata.name: there are {n} of this name; rename all but one"
+                   for (kind, _, name), n in named.items() if n > 1]  # fmt: skip
         return tuple(dict.fromkeys([*(problem for problems in found for problem in problems), *doubles]))
 
 
 def read_files(files: Iterable[Path], values: Path | None = None) -> Documents:
     """The documents of all files together, `-` being the standard input; with `values` in every experiment.
 
-    Raises Ended with a sentence that names the file, or when there is no SandboxExperiment (and no SandboxHook).
+    Raises Ended with a sentence that names the file, or when there is no SandboxExperiment
+    (and no SandboxSweep or SandboxHook).
     """
     read: dict[str, Documents] = {}
     for file in files:
@@ -85,7 +95,7 @@ def read_files(files: Iterable[Path], values: Path | None = None) -> Documents:
         tuple(item for documents in read.values() for item in documents.experiments),
         tuple(item for documents in read.values() for item in documents.others),
     )
-    if not whole.experiments and not any(item.get("kind") == HOOK_KIND for item in whole.others):
+    if not whole.experiments and not any(item.get("kind") in (HOOK_KIND, SWEEP_KIND) for item in whole.others):
         raise Ended(f"{', '.join(read)}: there is no {KIND} in it")
     return whole if values is None else _sized(whole, values)
 
@@ -100,15 +110,16 @@ def _sized(documents: Documents, file: Path) -> Documents:
 
 
 def read_documents(text: str) -> Documents:
-    """The documents of a YAML (or JSON) text. Raises Ended when an experiment is of another version."""
+    """The documents of a YAML (or JSON) text. Raises Ended when an experiment or a sweep is of another version."""
     found = [document for document in documents_in(text) if isinstance(document, Mapping)]
+    for document in found:
+        if document.get("kind") in (KIND, SWEEP_KIND) and document.get("apiVersion") != API_VERSION:
+            raise Ended(f"apiVersion: write {API_VERSION}, not {document.get('apiVersion')!r}")
     experiments = [_experiment(document) for document in found if document.get("kind") == KIND]
     return Documents(tuple(experiments), tuple(document for document in found if document.get("kind") != KIND))
 
 
 def _experiment(document: Mapping[str, Any]) -> Experiment:
-    if document.get("apiVersion") != API_VERSION:
-        raise Ended(f"apiVersion: write {API_VERSION}, not {document.get('apiVersion')!r}")
     namespace = _metadata(document).get("namespace")
     return Experiment(
         _name_of(document),
@@ -127,7 +138,7 @@ def _metadata(document: Mapping[str, Any]) -> Mapping[str, Any]:
     return metadata if isinstance(metadata, Mapping) else {}
 
 
-_TYPELESS = ("djConfigs", "extraConfigs", "local", "affinity", "patch")
+_TYPELESS = ("djConfigs", "extraConfigs", "local", "affinity", "patch", "parameters")
 """Fields whose content is not ours: a null in it may mean something."""
 
 

@@ -25,6 +25,7 @@ from ..plan.tracking import exporter_of
 from .offline import UNNAMED, Experiment
 from .projected import contract_of
 from .rehearsal import Rehearsal, rehearse
+from .sweep_plan import SweepPlan
 
 PLAN_VERSION = 1
 UNKNOWN_IMAGE = "image-of-the-operator.invalid/"
@@ -145,13 +146,15 @@ class FilePlan(ContractModel):
     """Of this shape."""
     experiments: list[ExperimentPlan]
     """In the order of the file."""
+    sweeps: list[SweepPlan] = []
+    """Likewise."""
     problems: list[str] = []
-    """What is wrong with its SandboxHooks, and with its experiments taken together, in sentences."""
+    """What is wrong with its SandboxHooks, and with its experiments and sweeps taken together, in sentences."""
 
     @property
     def is_sound(self) -> bool:
         """Whether all of it would run."""
-        return not self.problems and not any(experiment.problems for experiment in self.experiments)
+        return not self.problems and not any(plan.problems for plan in (*self.experiments, *self.sweeps))
 
 
 def previewed(
@@ -164,7 +167,7 @@ def previewed(
     """
     compiled = compile_spec(experiment.spec, hooks)
     name = experiment.name
-    problems = [*_name_problems(name), *compiled.problems]
+    problems = [*name_problems(name), *compiled.problems]
     own = {job.hook.image: job.hook.image_reference for job in compiled.jobs if job.hook.image_reference}
     known = {**images, **own, **(compiled.spec.images if compiled.spec else {})}
     rehearsed = None if problems else _rehearsed(experiment, hooks, compiled, known)
@@ -269,11 +272,12 @@ def _input(target: str, source: Source) -> InputPlan:
     )
 
 
-def _name_problems(name: str) -> Iterator[str]:
+def name_problems(name: str, longest: int = MAX_NAME) -> Iterator[str]:
+    """What the API server would say of a resource's name."""
     if name == UNNAMED:
         yield "metadata.name: is missing"
-    elif len(name) > MAX_NAME:
-        yield f"metadata.name: {name!r} has more than {MAX_NAME} characters"
+    elif len(name) > longest:
+        yield f"metadata.name: {name!r} has more than {longest} characters"
     elif not _OBJECT_NAME.fullmatch(name):
         yield (
             f"metadata.name: {name!r} is not a name; write lower-case letters, digits, '-' and '.', with a letter or"

@@ -7,7 +7,6 @@ Plotly reads some HTML in labels, and names and values are users': whatever come
 from __future__ import annotations
 
 import html
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from optuna.trial import TrialState, create_trial
 
 from ..search.distributions import CATEGORICAL, WEIGHTED, Parameter
 from .sweep_read import SweepView, TrialView
+from .sweep_words import shown
 
 ENOUGH_FOR_IMPORTANCE = 10
 MOST_REPEATED = 60
@@ -53,13 +53,6 @@ def charts(view: SweepView) -> Iterator[Chart]:
 def escaped(value: object, longest: int = 60) -> str:
     """Text of a user's, cut to a length, as it may stand in HTML."""
     return html.escape(_cut(shown(value), longest))
-
-
-def shown(value: object) -> str:
-    """A parameter's value or a figure, as people read it."""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _cut(text: str, longest: int) -> str:

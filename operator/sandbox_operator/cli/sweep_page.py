@@ -10,10 +10,11 @@ from typing import Any
 import plotly.io
 from plotly.offline import get_plotlyjs
 
-from ..plan.sweep_summary import best_of
+from ..plan.sweep_facts import best_of
 from ..search.distributions import Parameter
-from .sweep_charts import Chart, charts, escaped, shown
+from .sweep_charts import Chart, charts, escaped
 from .sweep_read import SweepView, TrialView
+from .sweep_words import range_of, shown
 
 _CONFIG = {
     "displaylogo": False,
@@ -122,17 +123,7 @@ def _space(view: SweepView) -> str:
 
 def _parameter(parameter: Parameter) -> str:
     kind = parameter.distribution.replace("_", "_<wbr>")
-    return f"<tr><td>{_code(parameter.name)}</td><td>{kind}</td><td>{escaped(_range(parameter), 120)}</td></tr>"
-
-
-def _range(parameter: Parameter) -> str:
-    if parameter.choices:
-        return ", ".join(map(shown, parameter.choices))
-    keys = {"normal": ("mu", "sigma"), "log_normal": ("mu", "sigma"), "beta": ("a", "b")}
-    pair = keys.get(parameter.distribution.removeprefix("q_"))
-    first, second = shown(parameter.first), shown(parameter.second)
-    text = f"{pair[0]} {first}, {pair[1]} {second}" if pair else f"{first} to {second}"
-    return f"{text}, multiples of {shown(parameter.quantum)}" if parameter.quantum is not None else text
+    return f"<tr><td>{_code(parameter.name)}</td><td>{kind}</td><td>{escaped(range_of(parameter), 120)}</td></tr>"
 
 
 def _pairs(pairs: Mapping[str, Any]) -> str:

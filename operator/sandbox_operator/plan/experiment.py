@@ -155,7 +155,7 @@ def _removed(this: Round, entry: JobStatus) -> JobStatus:
         this.history = archived(this.history, [entry], read=iteration_of(entry.id) - 1)
     words = "it no longer stands in the spec, or its item is no longer in the list"
     update = {"state": "Skipped", "reason": Reason.REMOVED, "message": words, "retry_at": None, "helper_job": None,
-              "outputs": None, "metrics": None, "result": None, "made": None, "cache_key": None,
+              "outputs": None, "metrics": None, "not_finite": None, "result": None, "made": None, "cache_key": None,
               "waiting_since": None, "shards": None}  # fmt: skip
     return entry.model_copy(update=update)
 

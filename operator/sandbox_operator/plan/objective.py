@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from sandbox_api.contract import REFINED
+from sandbox_api.contract import REFINED, figure_names
 from sandbox_api.experiment import Trial
 from sandbox_api.hook import Hook
 from sandbox_api.hooks import HOOKS
-from sandbox_api.status import ExperimentStatus, Reason
+from sandbox_api.status import ExperimentStatus, JobStatus, Reason
 
 from .iterations import figure_of, in_iteration
 from .job import ANY_ITEM, PlannedJob, Reference, planned_id
@@ -28,6 +28,7 @@ QUALITY_SCORE = "quality_score"
 QUALITY_HOOK, QUALITY_FIGURE = "EvaluateDataHook", "mean"
 _QUALITY = HOOKS[QUALITY_HOOK].components["dj_text_quality_classifier"]
 MANY = 8
+_ENDED = {"Succeeded": "has succeeded", "Cached": "was cached", "Failed": "has failed", "Skipped": "was skipped"}
 
 
 @dataclass(frozen=True)
@@ -96,15 +97,34 @@ def objective_value(compiled: Compiled, status: ExperimentStatus) -> float | Mis
         job_id = in_iteration(reference.job_id, status.iteration or 1)
         entry = entries.get(job_id)
         value = figure_of(entry, reference.output) if entry is not None else None
+        if entry is not None and value is None and _is_not_finite(entry, reference.output):
+            return Missing(Reason.METRIC_NOT_FINITE, f"{reference.output!r} of {job_id} is no finite number")
         if entry is None or value is None:
-            how = f"{entry.state.lower()}: {entry.message}" if entry is not None else "is not among the jobs"
-            return Missing(Reason.METRIC_MISSING, f"{job_id} gave no number {reference.output!r}; it {how}")
-        if not math.isfinite(value):
-            return Missing(Reason.METRIC_NOT_FINITE, f"{reference.output!r} of {job_id} is {value}")
+            return Missing(
+                Reason.METRIC_MISSING, f"{job_id} gave no number {reference.output!r}; it {_how_it_ended(entry)}"
+            )
         values.append(value)
     if not values:
         return Missing(Reason.METRIC_MISSING, "no job of the experiment has the figure that the sweep searches by")
-    return fmean(values)
+    try:
+        mean = fmean(values)
+    except (OverflowError, ValueError):  # numbers that a float holds, and their sum that none does
+        mean = math.inf
+    if not math.isfinite(mean):
+        figure = compiled.objective[0]
+        return Missing(Reason.METRIC_NOT_FINITE, f"{figure.output!r} of {figure.job_id} is no finite number: {mean}")
+    return mean
+
+
+def _is_not_finite(entry: JobStatus, name: str) -> bool:
+    return any(known in figure_names(entry.meta_name, name) for known in entry.not_finite or ())
+
+
+def _how_it_ended(entry: JobStatus | None) -> str:
+    if entry is None:
+        return "is not among the jobs"
+    words = f": {entry.message}" if entry.message else ""
+    return f"{_ENDED.get(entry.state, f'is {entry.state.lower()}')}{words}"
 
 
 def _whole(text: str, producers: Sequence[Producer]) -> Iterator[_Figure]:

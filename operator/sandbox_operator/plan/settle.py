@@ -37,6 +37,7 @@ def commit(this: Round, job: PlannedJob, result: Message) -> None:
         message=plain_text(result.message, MESSAGE_LENGTH) or None,
         outputs=metrics.kept_outputs(result.outputs, others, job.needs),
         metrics=metrics.kept(result.metrics, others, job.needs, len(this.history)),
+        not_finite=result.not_finite or None,
         result=ResultRef(
             path=result.path,
             sha256=result.sha256,
@@ -63,6 +64,7 @@ def commit_cached(this: Round, job: PlannedJob, found: CacheEntry) -> None:
         message=f"equal to {other.id} of {found.experiment}, done {other.completion_time}",
         outputs=metrics.kept_outputs(other.outputs or {}, this.jobs, job.needs),
         metrics=metrics.kept(other.metrics or {}, this.jobs, job.needs, len(this.history)),
+        not_finite=other.not_finite,
         result=other.result.model_copy(update={"generation": before.generation or 1}),
         digest=job.digest,
     )

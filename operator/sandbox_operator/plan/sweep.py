@@ -28,6 +28,7 @@ from .sweep_facts import AT_ONCE, CreateTrial, PatchTrial, SweepAction, SweepPla
 from .sweep_stopping import decide_on_arrivals, nothing_stops, stop_the_pruned
 from .sweep_summary import Begun, Said, conclude, invalid
 from .sweep_trials import seen_as
+from .trim import with_trimming
 
 
 @dataclass
@@ -79,7 +80,10 @@ def plan_sweep(
     assert compiled.first is not None
     warnings = tuple(nothing_stops(this.spec, compiled.first, defaults))
     said = Said(claim, tuple(this.begun), why_no_more(snapshot.trials, compiled), resuming, warnings)
-    return conclude(snapshot, compiled, said, (*actions, *this.actions), now)
+    plan = conclude(snapshot, compiled, said, (*actions, *this.actions), now)
+
+    # 8. When all is over, large files of trials that are not among the best.
+    return with_trimming(plan, snapshot, compiled, defaults, now)
 
 
 def _suspend_or_resume(this: _Round) -> bool:

@@ -232,8 +232,6 @@ def _max_trials(spec: SweepSpec, space: Space | None) -> int:
 
 
 def _limits(spec: SweepSpec) -> Iterator[str]:
-    if spec.keep is not None and spec.keep.best_trials is not None:
-        yield ("spec.keep.bestTrials: this version can't do it yet; leave it out")
     if (early := early_terminate_of(spec)) is not None:
         yield from stopping_problems(early)
 

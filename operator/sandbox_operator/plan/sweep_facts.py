@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +13,7 @@ from sandbox_api.sweep import SweepStatus
 
 from ..build.volume import SWEEP
 from .actions import CreateClaim, Event, Manifest, PatchClaim
-from .facts import ClaimFact, Refusal, WarningFact
+from .facts import ClaimFact, JobFact, Refusal, WarningFact
 
 AT_ONCE = 16
 """Trials that one round makes at most: its status names them all, and a suggestion takes up to 50 ms."""
@@ -44,6 +45,24 @@ class TrialFact:
     """Whether its experiment was told to end."""
     decisions: tuple[TrialDecision, ...] = ()
     """Of early stopping, as its experiment records them."""
+    artifacts: Literal["Removing", "Removed"] | None = None
+    """What has become of its large files."""
+    is_exporting: bool = False
+    """Whether its exporter still reads them."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFiles:
+    """What a trial has on the volume of its own; what it took from others is not its own."""
+
+    folder: str
+    """Of its experiment, relative to the volume's root."""
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    """How many its jobs have begun, of those that have, by their ids."""
+    results: Mapping[str, str] = field(default_factory=dict)
+    """Paths of its committed results, replaced ones too, with the job's id."""
+    removed: frozenset[str] = frozenset()
+    """Those of them that stand for no other job any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +99,12 @@ class SweepSnapshot:
     """By number; those that somebody has deleted are not there."""
     arrivals: tuple[RungArrival, ...] = ()
     """What trials that run have told of rungs, in the order in which it was heard."""
+    files: Mapping[int, TrialFiles] = field(default_factory=dict)
+    """By number of the trial; where the search has ended and not all files are kept."""
+    taken: frozenset[str] = frozenset()
+    """Paths of results that another experiment than the one that made them has taken, or has decided to take."""
+    removal: JobFact | None = None
+    """The Job that removes files of the trials that are being removed, if it is there."""
     strangers: Mapping[str, Stranger] = field(default_factory=dict)
     """By name."""
     claims: Mapping[str, ClaimFact] = field(default_factory=dict)
@@ -122,7 +147,24 @@ class DecideTrial:
     decision: TrialDecision
 
 
-SweepAction = CreateClaim | PatchClaim | CreateTrial | PatchTrial | DecideTrial
+@dataclass(frozen=True)
+class MarkTrial:
+    """Write into the status of a trial's experiment what becomes of its files, unless that has changed since."""
+
+    name: str
+    artifacts: Literal["Removing", "Removed"]
+    results: frozenset[str] = frozenset()
+    """Paths of its results that stand for no other job from now on."""
+
+
+@dataclass(frozen=True)
+class CreateRemoval:
+    """Create the Job that removes files; where it stands already it is left as it is."""
+
+    manifest: Manifest
+
+
+SweepAction = CreateClaim | PatchClaim | CreateTrial | PatchTrial | DecideTrial | MarkTrial | CreateRemoval
 
 
 @dataclass(frozen=True)
@@ -136,6 +178,13 @@ class SweepPlan:
     """Seconds."""
     urgent: bool = False
     """Something is decided: this status may not wait to be coalesced."""
+
+
+def best_of(trials: Sequence[TrialFact], goal: str) -> list[TrialFact]:
+    """Trials with a value, the best first; of equal ones the earlier."""
+    sign = 1 if goal == "minimize" else -1
+    valued = [t for t in trials if t.state == "Succeeded" and t.value is not None and math.isfinite(t.value)]
+    return sorted(valued, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
 
 
 def unseen(status: SweepStatus, numbers: set[int]) -> list[int]:

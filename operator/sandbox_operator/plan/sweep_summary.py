@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +18,7 @@ from .claim import ClaimDecision
 from .clock import stamp
 from .conditions import Headline, conditions_of
 from .sweep_definition import CompiledSweep, named
-from .sweep_facts import PatchTrial, SweepAction, SweepPlan, SweepSnapshot, TrialFact, to_be_made
+from .sweep_facts import PatchTrial, SweepAction, SweepPlan, SweepSnapshot, TrialFact, best_of, to_be_made
 
 BEST_SHOWN = 20
 FAILED_SHOWN = 20
@@ -128,13 +127,6 @@ def conclude(
 
 STRANGER_SECONDS = 30.0
 """After so long it is looked again whether what has a trial's name is still there: nobody tells when it goes."""
-
-
-def best_of(trials: Sequence[TrialFact], goal: str) -> list[TrialFact]:
-    """Trials with a value, the best first; of equal ones the earlier."""
-    sign = 1 if goal == "minimize" else -1
-    valued = [t for t in trials if t.state == "Succeeded" and t.value is not None and math.isfinite(t.value)]
-    return sorted(valued, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
 
 
 def _count(snapshot: SweepSnapshot, compiled: CompiledSweep, said: Said) -> _Counted:

@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sandbox_api.status import ExperimentStatus, Reason
+from sandbox_api.contract import experiment_folder
+from sandbox_api.status import ExperimentStatus, Reason, ResultRef
 
 from .compile import Compiled
 from .objective import Missing, objective_value
-from .sweep_facts import State, TrialFact
+from .sweep_facts import State, TrialFact, TrialFiles
+from .tracking import TRACKING
 
 if TYPE_CHECKING:
     from ..search.observed import SeenState  # what searches takes long to import
@@ -48,7 +50,30 @@ def trial_fact(name: str, told: Told, status: ExperimentStatus, compiled: Compil
         suspended=told.suspended,
         stopping=told.stopping,
         decisions=tuple(status.trial.decisions) if status.trial is not None else (),
+        artifacts=status.trial.artifacts if status.trial is not None else None,
+        is_exporting=any(c.type == TRACKING and c.reason == Reason.EXPORTING for c in status.conditions),
     )
+
+
+def trial_files(name: str, uid: str, status: ExperimentStatus) -> TrialFiles:
+    """What a trial has on the volume of its own."""
+    folder = experiment_folder(name, uid)
+    results = {ref.path: job_id for job_id, ref in _results(status) if ref.path.startswith(f"{folder}/")}
+    removed = frozenset(ref.path for _, ref in _results(status) if ref.removed and ref.path in results)
+    begun = {job.id: job.attempts for job in status.jobs if job.attempts}
+    return TrialFiles(folder, begun, results, removed)
+
+
+def taken_by(name: str, uid: str, status: ExperimentStatus) -> Iterator[str]:
+    """Paths of the results that an experiment has from others."""
+    folder = experiment_folder(name, uid)
+    return (ref.path for _, ref in _results(status) if not ref.path.startswith(f"{folder}/"))
+
+
+def _results(status: ExperimentStatus) -> Iterator[tuple[str, ResultRef]]:
+    """Those that stand, and those that were replaced."""
+    yield from ((job.id, job.result) for job in status.jobs if job.result is not None)
+    yield from ((earlier.id, earlier.result) for earlier in status.history or ())
 
 
 def _end(status: ExperimentStatus, compiled: Compiled) -> tuple[State, float | None, str | None, str]:

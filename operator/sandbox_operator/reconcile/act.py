@@ -16,7 +16,7 @@ from ..kube.client import Client
 from ..kube.errors import AlreadyExists, ApiError, NotFound
 from ..plan.actions import Action, CreateClaim, CreateJob, DeleteFinishedJobs, DeleteJob, PatchClaim
 from ..plan.facts import JobFact, Refusal, Snapshot
-from ..plan.sweep_facts import CreateTrial, PatchTrial, SweepAction, SweepSnapshot
+from ..plan.sweep_facts import CreateRemoval, CreateTrial, PatchTrial, SweepAction, SweepSnapshot
 from . import projections as project
 from .cache import Cache
 from .resources import CLAIMS, CONFIG_MAPS, EXPERIMENTS, JOBS, SERVICES
@@ -69,6 +69,8 @@ class Actor:
                 await self._create_trial(snapshot, action.manifest)
             case PatchTrial():
                 await self._patch_trial(snapshot, action)
+            case CreateRemoval():
+                await self._create_removal(snapshot, action.manifest)
 
     async def _create_claim(self, snapshot: Subject, manifest: dict[str, Any]) -> None:
         name = manifest["metadata"]["name"]
@@ -124,6 +126,18 @@ class Actor:
         scope = self._cache.scope(key)
         scope.put_experiment(key, project.experiment_fact(experiment))
         scope.wake(key, 0)
+
+    async def _create_removal(self, snapshot: SweepSnapshot, manifest: dict[str, Any]) -> None:
+        name = manifest["metadata"]["name"]
+        try:
+            await self._client.create(JOBS, manifest, snapshot.namespace, repeatable=True, strict=True)
+        except AlreadyExists:
+            return
+        except ApiError as error:
+            self._raise_refused(snapshot, "Job", name, error)
+            raise
+        self._cache.refusals.made(snapshot, name)
+        log.info("%s removes large files", name)
 
     async def _create_job(self, snapshot: Snapshot, action: CreateJob) -> None:
         name = action.manifest["metadata"]["name"]

@@ -8,6 +8,7 @@ at.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from sandbox_api.hook import Hook
@@ -18,6 +19,7 @@ from ..build.names import LABEL_MANAGED, LABEL_UID, MANAGED_BY, TASKS, claim_nam
 from ..kube.client import Client
 from ..kube.informer import Informer, Key
 from ..plan.facts import CLAIM, ClaimFact, JobFact, PodFact, WarningFact
+from ..plan.sweep_trials import taken_by
 from . import projections as project
 from .projections import ExperimentFact, HookFact, Owned, SweepFact
 from .reports import Teller
@@ -194,9 +196,21 @@ class Scope:
         found = self.claims.store.get(claim)
         return {found.name: found} if found is not None else {}
 
+    def taken_on(self, claim: Key) -> frozenset[str]:
+        """Paths of results on a claim that another experiment than the one that made them has taken: as it stands, and
+        as it is being written down."""
+        found: set[str] = set()
+        for key, fact in self.experiments.store.items():
+            if key[0] == claim[0] and claim_key(fact) == claim:
+                for status in filter(None, (fact.status, self.planned.get(key))):
+                    found.update(taken_by(fact.name, fact.uid, status))
+        return frozenset(found)
+
     def put_experiment(self, key: Key, fact: ExperimentFact) -> None:
         """Take in an experiment as we have just written or read it: its echo calls nobody."""
         old = self.experiments.store.get(key)
+        if old is not None and (old.uid, old.generation) == (fact.uid, fact.generation) and old.trial is not None:
+            fact = replace(fact, trial=old.trial)  # of what has ended the spec that was kept does not say it
         self.experiments.expect(key, fact, fact.resource_version)
         if (new := self.experiments.store.get(key)) != old:
             self._tell_sweep(old, new)

@@ -66,7 +66,7 @@ class StepCache:
         share = self._shares[key] = _Share(claim, [], [])
         index.users.add(key)
         for job in status.jobs:
-            if job.result is not None and job.result.cache_key and job.state in DONE_STATES:
+            if job.result is not None and job.result.cache_key and job.state in DONE_STATES and not job.result.removed:
                 index.done.setdefault(job.result.cache_key, {})[key] = job.id
                 share.done.append(job.result.cache_key)
             elif job.cache_key and makes_a_result(job):
@@ -137,7 +137,12 @@ class _Done(Mapping[str, CacheEntry]):
         for key, job_id in self._done[name].items():
             status = self._status_of(key)
             for job in status.jobs if status is not None else ():
-                if job.id == job_id and job.result is not None and job.result.cache_key == name:
+                if (
+                    job.id == job_id
+                    and job.result is not None
+                    and job.result.cache_key == name
+                    and not job.result.removed
+                ):
                     return CacheEntry(key[1], job)
         raise KeyError(name)  # decided, and not written down yet
 

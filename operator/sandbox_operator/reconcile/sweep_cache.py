@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..build.names import claim_name, trial_name
 from ..build.volume import SWEEP
 from ..kube.informer import Key
 from ..plan.compile import Compiled
-from ..plan.sweep_facts import AT_ONCE, RungArrival, Stranger, SweepSnapshot, TrialFact, to_be_made
-from ..plan.sweep_trials import trial_fact
+from ..plan.sweep_facts import AT_ONCE, RungArrival, Stranger, SweepSnapshot, TrialFact, TrialFiles, to_be_made
+from ..plan.sweep_trials import trial_fact, trial_files
 from .cache import Cache
 from .projections import ExperimentFact, SweepFact
 from .reports import RungReport
@@ -65,6 +66,13 @@ class SweepCache:
         told.sort(key=lambda entry: entry[0].order)
         return tuple(RungArrival(number, rung.rung, rung.value) for rung, number in told)
 
+    def with_files(self, snapshot: SweepSnapshot) -> SweepSnapshot:
+        """Also what its trials have on the volume, and what others have taken of it."""
+        scope = self._cache.scope((snapshot.namespace, snapshot.name))
+        claim = (snapshot.namespace, snapshot.status.claim_name or claim_name(snapshot.name))
+        files = _files(scope, snapshot.trials, snapshot.namespace)
+        return replace(snapshot, files=files, taken=scope.taken_on(claim))
+
     def forget(self, key: Key) -> None:
         """A sweep has gone."""
         self._trials.pop(key, None)
@@ -83,6 +91,16 @@ class SweepCache:
         self._trials[fact.namespace, fact.name] = now
         ours = (trial for _, _, trial in now.values() if trial.name == trial_name(fact.name, trial.number))
         return tuple(sorted(ours, key=lambda trial: trial.number))
+
+
+def _files(scope: Scope, trials: tuple[TrialFact, ...], namespace: str) -> dict[int, TrialFiles]:
+    """What trials that have ended have on the volume."""
+    found: dict[int, TrialFiles] = {}
+    for trial in trials:
+        experiment = scope.experiments.store.get((namespace, trial.name))
+        if experiment is not None and trial.artifacts != "Removed":
+            found[trial.number] = trial_files(experiment.name, experiment.uid, experiment.status)
+    return found
 
 
 def _strangers(scope: Scope, fact: SweepFact) -> dict[str, Stranger]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sandbox_api.status import TrialStatus
+from sandbox_api.status import ExperimentStatus, TrialStatus
 
 from ..build.defaults import Defaults
 from ..build.names import LABEL_SWEEP_UID, trial_name
@@ -20,7 +22,17 @@ from ..kube.client import Client
 from ..kube.errors import Conflict, NotFound
 from ..kube.informer import Key
 from ..kube.queue import KeyedQueue
-from ..plan.sweep_facts import CreateTrial, DecideTrial, SweepPlan, SweepSnapshot, to_be_made, unseen
+from ..plan.sweep_facts import (
+    CreateRemoval,
+    CreateTrial,
+    DecideTrial,
+    MarkTrial,
+    SweepPlan,
+    SweepSnapshot,
+    to_be_made,
+    unseen,
+)
+from ..plan.trim import is_trimming, marked, removal_name
 from . import projections as project
 from .act import Actor
 from .cache import Cache
@@ -28,7 +40,7 @@ from .compile_cache import CompileCache, Hooks
 from .events import EventSender
 from .metrics import Metrics
 from .projections import SweepFact
-from .resources import EXPERIMENTS, SWEEPS
+from .resources import EXPERIMENTS, JOBS, SWEEPS
 from .status import StatusWriter, write_status
 from .sweep_cache import Rungs, SweepCache
 from .worker import work
@@ -85,6 +97,8 @@ class SweepReconciler:
         snapshot = self._sweeps.observe(fact, compiled)
         if await self._found_after_all(key, snapshot) or await self._listed_after_all(key, snapshot):
             snapshot = self._sweeps.observe(fact, compiled)
+        if is_trimming(snapshot, compiled):
+            snapshot = await self._with_files(snapshot)
 
         # 2. Plan. A suggestion may take 50 ms, in which others are to be looked at.
         plan = await asyncio.to_thread(self._plan, key, snapshot, compiled, self._clock())
@@ -98,12 +112,14 @@ class SweepReconciler:
         for action in plan.actions:
             if isinstance(action, DecideTrial):
                 await self._decide(snapshot, action)
+            elif isinstance(action, MarkTrial):
+                await self._mark(snapshot, action)
             else:
                 await self._actor.act_for_sweep(snapshot, action)
 
         # 5. Say what is now true, and come back when time itself will change something.
         self._events.send(snapshot, plan.events, self._clock())
-        if plan.actions:
+        if plan.actions and not isinstance(plan.actions[-1], CreateRemoval):
             self._queue.add_after(key, 0)
         elif plan.requeue_after is not None:
             self._queue.add_after(key, plan.requeue_after)
@@ -149,22 +165,49 @@ class SweepReconciler:
         self._listed.add(snapshot.uid)
         return True
 
+    async def _with_files(self, snapshot: SweepSnapshot) -> SweepSnapshot:
+        """The snapshot with the Job that removes files of trials, if one is to be there and is; else with what there is
+        to remove. It is seldom there: nobody watches it."""
+        name = removal_name(snapshot)
+        if name is not None:
+            with suppress(NotFound):
+                found = project.job_fact(await self._client.get(JOBS, name, snapshot.namespace)).fact
+                if found.owner_uid == snapshot.uid:
+                    return replace(snapshot, removal=found)
+        return self._sweeps.with_files(snapshot)
+
     async def _decide(self, snapshot: SweepSnapshot, action: DecideTrial) -> None:
         """Record a decision in a trial's status. Raises Conflict when that has changed: it is decided anew."""
-        key = (snapshot.namespace, action.name)
+        decision = action.decision
+
+        def decided(old: ExperimentStatus) -> ExperimentStatus:
+            trial = old.trial or TrialStatus()
+            if any(made.rung >= decision.rung for made in trial.decisions):
+                raise Conflict(f"{action.name} was decided on meanwhile", status=409, reason="Conflict")
+            pruned = trial.pruned or decision.decision == "Stop"
+            update = {"decisions": [*trial.decisions, decision], "pruned": pruned}
+            return old.model_copy(update={"trial": trial.model_copy(update=update)})
+
+        if await self._rewrite(snapshot, action.name, decided):
+            log.info("%s: %s at %d with %r", action.name, decision.decision, decision.rung, decision.value)
+
+    async def _mark(self, snapshot: SweepSnapshot, action: MarkTrial) -> None:
+        """Record in a trial's status what becomes of its files. Raises Conflict as `_decide` does."""
+        if await self._rewrite(snapshot, action.name, lambda old: marked(old, action)):
+            log.info("%s: its large files: %s", action.name, action.artifacts)
+
+    async def _rewrite(
+        self, snapshot: SweepSnapshot, name: str, change: Callable[[ExperimentStatus], ExperimentStatus]
+    ) -> bool:
+        """Replace the status of a trial's experiment, if nobody has changed it since; whether it is there."""
+        key = (snapshot.namespace, name)
         scope = self._cache.scope(key)
         fact = scope.experiments.store.get(key)
         if fact is None or fact.deleting:
-            return
-        old, decision = fact.status, action.decision
-        trial = old.trial or TrialStatus()
-        if any(made.rung >= decision.rung for made in trial.decisions):
-            raise Conflict(f"{action.name} was decided on meanwhile", status=409, reason="Conflict")
-        pruned = trial.pruned or decision.decision == "Stop"
-        trial = trial.model_copy(update={"decisions": [*trial.decisions, decision], "pruned": pruned})
-        written = await write_status(self._client, EXPERIMENTS, fact, old.model_copy(update={"trial": trial}))
+            return False
+        written = await write_status(self._client, EXPERIMENTS, fact, change(fact.status))
         scope.put_experiment(key, project.experiment_fact(written))
-        log.info("%s: %s at %d with %r", action.name, decision.decision, decision.rung, decision.value)
+        return True
 
     async def _compile(self, key: Key, fact: SweepFact) -> CompiledSweep:
         hooks = self._cache.scope(key).hooks_of(fact.namespace)
