@@ -108,6 +108,12 @@ class ToyHook:
                     time.sleep(0.01)
         return HookResult(outputs=[len(losses)], metrics={"loss": losses[-1]})
 
+    def weigh(self, context: HookContext) -> HookResult:
+        """Write a file of so many mebibytes; the figure is a value that it is told."""
+        (context.out / "ballast").write_bytes(bytes(context.extra["mebibytes"] * 2**20))
+        figures = {"score": float(context.extra["value"])}
+        return HookResult(outputs=[Artifact(context.out / "ballast")], metrics=figures)
+
     def share(self, context: HookContext) -> HookResult:
         """Do a piece of the job: every so-manyeth of some words. Pieces in `broken` fail in their first attempt, those in
         `waits` when they are told to end."""
