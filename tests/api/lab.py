@@ -153,7 +153,7 @@ class OperatorProcess:
         self._process.send_signal(signal.SIGTERM)
         process, self._process = self._process, None
         try:
-            return process.wait(20)
+            return process.wait(60)  # two thirds of a second of work; 24 s were seen where others want the cores
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -139,3 +139,46 @@ async def test_files_are_removed_once_by_operators_that_live_for_one_write_each(
         assert lab.verified("demo") == ()
     assert lives > 6
     assert 1 <= len(names) <= 3
+
+
+class LateTrial:
+    """Keeps the making of one trial on its way until another operator has decided on that trial."""
+
+    def __init__(self, number: int) -> None:
+        self.is_on_its_way, self.has_landed = asyncio.Event(), asyncio.Event()
+        self.another_lives = False
+        self._is_decided = asyncio.Event()
+        self._number, self._asked = number, 0
+
+    async def __call__(self, verb: str, plural: str, moment: str) -> bool:
+        if (verb, plural) == ("create", "sandboxexperiments"):
+            self._asked += moment == "before"
+            if self._asked == self._number + 1 and not self.has_landed.is_set():
+                if moment == "after":
+                    self.has_landed.set()
+                else:
+                    self.is_on_its_way.set()
+                    await self._is_decided.wait()
+        elif (verb, plural, moment) == ("update", "sandboxsweeps/status", "after") and self.another_lives:
+            self._is_decided.set()
+            await self.has_landed.wait()
+        return False
+
+
+async def test_a_trial_that_lands_after_its_maker_died_is_what_the_next_ones_see() -> None:
+    """It was not there when the next operator looked, which has suggested it anew: from more that had ended."""
+    spec = a_sweep(method="bayes", maxTrials=14, parallelism=2)
+    async with fake_sweep_lab() as (api, lab):
+        late = api.on_write = LateTrial(11)
+        async with running(api):
+            await lab.apply_sweep("demo", spec)
+            await late.is_on_its_way.wait()
+            await lab.until(lambda: not lab.running("demo"), "all that were made have ended")
+        named = {row["number"]: row["parameters"] for row in lab.sweep("demo")["trials"]}
+        late.another_lives = True
+        async with running(api):
+            await lab.sweep_ends("demo")
+        assert late.has_landed.is_set()
+        assert lab.trials("demo")[11]["spec"]["trial"]["parameters"] == named[11]
+        lab.assert_none_lost_none_twice("demo", 14)
+        assert lab.verified("demo") == ()
