@@ -48,6 +48,7 @@ def bench(*options: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.timeout(900)
+@deep_only
 def test_every_load_is_measured(result: dict[str, Any]) -> None:
     assert list(result["loads"]) == list(LOADS)
     assert {name: load["jobs"] for name, load in result["loads"].items() if "jobs" in load} == {
@@ -56,6 +57,7 @@ def test_every_load_is_measured(result: dict[str, Any]) -> None:
     assert all(load["cpu"] for load in result["loads"].values())
 
 
+@deep_only
 def test_what_the_operator_asked_for_is_counted_from_the_audit_log(result: dict[str, Any]) -> None:
     requests = result["loads"]["four hooks"]["requests"]
     assert requests["create jobs"] == 8
@@ -64,6 +66,7 @@ def test_what_the_operator_asked_for_is_counted_from_the_audit_log(result: dict[
     assert "requests" not in result["loads"]["floor four hooks"]
 
 
+@deep_only
 def test_each_step_of_an_idle_chain_has_its_time(result: dict[str, Any]) -> None:
     steps = {
         "apply to first Job": 1, "apply to first pod": 1, "pod's end to next Job": 3, "pod's end to next pod": 3, "a chain": 1,
@@ -75,6 +78,7 @@ def test_each_step_of_an_idle_chain_has_its_time(result: dict[str, Any]) -> None
     }
 
 
+@deep_only
 def test_a_start_among_stored_experiments_ends_in_a_job(result: dict[str, Any]) -> None:
     stored = result["loads"]["stored"]
     assert stored["stored"] == 4
@@ -84,6 +88,7 @@ def test_a_start_among_stored_experiments_ends_in_a_job(result: dict[str, Any]) 
 
 
 @pytest.mark.timeout(300)
+@deep_only
 def test_a_run_that_was_ended_keeps_its_figures_and_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     options = [f"--output={path}", f"--port={free_ports(9)}", "--small", "--one-hook=2"]
