@@ -76,6 +76,30 @@ def test_what_can_not_be_read_is_told_in_a_sentence(tmp_path: Path, change: Any,
     assert done.stderr.startswith(said)
 
 
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        (0, "trials 0 to 3: are missing, the sweep's status counts 4"),
+        (3, "trial 3: is missing, the sweep's status counts 4"),
+    ],
+)
+def test_trials_that_the_status_counts_and_nobody_has_are_missed(tmp_path: Path, kept: int, said: str) -> None:
+    dump = a_dump(4)
+    counts = {"total": 4, "running": 0, "succeeded": 4, "failed": 0, "pruned": 0}
+    dump[0]["status"] = {**dump[0].get("status", {}), "counts": counts}
+    done = sweep("verify", "find", "-f", written(tmp_path, dump[: 1 + kept]))
+
+    assert done.exit_code == 1
+    assert done.stdout.splitlines() == [said]
+
+
+def test_without_a_trial_nothing_is_proved(tmp_path: Path) -> None:
+    done = sweep("verify", "find", "-f", written(tmp_path, [{**a_dump(1)[0], "status": {}}]))
+
+    assert done.exit_code == 1
+    assert done.stderr.startswith("find: no trial is there, so there is nothing to prove")
+
+
 EARLY = {"type": "hyperband", "min_iter": 1, "max_iter": 9, "eta": 3}
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -203,6 +204,26 @@ def test_every_folder_of_the_examples_is_built_and_its_experiments_are_sound() -
     assert [item["spec"] for item in alone if item["kind"] == "SandboxSweep"] == [
         named["SandboxSweep", "text-length-search"]["spec"]
     ]
+
+
+def test_the_next_winner_gets_a_folder_of_its_own_by_the_commands_of_the_tutorial(tmp_path: Path) -> None:
+    shutil.copytree(GITOPS / "base", tmp_path / "base")
+    shutil.copytree(GITOPS / "examples/experiments", tmp_path / "examples/experiments")
+    tutorial = (GITOPS.parent / "docs/tutorial/gitops.md").read_text()
+    commands = re.findall(r"^\$ ((?:cp|sed) .*)$", tutorial, re.MULTILINE)
+    assert len(commands) == 2
+    subprocess.run(["bash", "-euc", "\n".join(commands)], cwd=tmp_path / "examples", check=True)
+    (tmp_path / "examples/experiments/all-data-2/recipe.yaml").write_text(
+        "process: [{text_length_filter: {min_len: 64}}]\n"
+    )
+
+    def made_of(folder: str) -> tuple[str, str]:
+        items = {item["kind"]: item for item in built(tmp_path / "examples/experiments" / folder)}
+        return items["SandboxExperiment"]["metadata"]["name"], items["ConfigMap"]["metadata"]["name"]
+
+    (old, old_recipe), (new, new_recipe) = made_of("all-data"), made_of("all-data-2")
+    assert (old, new) == ("all-data", "all-data-2")
+    assert old_recipe != new_recipe, "both stand in the cluster, each with its own numbers"
 
 
 def test_what_the_tools_are_told_is_built_and_flux_knows_how_to_see_health() -> None:

@@ -125,6 +125,31 @@ def test_online_without_a_key_is_refused_before_anything_starts() -> None:
     assert problem.startswith("spec.tracking.wandb.apiKeySecretRef: is needed for mode online")
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://wandb.example",
+        "wandb.example",
+        "https://",
+        "https://me:pw@wandb.example",
+        "http://w:99999",
+        "http://w/?key=pw",
+    ],
+)
+def test_an_address_that_is_no_servers_is_refused_and_not_repeated(url: str) -> None:
+    spec = a_spec(tracking={"wandb": {**KEY, "baseUrl": url}})
+    (problem,) = compile_spec(spec, {}).problems
+    assert problem.startswith("spec.tracking.wandb.baseUrl: is not the address of a server; write")
+    assert "pw" not in problem
+    parsed = ExperimentSpec.model_validate(spec)
+    assert exporter_of("demo", parsed) is None
+
+
+@pytest.mark.parametrize("url", ["https://wandb.example", "http://10.0.0.7:8080/wandb"])
+def test_a_private_servers_address_is_taken(url: str) -> None:
+    assert compile_spec(a_spec(tracking={"wandb": {**KEY, "baseUrl": url}}), {}).problems == ()
+
+
 def test_an_image_that_the_operator_lacks_is_said_before_anything_starts() -> None:
     step = plan(an_experiment(a_spec(tracking={"wandb": KEY})))
     assert step.actions == ()

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Secrets that configurations carry do not reach the files that many read."""
+
 import json
 from pathlib import Path
 

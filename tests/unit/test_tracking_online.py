@@ -16,6 +16,7 @@ from tests.fake_wandb import Answer, FakeWandb, Request
 from tests.progress import deep_only
 
 from sandbox_api.status import ComparisonRow
+from sandbox_runtime.watcher import write_configs
 
 STREAM = "/file_stream"
 
@@ -44,9 +45,7 @@ def test_one_run_has_every_line_once_through_kills_and_ends_with_the_experiment(
 ) -> None:
     """Killed at any moment, the next exporter goes on where the run is; a smaller step is a line like any other."""
     volume.log([*range(50), 3, 2])
-    (volume.attempt() / "configs.jsonl").write_text(
-        json.dumps({"train.extraConfigs.hub.api_key": "s3cret", "train.x": 1}) + "\n"
-    )
+    write_configs(volume.attempt() / "configs.jsonl", [({"hub.api_key": "s3cret", "x": 1}, "train")])
     with Exporter(volume, server.url) as exporter:
         server.until(lambda: has(server, 52))
         exporter.kill()

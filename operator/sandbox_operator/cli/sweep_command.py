@@ -44,6 +44,8 @@ def verify_command(context: typer.Context, name: SweepName, file: Dump = None, n
         what = "thing" if len(problems) == 1 else "things"
         does = "does" if len(problems) == 1 else "do"
         fail(f"{name}: {len(problems)} {what} in {trials} {does} not follow from what is recorded")
+    if not view.trials:
+        fail(f"{name}: no trial is there, so there is nothing to prove; a file needs its SandboxExperiments as well")
     decisions = sum(len(trial.rungs) for trial in view.trials)
     early = f", and {decisions} decisions of early stopping" if decisions else ""
     say(f"{name}: {trials}, each suggestion follows from what its trial saw{early}", style="green")

@@ -75,7 +75,8 @@ class SweepView:
 
     def problems(self) -> tuple[str, ...]:
         """What does not follow from the records; none when all does."""
-        return verified(self.settings, [_recorded(trial) for trial in self.trials], early_terminate_of(self.spec))
+        records = [_recorded(trial) for trial in self.trials]
+        return verified(self.settings, records, early_terminate_of(self.spec), begun=self.status.counts.total)
 
 
 def _recorded(trial: TrialView) -> Recorded:
@@ -124,7 +125,9 @@ def read_dump(files: Sequence[Path], name: str, namespace: str | None) -> SweepV
 def _items(file: Path) -> Iterable[Manifest]:
     try:
         documents = documents_in(file.read_text(encoding="utf-8"))
-    except (Ended, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise Ended(f"{file}: {error.strerror}") from error
+    except (Ended, UnicodeDecodeError, yaml.YAMLError) as error:
         raise Ended(f"{file}: {error}") from error
     for document in documents:
         if isinstance(document, Mapping):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from urllib.parse import urlsplit
 
 from sandbox_api.contract import ExperimentRef
 from sandbox_api.experiment import ExperimentSpec
@@ -285,12 +286,28 @@ def tracking_problems(spec: ExperimentSpec) -> Iterator[str]:
             "spec.tracking.wandb.apiKeySecretRef: is needed for mode online; name the Secret with the key, or set mode"
             " to offline"
         )
+    if wandb is not None and wandb.base_url and not _is_server(wandb.base_url):
+        yield (
+            "spec.tracking.wandb.baseUrl: is not the address of a server; write it as https://wandb.example:8443, without"
+            " a user, a password or a query: the key comes by apiKeySecretRef"
+        )
+
+
+def _is_server(url: str) -> bool:
+    """Whether an address is that of a web server and no more, above all no password: it is shown to everybody."""
+    try:
+        parts = urlsplit(url)
+        port_is_sound = parts.port != 0
+    except ValueError:
+        return False
+    more = parts.username is not None or parts.password is not None or parts.query or parts.fragment
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and port_is_sound and not more
 
 
 def exporter_of(name: str, spec: ExperimentSpec) -> str | None:
     """A sentence about the exporter of a spec, for whoever looks at a plan."""
     wandb = wanted(spec)
-    if wandb is None:
+    if wandb is None or any(tracking_problems(spec)):
         return None
     where = "into a folder on the volume" if wandb.meant == "offline" else f"to {wandb.base_url or 'Weights & Biases'}"
     modes = spec.workspace.claim.access_modes if spec.workspace.claim is not None else ()

@@ -57,11 +57,16 @@ class Recorded:
         return f"trial {self.number} ({self.name})"
 
 
-def verify(settings: Settings, trials: Sequence[Recorded], early: EarlyTerminate | None = None) -> tuple[str, ...]:
-    """A sentence for each thing that does not follow from the records; none when all does."""
+def verify(
+    settings: Settings, trials: Sequence[Recorded], early: EarlyTerminate | None = None, *, begun: int = 0
+) -> tuple[str, ...]:
+    """A sentence for each thing that does not follow from the records; none when all does.
+
+    begun: how many trials there are by the sweep's own count.
+    """
     ordered = sorted(trials, key=lambda trial: trial.number)
     by_number = {trial.number: trial for trial in ordered}
-    problems = list(_numbers(ordered))
+    problems = list(_numbers(ordered, begun))
     study = StudyCache()
     for trial in ordered:
         problems += _observed(settings, trial, by_number, study)
@@ -69,16 +74,20 @@ def verify(settings: Settings, trials: Sequence[Recorded], early: EarlyTerminate
     return tuple(problems)
 
 
-def _numbers(ordered: Sequence[Recorded]) -> Iterator[str]:
+def _numbers(ordered: Sequence[Recorded], begun: int) -> Iterator[str]:
     """None lost, none twice."""
     for number, count in Counter(trial.number for trial in ordered).items():
         if count > 1:
             names = ", ".join(trial.name for trial in ordered if trial.number == number)
             yield f"trial {number}: is there {count} times ({names})"
     there = {trial.number for trial in ordered}
-    for number in range(max(there, default=-1)):
+    last = max(there, default=-1)
+    for number in range(last):
         if number not in there:
             yield f"trial {number}: is missing, but later trials are there"
+    if last + 1 < begun:
+        which = f"trial {last + 1}: is" if last + 2 == begun else f"trials {last + 1} to {begun - 1}: are"
+        yield f"{which} missing, the sweep's status counts {begun}"
 
 
 def _observed(settings: Settings, trial: Recorded, others: Mapping[int, Recorded], study: StudyCache) -> Iterator[str]:
