@@ -288,8 +288,8 @@ def tracking_problems(spec: ExperimentSpec) -> Iterator[str]:
         )
     if wandb is not None and wandb.base_url and not _is_server(wandb.base_url):
         yield (
-            "spec.tracking.wandb.baseUrl: is not the address of a server; write it as https://wandb.example:8443, without"
-            " a user, a password or a query: the key comes by apiKeySecretRef"
+            "spec.tracking.wandb.baseUrl: is not the address of a server; write it as https://wandb.example:8443,"
+            " without a user, a password or a query: the key comes by apiKeySecretRef"
         )
 
 
