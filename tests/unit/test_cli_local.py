@@ -62,6 +62,13 @@ def test_all_that_is_missing_is_told_at_once_and_nothing_is_made(tmp_path: Path)
     assert not (tmp_path / "run").exists()
 
 
+def test_a_sweep_is_no_experiment_and_what_can_be_run_is_said(tmp_path: Path) -> None:
+    result = ran(tmp_path, {"apiVersion": API_VERSION, "kind": "SandboxSweep", "metadata": {"name": "s"}, "spec": {}})
+
+    assert result.exit_code == 1
+    assert "a SandboxSweep needs a cluster, its spec.template alone can be run here" in result.output
+
+
 def test_what_the_operator_would_refuse_is_refused(tmp_path: Path) -> None:
     result = ran(tmp_path, manifest(a_spec(probes=[probe(hook="Nope")])))
 

@@ -56,7 +56,8 @@ def run_documents(documents: Documents, options: Options) -> int:
     """Run all experiments of a file; the exit code. Raises Ended before anything starts when one can't run."""
     plans = [_Plan(experiment, documents, options) for experiment in documents.experiments]
     if not plans:
-        raise Ended("there is no SandboxExperiment to run")
+        also = "; a SandboxSweep needs a cluster, its spec.template alone can be run here" if documents.sweeps else ""
+        raise Ended(f"there is no SandboxExperiment to run{also}")
     specs = [plan.compiled.spec for plan in plans if plan.compiled.spec is not None]
     problems = [*documents.problems, *unknown_inputs(specs, options.inputs)]
     problems += [f"{plan.experiment.name}: {problem}" for plan in plans for problem in plan.problems()]

@@ -89,7 +89,9 @@ def read_files(files: Iterable[Path], values: Path | None = None) -> Documents:
         try:
             content = sys.stdin.buffer.read() if str(file) == STDIN else file.read_bytes()
             read[name] = read_documents(content.decode())
-        except (Ended, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except OSError as error:
+            raise Ended(f"{name}: {error.strerror}") from error
+        except (Ended, UnicodeDecodeError, yaml.YAMLError) as error:
             raise Ended(f"{name}: {error}") from error
     whole = Documents(
         tuple(item for documents in read.values() for item in documents.experiments),
