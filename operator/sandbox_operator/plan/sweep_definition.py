@@ -27,7 +27,9 @@ from ..search.stopping import stopping_problems
 from ..search.suggest import LOOKS_BACK, Settings, suggest
 from .compile import NO_HOOKS, Compiled, compile_spec, too_deep
 from .schema import schema_problems
-from .sweep_stopping import early_terminate_of, rungs_for_trials
+from .sweep_stopping import early_terminate_of, nothing_stops, resource_problems, rungs_for_trials
+from .sweep_values import is_told, sentences, value_problems
+from .trial import WHERE as PARAMETERS
 
 DEFAULT_TRIALS = 20
 DEFAULT_FAILURES = 3
@@ -48,6 +50,7 @@ _ADDRESSES = (
     (re.compile(r"^spec\b"), "spec.template"),
 )
 """Where a sentence about a trial's spec is to be read in the sweep's; the first that fits."""
+_BEYOND = re.compile(r'^(spec\.parameters\["[^"]*"\].*?): spec\.(?!template\.)')
 _CHECKPOINTS = "spec.keep.checkpoints"
 """Stands where it stands in both, if the sweep sets it."""
 _NO_SEED = 13
@@ -117,13 +120,18 @@ def compile_sweep(
     own = {field: value for field, value in template.items() if field not in OF_THE_SWEEP}
     seed = spec.seed if spec is not None and spec.seed is not None else seed_of(uid)
     settings = _settings(spec, space, seed) if spec is not None and space is not None else None
-    first = _first_trial(name, own, spec, settings, added)
-    problems += (_readdressed(problem, spec) for problem in first.problems)
+    values: Mapping[str, Any] = suggest(settings, 0).values if settings is not None else {}
+    first = _first_trial(name, own, spec, values, added)
+    wrong = value_problems(settings.space, values, first) if settings is not None else ()
+    problems += (_readdressed(problem, spec) for problem in first.problems if not is_told(problem, PARAMETERS, wrong))
+    problems += map(_in_template, sentences(wrong))
+    if (early := early_terminate_of(spec) if spec is not None else None) is not None:
+        problems += resource_problems(early, first)
     problems = list(dict.fromkeys(problems))
     if spec is None or problems:
         return CompiledSweep(None, tuple(problems))
     assert space is not None, "what has none has a problem"
-    warnings = (*space.notes, *(_readdressed(warning, spec) for warning in first.warnings))
+    warnings = (*space.notes, *(_readdressed(each, spec) for each in first.warnings), *nothing_stops(spec, first))
     return CompiledSweep(
         spec=spec,
         settings=settings,
@@ -212,11 +220,10 @@ def _settings(spec: SweepSpec, space: Space, seed: int) -> Settings | None:
 
 
 def _first_trial(
-    name: str, template: Mapping[str, Any], spec: SweepSpec | None, settings: Settings | None,
+    name: str, template: Mapping[str, Any], spec: SweepSpec | None, values: Mapping[str, Any],
     added: Mapping[str, Hook | tuple[str, ...]],
 ) -> Compiled:  # fmt: skip
     """The first trial, judged as any experiment is; without parameters where those are wrong."""
-    values: Mapping[str, Any] = suggest(settings, 0).values if settings is not None else {}
     raw = _spec_of_trial(name, 0, template, spec, values, None)
     if spec is None:  # what is searched for is not known
         del raw["trial"]
@@ -246,8 +253,13 @@ def _readdressed(sentence: str, sweep: SweepSpec | None) -> str:
         return sentence
     for pattern, address in _ADDRESSES:
         if pattern.match(sentence):
-            return pattern.sub(address, sentence, count=1)
+            return _in_template(pattern.sub(address, sentence, count=1))
     return sentence
+
+
+def _in_template(sentence: str) -> str:
+    """A sentence about a parameter that goes on with a place in the trial's spec."""
+    return _BEYOND.sub(r"\1: spec.template.", sentence, count=1)
 
 
 def named(sweep: str, number: int) -> str:
