@@ -46,11 +46,12 @@ _ADDRESSES = (
     (re.compile(r"^spec\.trial\.metric\b"), "spec.metric.name"),
     (re.compile(r"^spec\.trial\.rungs\.metric\b"), "spec.metric.name"),
     (re.compile(r"^spec\.trial\.rungs\b"), "spec.earlyTerminate"),
-    (re.compile(r"^spec\.trial\.overrides\b"), "spec.overrides"),
+    (re.compile(r"^spec\.overrides\b"), "spec.overrides"),
     (re.compile(r"^spec\b"), "spec.template"),
 )
 """Where a sentence about a trial's spec is to be read in the sweep's; the first that fits."""
-_BEYOND = re.compile(r'^(spec\.parameters\["[^"]*"\].*?): spec\.(?!template\.)')
+_BEYOND = re.compile(r"\bspec\.(?=(?:probe|refineRecipe|execution|evaluation)JobConfigs|jobConfigs|pipelines|inputs\b)")
+"""Fields of the template that a sentence names further on."""
 _CHECKPOINTS = "spec.keep.checkpoints"
 """Stands where it stands in both, if the sweep sets it."""
 _NO_SEED = 13
@@ -107,6 +108,7 @@ def compile_sweep(
         problems += schema_problems(error, SweepSpec)
     space = _space(raw.get("parameters"), spec, problems)
     template = raw.get("template")
+    has_template = isinstance(template, Mapping)
     template = template if isinstance(template, Mapping) else {}
     workspace = _workspace(template, problems)
     if spec is not None:
@@ -121,7 +123,7 @@ def compile_sweep(
     seed = spec.seed if spec is not None and spec.seed is not None else seed_of(uid)
     settings = _settings(spec, space, seed) if spec is not None and space is not None else None
     values: Mapping[str, Any] = suggest(settings, 0).values if settings is not None else {}
-    first = _first_trial(name, own, spec, values, added)
+    first = _first_trial(name, own, spec, values, added) if has_template else Compiled(None)
     wrong = value_problems(settings.space, values, first) if settings is not None else ()
     problems += (_readdressed(problem, spec) for problem in first.problems if not is_told(problem, PARAMETERS, wrong))
     problems += map(_in_template, sentences(wrong))
@@ -249,6 +251,7 @@ def _is_given(spec: BaseModel, field: str) -> bool:
 
 def _readdressed(sentence: str, sweep: SweepSpec | None) -> str:
     """A sentence about a trial's spec, as one about the sweep's."""
+    sentence = sentence.replace("spec.trial.overrides", "spec.overrides")
     if sentence.startswith(_CHECKPOINTS) and sweep is not None and sweep.keep is not None and sweep.keep.checkpoints:
         return sentence
     for pattern, address in _ADDRESSES:
@@ -258,8 +261,8 @@ def _readdressed(sentence: str, sweep: SweepSpec | None) -> str:
 
 
 def _in_template(sentence: str) -> str:
-    """A sentence about a parameter that goes on with a place in the trial's spec."""
-    return _BEYOND.sub(r"\1: spec.template.", sentence, count=1)
+    """A sentence with the template's fields called by where they stand in the sweep."""
+    return _BEYOND.sub("spec.template.", sentence)
 
 
 def named(sweep: str, number: int) -> str:

@@ -62,8 +62,9 @@ def resource_problems(early: EarlyTerminate, first: Compiled) -> Iterator[str]:
         return
     found = [(job, rest) for job in first.jobs if (rest := _figure_of(job, resource)) is not None]
     if not found:
-        names = [job.meta_name for job in first.jobs]
-        yield f"{where}: no job here is called {resource.partition('.')[0]!r}{did_you_mean(resource.partition('.')[0], names)}"
+        name = resource.partition(".")[0]
+        hint = did_you_mean(name, (job.meta_name for job in first.jobs))
+        yield f"{where}: no job here is called {name!r}{hint}"
         return
     rests = [rest for job, rest in found if own is None or job.id == own.id]
     if own is None:

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 
 from sandbox_api.parameters import ROOTS
+from sandbox_api.words import shown
 
 from ..search.distributions import Parameter, shape_of
 from ..search.space import Space
@@ -106,7 +107,7 @@ def _values_of(parameter: Parameter) -> Iterator[_Value]:
     if parameter.choices:
         for index, choice in enumerate(parameter.choices):
             if not parameter.probabilities or parameter.probabilities[index] > 0:
-                yield _Value(choice, f"{where}.values[{index}]")
+                yield _Value(choice, f"{where}.values[{index}]: a trial may get {shown(choice)}")
         return
     shape = shape_of(parameter.distribution)
     if shape is not None and shape.clipped:
@@ -126,7 +127,7 @@ def _judge(job: PlannedJob, volumes: tuple[str, ...]) -> Judge:
     config = job.config
     if effective(config)["djConfigs"] is None and job.hook.reads_dj:  # a refine job writes it: its operators are known
         heads = dict.fromkeys(own.partition(".")[0] for own in job.parameters if "." in own)
-        process = [{head: {}} for head in heads if head not in ROOTS and "#" not in head]
+        process: list[dict[str, Any]] = [{head: {}} for head in heads if head not in ROOTS and "#" not in head]
         given = {target: source for target, source in (config.input or {}).items() if target != "djConfigs"}
         update = {"dj_configs": {"dataset_path": "any", "process": process}, "input": given, "local": None}
         config, filled = config.model_copy(update=update), filled - {"djConfigs"}
