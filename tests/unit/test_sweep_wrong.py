@@ -219,3 +219,9 @@ def test_a_file_that_is_not_there_is_told_without_the_systems_number(tmp_path: P
     assert result.exit_code != 0
     assert "nope.yaml: there is no such file" in result.output
     assert "Errno" not in result.output
+
+
+def test_a_converted_search_that_would_stop_nothing_is_told_so() -> None:
+    file = Path(__file__).parents[1] / "golden/convert/hpo/in/sandbox.yaml"
+    result = CliRunner().invoke(app, ["convert", str(file)])
+    assert "warning: spec.earlyTerminate: no trial will be ended early, because quality" in result.stderr
