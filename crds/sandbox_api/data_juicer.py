@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What Data-Juicer's configuration may hold: its keys, its operators and their arguments, checked without the library.
 
-The names come from `data_juicer.json`, which is generated from the version that the data image carries. Values are the
-library's own business: the pod checks them before it works.
+The names come from `data_juicer.json`, which is generated from the version that the data image carries, and so does
+which arguments are numbers or switches. All else about values is the library's own business: the pod asks it before it
+works.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from typing import Any
+
+from .words import shown, written_as_text
 
 PROBE_ALGORITHMS = ("uniform", "frequency_specified_field_selector", "topk_specified_field_selector")
 """Ways to choose the rows that a model is asked about, which Data-Juicer itself takes as any text."""
@@ -70,14 +73,32 @@ def _operator_problems(entry: Any, where: str, config: Mapping[str, Any]) -> Ite
         yield f"{where}.{name}: write its arguments as a mapping"
         return
     known = [*operator["args"], *catalogue()["common"][operator["type"]]]
-    for argument in arguments or {}:
+    arguments = arguments or {}
+    for argument in arguments:
         if argument not in known:
             yield f"{where}.{name}.{argument}: the operator has no such argument{_nearest(str(argument), known)}"
+        elif advice := _misfit(operator, argument, arguments[argument]):
+            yield f"{where}.{name}.{argument}: {advice}"
     executor = config.get("executor_type", "default")
     if isinstance(executor, str) and executor not in operator["executors"]:
         twin = f"ray_{name}"
         instead = f"; use {twin}" if twin in operators else ""
         yield f"{where}.{name}: the operator does not run with executor_type {executor!r}{instead}"
+
+
+def _misfit(operator: Mapping[str, Any], argument: str, value: Any) -> str:
+    """What to write instead of a value that the library's own check refuses, or nothing; null is any argument's."""
+    is_switch = isinstance(value, bool)
+    is_number = isinstance(value, int | float) and not is_switch
+    if value is None:
+        return ""
+    if argument in operator.get("whole", ()) and not (is_number and value == value // 1):
+        return f"write a whole number, not {shown(value)}{written_as_text(value)}"
+    if argument in operator.get("numbers", ()) and not is_number:
+        return f"write a number, not {shown(value)}{written_as_text(value)}"
+    if argument in operator.get("switches", ()) and not is_switch:
+        return f"write true or false, not {shown(value)}"
+    return ""
 
 
 def _nearest(word: str, known: Any) -> str:

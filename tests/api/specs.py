@@ -201,11 +201,16 @@ class Writer:
         operators = catalogue()["operators"]
         names = [name for name in sorted(operators) if "default" in operators[name]["executors"]]
         return [
-            {name: {self.chance.choice([*operators[name]["args"]]): self.chance.choice([1, 0.5, "en", True])}}
-            if operators[name]["args"] and self.maybe(0.7)
-            else {name: None}
+            {name: self._argument(operators[name])} if operators[name]["args"] and self.maybe(0.7) else {name: None}
             for name in self.chance.sample(names, self.chance.randint(0, 3))
         ]
+
+    def _argument(self, operator: dict[str, Any]) -> dict[str, Any]:
+        """One of an operator's, of the kind that it takes."""
+        argument = self.chance.choice([*operator["args"]])
+        kinds: dict[str, list[Any]] = {"whole": [1, 2.0], "numbers": [1, 0.5], "switches": [True, False]}
+        values = next((kinds[kind] for kind in kinds if argument in operator.get(kind, ())), [1, 0.5, "en", True])
+        return {argument: self.chance.choice(values)}
 
     def _details(self, job: Spec) -> None:
         if self.maybe(0.15):

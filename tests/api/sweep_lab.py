@@ -25,7 +25,7 @@ from sandbox_operator.plan.sweep_stopping import early_terminate_of
 from sandbox_operator.reconcile.resources import SWEEPS
 from sandbox_operator.search.verify import Recorded, RungRecord, verify
 
-MIN_LEN = "text_length_filter.min_len"
+MIN_RATIO = "alphanumeric_filter.min_ratio"
 METRIC = "process.rows_out"
 SEEN_AS = {"Succeeded": "succeeded", "Failed": "failed", "Pruned": "pruned", "Running": "running", "Pending": "running"}
 
@@ -35,7 +35,7 @@ def template(**more: Any) -> Manifest:
     job = {
         "hook": "ProcessDataHook",
         "metaName": "process",
-        "djConfigs": {"dataset_path": "data/demo.jsonl", "process": FILTER},
+        "djConfigs": {"dataset_path": "data/demo.jsonl", "process": [*FILTER, {"alphanumeric_filter": None}]},
     }
     return {"retry": {"backoff": "1s"}, "executionJobConfigs": [job], **more}
 
@@ -45,7 +45,7 @@ def a_sweep(**more: Any) -> Manifest:
     return {
         "method": "random",
         "metric": {"name": METRIC, "goal": "minimize"},
-        "parameters": {MIN_LEN: {"distribution": "uniform", "min": 0.0, "max": 100.0}},
+        "parameters": {MIN_RATIO: {"distribution": "uniform", "min": 0.0, "max": 100.0}},
         "template": template(),
         "maxTrials": 6,
         "parallelism": 3,
@@ -86,7 +86,7 @@ async def hits(pod: Pod) -> None:
 
 def bowl(parameters: Mapping[str, Any]) -> float:
     """Lowest at 30."""
-    return float((parameters[MIN_LEN] - 30.0) ** 2)
+    return float((parameters[MIN_RATIO] - 30.0) ** 2)
 
 
 TABLE: Table = {("process",): measures(bowl)}

@@ -11,7 +11,7 @@ import pytest
 from tests.api.conftest import Plane
 from tests.api.lab import OperatorProcess
 from tests.api.played import Gate, fails
-from tests.api.sweep_lab import METRIC, MIN_LEN, SweepLab, a_sweep, bowl, hits, measures, sweep_lab, template
+from tests.api.sweep_lab import METRIC, MIN_RATIO, SweepLab, a_sweep, bowl, hits, measures, sweep_lab, template
 from tests.api.warm import Nursery, WarmOperator
 
 
@@ -44,7 +44,7 @@ async def test_a_random_sweep_of_six_three_at_a_time(lab: SweepLab, operator: Op
     lab.assert_never_more_at_a_time("demo", 3)
     assert lab.verified("demo") == ()
     values = {row["number"]: row["value"] for row in status["trials"]}
-    assert all(row["value"] == (row["parameters"][MIN_LEN] - 30) ** 2 for row in status["trials"])
+    assert all(row["value"] == (row["parameters"][MIN_RATIO] - 30) ** 2 for row in status["trials"])
     best = status["best"]
     assert best["value"] == min(values.values()) == values[best["trial"]]
     assert {item["spec"]["workspace"]["claimName"] for item in lab.trials("demo").values()} == {"demo-workspace"}

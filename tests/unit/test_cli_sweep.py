@@ -204,7 +204,7 @@ def test_a_report_has_the_charts_the_trials_and_the_settings_and_points_nowhere_
 
 def test_what_users_write_can_not_become_part_of_the_page(tmp_path: Path) -> None:
     parameters = {
-        "text_length_filter.min_len": {"values": EVIL},
+        "text_length_filter.text_key": {"values": EVIL},
         "character_repetition_filter.max_ratio": FILTERS["character_repetition_filter.max_ratio"],
     }
     text = report(tmp_path, a_dump(12, fates=1, parameters=parameters, description="<i onclick=x>hi</i>"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.test_sweep_plan import MIN_LEN, NOW, a_spec, a_sweep, made, template
+from tests.unit.test_sweep_plan import MIN_RATIO, NOW, a_spec, a_sweep, made, template
 
 from sandbox_operator.build.defaults import Defaults
 from sandbox_operator.plan.compile import compile_spec
@@ -20,7 +20,7 @@ from sandbox_operator.search.studies import StudyCache
 NUMBERS = st.one_of(st.integers(-(2**60), 2**60), st.floats(allow_nan=False, allow_infinity=False), st.integers(-3, 9))
 WORDS = st.sampled_from(
     ["uniform", "q_uniform", "log_uniform", "log_uniform_values", "normal", "categorical", "constant", "int_uniform",
-     "beta", "", "x", MIN_LEN, "process", "quality_score", "inv_log_uniform", "{{x}}", "\x00", "é" * 40]
+     "beta", "", "x", MIN_RATIO, "process", "quality_score", "inv_log_uniform", "{{x}}", "\x00", "é" * 40]
 )  # fmt: skip
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), NUMBERS, WORDS),
@@ -37,7 +37,7 @@ DISTRIBUTION = st.dictionaries(
 PARAMETERS = st.one_of(
     JSON,
     st.dictionaries(
-        st.sampled_from([MIN_LEN, "text_length_filter", "process.djConfigs.np", "process.extraConfigs.x", "zz", ""]),
+        st.sampled_from([MIN_RATIO, "text_length_filter", "process.djConfigs.np", "process.extraConfigs.x", "zz", ""]),
         st.one_of(DISTRIBUTION, JSON),
         max_size=3,
     ),

@@ -34,14 +34,14 @@ from sandbox_operator.search.studies import StudyCache
 from sandbox_operator.search.verify import Recorded, verify
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
-MIN_LEN = "text_length_filter.min_len"
+MIN_RATIO = "alphanumeric_filter.min_ratio"
 CLAIM = ClaimFact("s-workspace", "claim-uid", "Bound", "ReadWriteMany", sweep="s")
 
 
 def template(**more: Any) -> dict[str, Any]:
     job = {
         "hook": "ProcessDataHook", "metaName": "process",
-        "djConfigs": {"dataset_path": "d.jsonl", "process": [{"text_length_filter": {"min_len": 10}}]},
+        "djConfigs": {"dataset_path": "d.jsonl", "process": [{"text_length_filter": {"min_len": 10}}, {"alphanumeric_filter": None}]},
     }  # fmt: skip
     return {"executionJobConfigs": [job], **more}
 
@@ -50,7 +50,7 @@ def a_spec(**more: Any) -> dict[str, Any]:
     return {
         "method": "random",
         "metric": {"name": "process.rows_out"},
-        "parameters": {MIN_LEN: {"distribution": "uniform", "min": 0.0, "max": 100.0}},
+        "parameters": {MIN_RATIO: {"distribution": "uniform", "min": 0.0, "max": 100.0}},
         "template": template(),
         "maxTrials": 6,
         "parallelism": 3,
@@ -152,7 +152,7 @@ class World:
     def end_some(self) -> None:
         for number in list(self.stored):
             if number not in self.ended and self.random.random() < 0.5:
-                value = self.stored[number].parameters[MIN_LEN]
+                value = self.stored[number].parameters[MIN_RATIO]
                 self.ended[number] = None if self.random.random() < 0.05 else abs(value - 30.0)
 
     def records(self) -> list[Recorded]:
@@ -182,7 +182,7 @@ def live(compiled: CompiledSweep, seed: int, *, trouble: bool) -> World:
 def test_whatever_dies_and_however_late_the_watch_none_is_lost_none_made_twice_and_all_are_verified(
     method: str, seed: int
 ) -> None:
-    parameters = {MIN_LEN: {"values": [float(n) for n in range(40)]}} if method == "grid" else None
+    parameters = {MIN_RATIO: {"values": [float(n) for n in range(40)]}} if method == "grid" else None
     more = {"parameters": parameters} if parameters else {}
     compiled = compiled_of(method=method, maxTrials=25, maxFailedTrials=25, seed=3, **more)
     world = live(compiled, seed, trouble=True)
@@ -205,7 +205,7 @@ def test_one_at_a_time_ends_the_same_whatever_happens() -> None:
         while world.status.completion_time is None:
             world.step(late=trouble, dies=trouble and world.random.random() < 0.4)
             for number, trial in world.stored.items():
-                world.ended.setdefault(number, abs(trial.parameters[MIN_LEN] - 30.0))
+                world.ended.setdefault(number, abs(trial.parameters[MIN_RATIO] - 30.0))
         outcomes.append([(trial.point, trial.observed) for _, trial in sorted(world.stored.items())])
     assert outcomes[0] == outcomes[1] == outcomes[2]
 
@@ -230,7 +230,7 @@ def test_the_first_trials_are_named_before_they_are_made() -> None:
 
 
 def test_a_second_trial_sees_the_first_as_running() -> None:
-    ended = tuple(a_trial(n, "Succeeded", float(n), parameters={MIN_LEN: float(n)}) for n in range(12))
+    ended = tuple(a_trial(n, "Succeeded", float(n), parameters={MIN_RATIO: float(n)}) for n in range(12))
     found = plan(a_sweep(*ended), method="bayes", maxTrials=20)
     observed = [a.manifest["spec"]["trial"]["observed"] for a in found.actions if isinstance(a, CreateTrial)]
     assert observed[0] == " ".join(f"{n}={float(n)}" for n in range(12))
@@ -258,8 +258,8 @@ def test_no_more_than_so_many_at_a_time_and_so_many_a_round() -> None:
     ("more", "trials"),
     [
         ({"maxTrials": 6, "runCap": 4}, 4), ({"run_cap": 3, "maxTrials": 6}, 3), ({"sweep_max_count": 5}, 5),
-        ({"method": "grid", "maxTrials": 50, "parameters": {MIN_LEN: {"values": [1, 2, 3]}}}, 3),
-        ({"method": "grid", "maxTrials": 2, "parameters": {MIN_LEN: {"values": [1, 2, 3]}}}, 2),
+        ({"method": "grid", "maxTrials": 50, "parameters": {MIN_RATIO: {"values": [1, 2, 3]}}}, 3),
+        ({"method": "grid", "maxTrials": 2, "parameters": {MIN_RATIO: {"values": [1, 2, 3]}}}, 2),
     ],
 )  # fmt: skip
 def test_the_smallest_limit_counts_and_of_a_grid_at_most_all_of_it(more: dict[str, Any], trials: int) -> None:
@@ -270,7 +270,7 @@ def test_without_a_limit_there_are_twenty_trials_or_the_whole_grid() -> None:
     spec = a_spec()
     del spec["maxTrials"]
     assert compile_sweep(spec, name="s", uid="u").max_trials == 20
-    grid = {**spec, "method": "grid", "parameters": {MIN_LEN: {"values": list(range(33))}}}
+    grid = {**spec, "method": "grid", "parameters": {MIN_RATIO: {"values": list(range(33))}}}
     assert compile_sweep(grid, name="s", uid="u").max_trials == 33
 
 
@@ -303,7 +303,7 @@ def test_a_trial_that_a_person_has_suspended_is_left_alone() -> None:
 
 
 def test_all_ended_it_has_succeeded_with_the_best() -> None:
-    trials = [a_trial(n, "Succeeded", abs(n - 3.5), parameters={MIN_LEN: n}) for n in range(6)]
+    trials = [a_trial(n, "Succeeded", abs(n - 3.5), parameters={MIN_RATIO: n}) for n in range(6)]
     found = plan(a_sweep(*trials))
     assert found.status.outcome == "Succeeded"
     assert found.status.best is not None
@@ -435,13 +435,13 @@ def test_events_tell_the_start_the_best_a_failure_and_the_end() -> None:
 def test_all_that_is_wrong_is_told_at_once_with_its_place_in_the_sweep() -> None:
     spec = a_spec(
         method="grid",
-        parameters={MIN_LEN: {"min": 0.5, "max": 1.5}, "text_lengt_filter.max_len": {"values": [1, 2]}},
+        parameters={MIN_RATIO: {"min": 0.5, "max": 1.5}, "text_lengt_filter.max_len": {"values": [1, 2]}},
         metric={"name": "process.rows_uot"},
         template=template(suspend=True, workspace={"claimName": "a", "claim": {}}),
     )
     problems = compile_sweep(spec, name="s", uid="u").problems
     starts = (
-        f'spec.parameters["{MIN_LEN}"]: a grid needs values', "spec.template.workspace: give either",
+        f'spec.parameters["{MIN_RATIO}"]: a grid needs values', "spec.template.workspace: give either",
         "spec.template.suspend: set spec.suspend", "spec.metric.name: no job here has the figure",
     )  # fmt: skip
     for start in starts:

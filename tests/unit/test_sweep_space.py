@@ -126,7 +126,7 @@ def test_a_quantum_gives_the_numbers_that_one_would_write() -> None:
         ({"min": 3}, '["p"]: does not say what its values are'),
         ({"min": 1, "max": 9, "q": 2}, '["p"]: does not say what its values are'),
         ({"mu": 1}, '["p"]: does not say what its values are'),
-        ({"distribution": "uniform", "min": 0}, '["p"].max: must be a finite number, not None'),
+        ({"distribution": "uniform", "min": 0}, '["p"].max: is missing; uniform needs it'),
         ({"distribution": "uniform", "min": "0", "max": 1}, "[\"p\"].min: must be a finite number, not '0'"),
         ({"distribution": "uniform", "min": math.nan, "max": 1}, '["p"].min: must be a finite number, not nan'),
         ({"distribution": "uniform", "min": False, "max": 1}, '["p"].min: must be a finite number, not False'),

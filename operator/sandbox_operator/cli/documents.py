@@ -34,6 +34,18 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
+def why_unreadable(error: Exception) -> str:
+    """What is wrong with a file that was to be read, without its name and the system's number."""
+    match error:
+        case FileNotFoundError():
+            return "there is no such file"
+        case OSError() if error.strerror:
+            return f"can't be read: {error.strerror[0].lower()}{error.strerror[1:]}"
+        case UnicodeDecodeError():
+            return f"is no UTF-8 text (byte {error.start})"
+    return str(error)
+
+
 def documents_in(text: str) -> list[Any]:
     """The documents of a text. Raises yaml.YAMLError, and Ended where JSON has no form for what they hold."""
     try:

@@ -17,7 +17,7 @@ from sandbox_api.hook import Hook
 from sandbox_api.hook_resource import KIND as HOOK_KIND
 from sandbox_api.hook_resource import hooks_in
 
-from .documents import documents_in
+from .documents import documents_in, why_unreadable
 from .experiments import Ended
 from .values import read_values, with_values
 
@@ -89,10 +89,8 @@ def read_files(files: Iterable[Path], values: Path | None = None) -> Documents:
         try:
             content = sys.stdin.buffer.read() if str(file) == STDIN else file.read_bytes()
             read[name] = read_documents(content.decode())
-        except OSError as error:
-            raise Ended(f"{name}: {error.strerror}") from error
-        except (Ended, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise Ended(f"{name}: {error}") from error
+        except (Ended, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise Ended(f"{name}: {why_unreadable(error)}") from error
     whole = Documents(
         tuple(item for documents in read.values() for item in documents.experiments),
         tuple(item for documents in read.values() for item in documents.others),

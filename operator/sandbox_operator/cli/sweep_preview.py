@@ -12,7 +12,6 @@ from dataclasses import replace
 from sandbox_api.crd import MAX_SWEEP_NAME
 from sandbox_api.hook import Hook
 
-from ..build.defaults import Defaults
 from ..build.names import claim_name
 from ..plan.cache import has_key
 from ..plan.job import PlannedJob, planned_id
@@ -27,8 +26,6 @@ from .preview import name_problems, previewed
 from .sweep_plan import EarlyPlan, HitPlan, ParameterPlan, SweepPlan
 from .sweep_words import range_of
 
-_ANY_URL = "https://operator.invalid"
-"""Pods are taken to tell how far they are: whether an operator lets them is not in the file."""
 _UID = "0"
 """Of what is not stored yet: the seed of a sweep that names none follows from its own."""
 
@@ -63,7 +60,7 @@ def sweep_previewed(
         gpu_hours=_gpu_hours(sweep, compiled, hooks, images, shared),
         early=_early(compiled),
         ignored=list(compiled.ignored),
-        warnings=[*compiled.warnings, *_stops_nothing(compiled), *_held(compiled)],
+        warnings=[*compiled.warnings, *_held(compiled)],
     )
 
 
@@ -110,14 +107,8 @@ def _early(compiled: CompiledSweep) -> EarlyPlan | None:
         type=early.type,
         rungs=list(rungs_of(early)),
         resource=early.resource or f"{job.meta_name}.{STEP}",
-        stops_nothing=next(_stops_nothing(compiled), None),
+        stops_nothing=next(nothing_stops(compiled.spec, compiled.first), None),
     )
-
-
-def _stops_nothing(compiled: CompiledSweep) -> Iterator[str]:
-    assert compiled.spec is not None
-    assert compiled.first is not None
-    return nothing_stops(compiled.spec, compiled.first, Defaults(progress_url=_ANY_URL))
 
 
 def _held(compiled: CompiledSweep) -> Iterator[str]:

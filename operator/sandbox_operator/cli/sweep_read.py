@@ -33,7 +33,7 @@ from ..search.suggest import Settings
 from ..search.verify import Recorded, RungRecord
 from ..search.verify import verify as verified
 from .control import hooks_of
-from .documents import documents_in
+from .documents import documents_in, why_unreadable
 from .experiments import EXPERIMENTS, Ended
 
 SWEEPS = Resource(GROUP, VERSION, "sandboxsweeps", SWEEP)
@@ -125,10 +125,8 @@ def read_dump(files: Sequence[Path], name: str, namespace: str | None) -> SweepV
 def _items(file: Path) -> Iterable[Manifest]:
     try:
         documents = documents_in(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise Ended(f"{file}: {error.strerror}") from error
-    except (Ended, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise Ended(f"{file}: {error}") from error
+    except (Ended, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise Ended(f"{file}: {why_unreadable(error)}") from error
     for document in documents:
         if isinstance(document, Mapping):
             items = document.get("items")

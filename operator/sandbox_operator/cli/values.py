@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from ..plan.references import did_you_mean
-from .documents import documents_in
+from .documents import documents_in, why_unreadable
 from .experiments import Ended
 
 ROOTS = ("spec", "jobs")
@@ -28,7 +28,7 @@ def read_values(file: Path) -> Mapping[str, Any]:
     try:
         found = documents_in(file.read_text(encoding="utf-8"))
     except (Ended, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise Ended(f"{file}: {error}") from error
+        raise Ended(f"{file}: {why_unreadable(error)}") from error
     values = found[0] if found else {}
     if len(found) > 1 or not isinstance(values, Mapping):
         raise Ended(f"{file}: write one document with spec, jobs or both")

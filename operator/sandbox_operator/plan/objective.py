@@ -203,4 +203,5 @@ def _hint(text: str, producers: Sequence[Producer]) -> str:
     if text == QUALITY_SCORE:
         return "; it is that of an EvaluateDataHook job of the type dj_text_quality_classifier, and there is none"
     known = [f"{p.meta_name}.{name}" for p in producers for name in (*_literals(p), *p.hook.figures)]
+    known += [QUALITY_SCORE] if any(_is_classifier(p.hook) for p in producers) else []
     return did_you_mean(text, (name for name in known if f".{REFINED}." not in name))

@@ -6,7 +6,8 @@ The API server has refused most of this before anyone sees it; what it prunes or
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any, get_args
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from sandbox_api.base import DURATION, NAME, OBJECT_NAME
 from sandbox_api.experiment import ENV_NAME, HOOK, ExperimentSpec
 from sandbox_api.extra import said_by
+from sandbox_api.words import shown, written_as_text
 
 UNKNOWN_FIELD = "extra_forbidden"
 """What pydantic calls a key that no field has."""
@@ -35,6 +37,19 @@ _FORM_OF = {
     HOOK: "write letters, digits, - and _, a letter first",
 }
 """What a text must look like, by the pattern that says so to the API server."""
+_LIMITS = {
+    "greater_than_equal": "of at least", "greater_than": "above",
+    "less_than_equal": "of at most", "less_than": "below",
+}  # fmt: skip
+"""How a number is bounded, by what pydantic calls it when it is not."""
+_NUMBERS = {
+    "int_parsing": "write a whole number", "int_from_float": "write a whole number",
+    "float_parsing": "write a number", "float_type": "write a number", "finite_number": "write a finite number",
+}  # fmt: skip
+"""What else is wrong with a number."""
+_KINDS = {"SweepSpec": "sandboxsweep", "ExperimentSpec": "sandboxexperiment"}
+FEW = 8
+"""So many fields are named when one is unknown; of more it is told where they are."""
 _FORMS = ("int", "str")
 """Ends of a path inside a quantity, the only field that may have either form."""
 
@@ -72,14 +87,39 @@ def _path(loc: tuple[int | str, ...], path: str) -> str:
 def _sentence(entry: Any, root: type[BaseModel]) -> str:
     if entry["type"] == UNKNOWN_FIELD:
         meant = meant_field(entry["loc"], root)
-        hint = f"did you mean {meant!r}?" if meant else "check the spelling with kubectl explain"
-        return f"there is no such field; {hint}"
+        return f"there is no such field; {f'did you mean {meant!r}?' if meant else _fields_there(entry['loc'], root)}"
     if entry["loc"] and entry["loc"][-1] in _FORMS:
         return "write it like 500m, 2 or 4Gi"
     if entry["type"] == "string_pattern_mismatch" and (form := _FORM_OF.get(entry["ctx"]["pattern"])):
         return f"{entry['input']!r} won't do: {form}"
+    if entry["type"] == "literal_error":
+        return _no_such_word(entry["input"], re.findall(r"'([^']*)'", entry["ctx"]["expected"]))
+    if (limit := _LIMITS.get(entry["type"])) is not None:
+        bound = next(iter(entry["ctx"].values()))
+        return f"write a number {limit} {bound:g}, not {shown(entry['input'])}"
+    if entry["type"] in _NUMBERS:
+        return f"{_NUMBERS[entry['type']]}, not {shown(entry['input'])}{written_as_text(entry['input'])}"
     words = _SAID_PLAINLY.get(entry["type"]) or said_by(entry)
     return words[0].lower() + words[1:]
+
+
+def _no_such_word(given: Any, known: Sequence[str]) -> str:
+    """A sentence about a word that is none of a closed list."""
+    begun = [word for word in known if isinstance(given, str) and len(given) > 2 and word.startswith(given.lower())]
+    close = begun or (get_close_matches(given.lower(), known, 1) if isinstance(given, str) else [])
+    *others, last = known
+    meant = f"did you mean {close[0]!r}?" if close else f"write {', '.join(others)}{' or ' if others else ''}{last}"
+    return f"there is no {shown(given)}; {meant}"
+
+
+def _fields_there(loc: tuple[int | str, ...], root: type[BaseModel]) -> str:
+    """Which fields the object has, or where to look for them."""
+    fields = fields_beside(loc, root)
+    if len(fields) <= FEW:
+        return f"those there are: {', '.join(fields)}"
+    kind = _KINDS.get(root.__name__)
+    path = ".".join(["spec", *(str(part) for part in loc[:-1] if isinstance(part, str))])
+    return f"see kubectl explain {kind}.{path}" if kind else "check the spelling"
 
 
 def fields_beside(loc: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:

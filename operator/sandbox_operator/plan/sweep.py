@@ -25,7 +25,7 @@ from ..search.suggest import LOOKS_BACK, suggest
 from .claim import ClaimDecision, decide_claim
 from .sweep_definition import CompiledSweep, trial_of
 from .sweep_facts import AT_ONCE, CreateTrial, PatchTrial, SweepAction, SweepPlan, SweepSnapshot, TrialFact, to_be_made
-from .sweep_stopping import decide_on_arrivals, nothing_stops, stop_the_pruned
+from .sweep_stopping import decide_on_arrivals, progress_is_off, stop_the_pruned
 from .sweep_summary import Begun, Said, conclude, invalid
 from .sweep_trials import seen_as
 from .trim import with_trimming
@@ -77,8 +77,7 @@ def plan_sweep(
 
     # 7. What is to be said of it all, in one status.
     actions = [claim.action] if claim.action is not None else []
-    assert compiled.first is not None
-    warnings = tuple(nothing_stops(this.spec, compiled.first, defaults))
+    warnings = tuple(progress_is_off(this.spec, defaults))
     said = Said(claim, tuple(this.begun), why_no_more(snapshot.trials, compiled), resuming, warnings)
     plan = conclude(snapshot, compiled, said, (*actions, *this.actions), now)
 

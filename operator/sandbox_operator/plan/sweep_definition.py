@@ -27,7 +27,9 @@ from ..search.stopping import stopping_problems
 from ..search.suggest import LOOKS_BACK, Settings, suggest
 from .compile import NO_HOOKS, Compiled, compile_spec, too_deep
 from .schema import schema_problems
-from .sweep_stopping import early_terminate_of, rungs_for_trials
+from .sweep_stopping import early_terminate_of, nothing_stops, resource_problems, rungs_for_trials
+from .sweep_values import is_told, sentences, value_problems
+from .trial import WHERE as PARAMETERS
 
 DEFAULT_TRIALS = 20
 DEFAULT_FAILURES = 3
@@ -44,10 +46,12 @@ _ADDRESSES = (
     (re.compile(r"^spec\.trial\.metric\b"), "spec.metric.name"),
     (re.compile(r"^spec\.trial\.rungs\.metric\b"), "spec.metric.name"),
     (re.compile(r"^spec\.trial\.rungs\b"), "spec.earlyTerminate"),
-    (re.compile(r"^spec\.trial\.overrides\b"), "spec.overrides"),
+    (re.compile(r"^spec\.overrides\b"), "spec.overrides"),
     (re.compile(r"^spec\b"), "spec.template"),
 )
 """Where a sentence about a trial's spec is to be read in the sweep's; the first that fits."""
+_BEYOND = re.compile(r"\bspec\.(?=(?:probe|refineRecipe|execution|evaluation)JobConfigs|jobConfigs|pipelines|inputs\b)")
+"""Fields of the template that a sentence names further on."""
 _CHECKPOINTS = "spec.keep.checkpoints"
 """Stands where it stands in both, if the sweep sets it."""
 _NO_SEED = 13
@@ -104,6 +108,7 @@ def compile_sweep(
         problems += schema_problems(error, SweepSpec)
     space = _space(raw.get("parameters"), spec, problems)
     template = raw.get("template")
+    has_template = isinstance(template, Mapping)
     template = template if isinstance(template, Mapping) else {}
     workspace = _workspace(template, problems)
     if spec is not None:
@@ -117,13 +122,18 @@ def compile_sweep(
     own = {field: value for field, value in template.items() if field not in OF_THE_SWEEP}
     seed = spec.seed if spec is not None and spec.seed is not None else seed_of(uid)
     settings = _settings(spec, space, seed) if spec is not None and space is not None else None
-    first = _first_trial(name, own, spec, settings, added)
-    problems += (_readdressed(problem, spec) for problem in first.problems)
+    values: Mapping[str, Any] = suggest(settings, 0).values if settings is not None else {}
+    first = _first_trial(name, own, spec, values, added) if has_template else Compiled(None)
+    wrong = value_problems(settings.space, values, first) if settings is not None else ()
+    problems += (_readdressed(problem, spec) for problem in first.problems if not is_told(problem, PARAMETERS, wrong))
+    problems += map(_in_template, sentences(wrong))
+    if (early := early_terminate_of(spec) if spec is not None else None) is not None:
+        problems += resource_problems(early, first)
     problems = list(dict.fromkeys(problems))
     if spec is None or problems:
         return CompiledSweep(None, tuple(problems))
     assert space is not None, "what has none has a problem"
-    warnings = (*space.notes, *(_readdressed(warning, spec) for warning in first.warnings))
+    warnings = (*space.notes, *(_readdressed(each, spec) for each in first.warnings), *nothing_stops(spec, first))
     return CompiledSweep(
         spec=spec,
         settings=settings,
@@ -212,11 +222,10 @@ def _settings(spec: SweepSpec, space: Space, seed: int) -> Settings | None:
 
 
 def _first_trial(
-    name: str, template: Mapping[str, Any], spec: SweepSpec | None, settings: Settings | None,
+    name: str, template: Mapping[str, Any], spec: SweepSpec | None, values: Mapping[str, Any],
     added: Mapping[str, Hook | tuple[str, ...]],
 ) -> Compiled:  # fmt: skip
     """The first trial, judged as any experiment is; without parameters where those are wrong."""
-    values: Mapping[str, Any] = suggest(settings, 0).values if settings is not None else {}
     raw = _spec_of_trial(name, 0, template, spec, values, None)
     if spec is None:  # what is searched for is not known
         del raw["trial"]
@@ -242,12 +251,18 @@ def _is_given(spec: BaseModel, field: str) -> bool:
 
 def _readdressed(sentence: str, sweep: SweepSpec | None) -> str:
     """A sentence about a trial's spec, as one about the sweep's."""
+    sentence = sentence.replace("spec.trial.overrides", "spec.overrides")
     if sentence.startswith(_CHECKPOINTS) and sweep is not None and sweep.keep is not None and sweep.keep.checkpoints:
         return sentence
     for pattern, address in _ADDRESSES:
         if pattern.match(sentence):
-            return pattern.sub(address, sentence, count=1)
+            return _in_template(pattern.sub(address, sentence, count=1))
     return sentence
+
+
+def _in_template(sentence: str) -> str:
+    """A sentence with the template's fields called by where they stand in the sweep."""
+    return _BEYOND.sub("spec.template.", sentence)
 
 
 def named(sweep: str, number: int) -> str:

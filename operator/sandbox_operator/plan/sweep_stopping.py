@@ -7,6 +7,7 @@ what the trials record (`search.stopping`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,10 +19,15 @@ from ..build.defaults import Defaults
 from ..search.stopping import Arrival, arrive, rungs_of
 from .compile import Compiled
 from .drafts import ANONYMOUS
+from .job import PlannedJob
+from .references import did_you_mean
 from .sweep_facts import DecideTrial, PatchTrial, SweepSnapshot, TrialFact
 
 STEP = "step"
 """What counts the way of a job where nothing else is named, after its metaName."""
+LOGS_STEPS = "steps"
+"""A figure that hooks have which log others on their way: trainings."""
+_FIGURE = re.compile(r"[A-Za-z0-9][\w-]*(\.[^.\s]+)+")
 
 
 def early_terminate_of(spec: SweepSpec) -> EarlyTerminate | None:
@@ -34,8 +40,8 @@ def rungs_for_trials(spec: SweepSpec, first: Compiled) -> dict[str, Any] | None:
     early = early_terminate_of(spec)
     if early is None or not first.objective:
         return None
-    figure = first.objective[0]
-    job = next(job for job in first.jobs if job.id == figure.job_id)
+    figure, job = first.objective[0], _objective_job(first)
+    assert job is not None
     name = job.meta_name if job.pipeline == ANONYMOUS else f"{job.pipeline}.{job.meta_name}"
     return {
         "metric": f"{name}.{figure.output}",
@@ -44,21 +50,83 @@ def rungs_for_trials(spec: SweepSpec, first: Compiled) -> dict[str, Any] | None:
     }
 
 
-def nothing_stops(spec: SweepSpec, first: Compiled, defaults: Defaults) -> Iterator[str]:
-    """Why no trial will be ended early although the sweep asks for it."""
-    if early_terminate_of(spec) is None or not first.objective:
+def resource_problems(early: EarlyTerminate, first: Compiled) -> Iterator[str]:
+    """What is wrong with the figure that counts the way: it is looked for in what the metric's job logs."""
+    resource, where = early.resource, "spec.earlyTerminate.resource"
+    if resource is None or resource == STEP:
         return
-    job = next(job for job in first.jobs if job.id == first.objective[0].job_id)
-    if defaults.progress_url is None:
+    own = _objective_job(first)
+    usual = f"{own.meta_name}.{STEP}" if own is not None else f"<metaName>.{STEP}"
+    if not _FIGURE.fullmatch(resource):
+        yield f"{where}: {resource!r} names no figure; write {usual}, or another figure that counts a trial's way"
+        return
+    found = [(job, rest) for job in first.jobs if (rest := _figure_of(job, resource)) is not None]
+    if not found:
+        name = resource.partition(".")[0]
+        hint = did_you_mean(name, (job.meta_name for job in first.jobs))
+        yield f"{where}: no job here is called {name!r}{hint}"
+        return
+    rests = [rest for job, rest in found if own is None or job.id == own.id]
+    if own is None:
+        return
+    if not rests:
+        yield (
+            f"{where}: {resource!r} is a figure of another job than {own.meta_name}, which makes the one that is"
+            f" searched by, and only what that job logs counts its way; write {usual}"
+        )
+    elif not _may_log(own, rests[0]):
+        known = [STEP, *(name for name in own.hook.figures if "*" not in name)]
+        hint = did_you_mean(rests[0], known)
+        yield f"{where}: {own.meta_name} ({own.hook.name}) logs no {rests[0]!r}{hint or f'; write {usual}'}"
+
+
+def _figure_of(job: PlannedJob, resource: str) -> str | None:
+    """What follows the job's name, with or without its pipeline."""
+    for prefix in (f"{job.pipeline}.{job.meta_name}.", f"{job.meta_name}."):
+        if resource.startswith(prefix):
+            return resource.removeprefix(prefix)
+    return None
+
+
+def _may_log(job: PlannedJob, figure: str) -> bool:
+    """Of hooks that are not the catalogue's, or run somebody's own program, nobody knows before; trainings log more
+    than they list."""
+    hook = job.hook
+    is_ours = hook.name in HOOKS and bool(hook.figures)
+    return figure == STEP or not is_ours or LOGS_STEPS in hook.figures or hook.has_figure(figure)
+
+
+def nothing_stops(spec: SweepSpec, first: Compiled) -> Iterator[str]:
+    """Why no trial will be ended early although the sweep asks for it, as far as its own spec tells."""
+    job = _objective_job(first)
+    early = early_terminate_of(spec)
+    if early is None or job is None or job.hook.name not in HOOKS:
+        return
+    if LOGS_STEPS not in job.hook.figures:
+        yield (
+            f"spec.earlyTerminate: no trial will be ended early, because {job.meta_name} ({job.hook.name}) tells its"
+            " figures once, at its end; search by one that is logged on the way, as a training's loss, or leave it out"
+        )
+        return
+    figure = _figure_of(job, early.resource) if early.resource is not None else None
+    if figure is not None and figure != STEP and not job.hook.has_figure(figure):
+        yield (
+            f"spec.earlyTerminate.resource: {figure!r} is none of the figures that {job.hook.name} is known to log;"
+            f" where it does not, no trial will be ended early; {job.meta_name}.{STEP} is always there"
+        )
+
+
+def progress_is_off(spec: SweepSpec, defaults: Defaults) -> Iterator[str]:
+    """The same, where pods tell this operator nothing."""
+    if early_terminate_of(spec) is not None and defaults.progress_url is None:
         yield (
             "spec.earlyTerminate: no trial will be ended early, because pods don't tell this operator how far they are;"
             " turn progress on in the chart's values"
         )
-    elif job.hook.name in HOOKS and "steps" not in job.hook.figures:
-        yield (
-            f"spec.earlyTerminate: no trial will be ended early, because {job.meta_name} ({job.hook.name}) tells its"
-            " figures once, at its end; search by one that is logged on the way, as a training's loss"
-        )
+
+
+def _objective_job(first: Compiled) -> PlannedJob | None:
+    return next((job for job in first.jobs if first.objective and job.id == first.objective[0].job_id), None)
 
 
 def decide_on_arrivals(snapshot: SweepSnapshot, spec: SweepSpec) -> Iterator[DecideTrial]:

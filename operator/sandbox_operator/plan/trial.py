@@ -220,8 +220,8 @@ def refine_conflicts(trial: Trial | None, jobs: Sequence[PlannedJob], updates: U
                     told.add(name)
                     yield (
                         f'{WHERE}["{name}"]: {refiner.hook.name} ({refiner.where}) sets this too, in what {job.where}'
-                        " gets from it; name the parameter in spec.trial.overrides (of a sweep: spec.overrides) to"
-                        " replace what it finds, or leave one of the two out"
+                        " gets from it; name the parameter in spec.trial.overrides to replace what it finds, or leave"
+                        " one of the two out"
                     )
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from sandbox_api.words import written_as_text
+
 from .distributions import CATEGORICAL, CONSTANT, DISTRIBUTIONS, INTEGER, LARGEST, WEIGHTED, Parameter, shape_of
 
 _DEFAULTS = {"mu": 0.0, "sigma": 1.0, "a": 1.0, "b": 1.0, "q": 1.0}
@@ -50,7 +52,7 @@ class _Reading:
                     f"{where}: a parameter's name is text of 1 to {_LONGEST_NAME} characters, not {key!r}"
                 )
             elif not isinstance(entry, Mapping):
-                self.problems.append(f"{place}: must be a mapping; a constant is `value: {_shown(entry)}`")
+                self.problems.append(f"{place}: must be a mapping; {_as_mapping(entry)}")
             elif "parameters" in entry:
                 self.strangers(entry, ("parameters",), place, "with nested parameters")
                 if entry["parameters"] == {}:
@@ -159,7 +161,9 @@ class _Reading:
         for key in keys:
             value = entry.get(key, _DEFAULTS.get(key))
             if not _is_number(value):
-                self.problems.append(f"{where}.{key}: must be a finite number, not {_shown(value)}")
+                missing = f"is missing; {distribution} needs it"
+                wrong = f"must be a finite number, not {_shown(value)}{written_as_text(value)}"
+                self.problems.append(f"{where}.{key}: {missing if value is None else wrong}")
             elif key in _POSITIVE and value <= 0:
                 self.problems.append(f"{where}.{key}: must be more than 0, not {value}")
             elif key == "min" and distribution.endswith("_values") and value <= 0:
@@ -203,6 +207,14 @@ def _keys_of(distribution: str) -> tuple[str, ...]:
     if shape is None:
         return _KEYS[distribution]
     return (*shape.keys, "q") if distribution.startswith("q_") else shape.keys
+
+
+def _as_mapping(entry: object) -> str:
+    """How to write what stands in the place of a parameter."""
+    if entry is None:
+        return "it says nothing of its values: give value, values, min and max, or a distribution"
+    is_list = isinstance(entry, list | tuple)
+    return f"{'choices are `values: ' if is_list else 'a constant is `value: '}{_shown(entry)}`"
 
 
 def _is_number(value: object) -> bool:

@@ -8,13 +8,21 @@ checks keys, operators and arguments with, before any pod exists and without the
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from . import operators
 
 # Command line only: a configuration file can't hold them.
 COMMAND_LINE = frozenset({"help", "config", "auto", "print_config"})
+
+# What an argument takes of these tells its kind; what takes several kinds has none.
+SAMPLES = (7, 0.5, True, "text")
+KINDS = {
+    (True, False, False, False): "whole",
+    (True, True, False, False): "numbers",
+    (False, False, True, False): "switches",
+}
 
 
 def top_level_keys() -> dict[str, list[str]]:
@@ -35,7 +43,8 @@ def describe() -> dict[str, Any]:
     """Return `{version, keys, common, operators}`.
 
     `common` holds, by kind, the arguments that all operators of that kind take. An operator is `{type,
-    executors, args}`, its arguments with their defaults where these are plain values, else with null.
+    executors, args}`, its arguments with their defaults where these are plain values, else with null; and by each
+    of `KINDS` its own arguments that take nothing else.
     """
     import data_juicer
 
@@ -50,10 +59,32 @@ def describe() -> dict[str, Any]:
             "executors": list(operators.executors(operator)),
             "args": {arg: _plain(parameter.default) for arg, parameter in operators.own_arguments(operator).items()},
         }
+        described[name] |= _kinds(name, operators.own_arguments(operator))
         extra = sorted(set(shared) - set(common[kind]))
         if extra:
             described[name]["args"].update({arg: _plain(shared[arg]) for arg in extra})
     return {"version": data_juicer.__version__, "keys": top_level_keys(), "common": common, "operators": described}
+
+
+def _kinds(name: str, arguments: Iterable[str]) -> dict[str, list[str]]:
+    """Return the arguments that are whole numbers, numbers or switches, as the library's own check takes them."""
+    found: dict[str, list[str]] = {}
+    for argument in arguments:
+        taken = tuple(_is_taken(name, argument, sample) for sample in SAMPLES)
+        kind = KINDS.get(taken)
+        if kind is not None:
+            found.setdefault(kind, []).append(argument)
+    return found
+
+
+def _is_taken(name: str, argument: str, value: Any) -> bool:
+    from data_juicer.core.preflight import PipelineConfigError, pre_instantiation_check
+
+    try:
+        pre_instantiation_check([{name: {argument: value}}])
+    except PipelineConfigError as error:
+        return not any(f"'{argument}' expects type" in found.message for found in error.errors)
+    return True
 
 
 def _plain(value: Any) -> Any:
