@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 from sandbox_operator.cli.convert_tree import Map, tree
 from sandbox_operator.cli.convert_write import Document, write
+from sandbox_operator.cli.documents import documents_in
 from sandbox_operator.cli.main import app
 
 NAMESPACE = "convert"
@@ -113,3 +114,73 @@ def test_any_value_is_read_by_kubectl_and_by_pyyaml_as_it_was_written(
     wanted = {"words": WORDS, "values": values}
     assert yaml.safe_load(text)["spec"]["executionJobConfigs"][0]["extraConfigs"] == wanted
     assert [*differences(wanted, found["spec"]["executionJobConfigs"][0]["extraConfigs"])] == []
+
+
+PLAIN = [
+    "1e-3",
+    "1E5",
+    "-2e+3",
+    "1e3",
+    "1.5e3",
+    "1.e3",
+    ".5",
+    "5.",
+    "+1",
+    "0x1F",
+    "0b11",
+    "0o7",
+    "017",
+    "08",
+    "1_000",
+    "1_000.5",
+    "12:30",
+    "12:30.5",
+    "on",
+    "off",
+    "yes",
+    "no",
+    "y",
+    "N",
+    "Y",
+    "~",
+    "null",
+    "Null",
+    "True",
+    "TRUE",
+    "true",
+    "2024-09-24",
+    "1e",
+    "0xZ",
+    "-0",
+    ".5e3",
+    "1e400",
+    "1__0",
+    "0_1",
+    "+.5",
+    "-.5",
+    "+0x1F",
+    "-0b1",
+    "=",
+    "tru",
+    "nul",
+    "1.2.3",
+    "-",
+]
+
+
+def test_a_plain_word_is_for_sandboxctl_what_it_is_for_kubectl(cluster: Plane) -> None:
+    lines = "".join(f"        w{number}: {word}\n" for number, word in enumerate(PLAIN) if word != "-")
+    head = "apiVersion: sandbox.datajuicer.io/v1alpha1\nkind: SandboxExperiment\nmetadata: {name: x}\nspec:\n"
+    jobs = (
+        "  workspace: {claim: {size: 1Gi}}\n  executionJobConfigs:\n    - hook: ProcessDataHook\n      extraConfigs:\n"
+    )
+    text = head + jobs + lines
+    (found,) = accepted(cluster, text)
+    (ours,) = documents_in(text)
+    theirs = found["spec"]["executionJobConfigs"][0]["extraConfigs"]
+    mine = ours["spec"]["executionJobConfigs"][0]["extraConfigs"]
+    told = {PLAIN[int(name[1:])]: value for name, value in mine.items()}
+    assert told == {PLAIN[int(name[1:])]: value for name, value in theirs.items()}
+    assert [word for word, value in told.items() if isinstance(value, bool)] == (
+        ["on", "off", "yes", "no", "y", "N", "Y", "True", "TRUE", "true"]
+    )

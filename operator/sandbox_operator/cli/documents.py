@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from typing import Any
 
 import yaml
@@ -12,7 +14,7 @@ from .experiments import Ended
 
 
 class _Loader(yaml.CSafeLoader):
-    """Dates are text, as kubectl reads them, and a key stands once in its mapping."""
+    """Plain words are what they are for kubectl, and a key stands once in its mapping."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -28,10 +30,42 @@ class _Loader(yaml.CSafeLoader):
         return made
 
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
+# Which plain words are no text, as kubectl has it (YAML 1.1 and 1.2 mixed): PyYAML takes 1e-3 and y for text, and
+# 12:30 for a number.
+_WORDS = (
+    ("bool", r"y|Y|yes|Yes|YES|n|N|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF", "yYnNtTfFoO"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("int", r"[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0o[0-7_]+|[0-9][0-9_]*)", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?", "-+0123456789."),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+."),
+    ("merge", r"<<", "<"),
+)
+_Loader.yaml_implicit_resolvers = {}
+for _kind, _pattern, _first in _WORDS:
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), [*_first])
+
+
+def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = str(loader.construct_scalar(node)).replace("_", "").lower()
+    digits = text.lstrip("+-")
+    octal = digits.startswith("0") and digits.isdigit() and not {"8", "9"} & {*digits}
+    base = {"0b": 2, "0x": 16, "0o": 8}.get(digits[:2], 8 if octal else 10)
+    return int(text, base)
+
+
+def _float(loader: _Loader, node: yaml.ScalarNode) -> float | str:
+    text = str(loader.construct_scalar(node))
+    made = float(text.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
+    return text if math.isinf(made) and "inf" not in text.lower() else made  # too large for a number
+
+
+def _bool(loader: _Loader, node: yaml.ScalarNode) -> bool:
+    return str(loader.construct_scalar(node)).lower() in ("y", "yes", "true", "on")
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _float)
+_Loader.add_constructor("tag:yaml.org,2002:bool", _bool)
 
 
 def why_unreadable(error: Exception) -> str:
