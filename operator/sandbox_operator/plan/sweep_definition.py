@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from sandbox_api.digest import sha256_of
 from sandbox_api.experiment import NewClaim, Workspace
 from sandbox_api.hook import Hook
-from sandbox_api.sweep import IGNORED, MAX_TRIALS, SweepSpec
+from sandbox_api.sweep import MAX_TRIALS, SweepSpec, ignored_in
 
 from ..build.names import claim_name, trial_name
 from ..build.trial import trial_spec
@@ -134,7 +134,7 @@ def compile_sweep(
         max_failed_trials=DEFAULT_FAILURES if spec.max_failed_trials is None else spec.max_failed_trials,
         seed=seed,
         warnings=tuple(dict.fromkeys(warnings)),
-        ignored=tuple(SweepSpec.model_fields[field].alias or field for field in IGNORED if _is_given(spec, field)),
+        ignored=ignored_in(raw),
     )
 
 
@@ -234,10 +234,6 @@ def _max_trials(spec: SweepSpec, space: Space | None) -> int:
 def _limits(spec: SweepSpec) -> Iterator[str]:
     if (early := early_terminate_of(spec)) is not None:
         yield from stopping_problems(early)
-
-
-def _is_given(spec: BaseModel, field: str) -> bool:
-    return getattr(spec, field) is not None
 
 
 def _readdressed(sentence: str, sweep: SweepSpec | None) -> str:
