@@ -13,10 +13,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sandbox_api.sentences import schema_problems
 from sandbox_api.sweep import IGNORED, SweepSpec
 
 from ..plan.references import did_you_mean
-from ..plan.schema import schema_problems
 from .convert_tree import Entry, Map, Scalar, Seq, copied_entry, plain
 from .convert_upstream import Files, NotConverted
 

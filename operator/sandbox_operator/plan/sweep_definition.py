@@ -8,7 +8,7 @@ as the generation stands. The template is judged by what judges experiments: as 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,17 +17,17 @@ from pydantic import ValidationError
 from sandbox_api.digest import sha256_of
 from sandbox_api.experiment import NewClaim, Workspace
 from sandbox_api.hook import Hook
+from sandbox_api.sentences import schema_problems
 from sandbox_api.sweep import MAX_TRIALS, SweepSpec, ignored_in
+from sandbox_api.sweep_definition import read_definition
 
 from ..build.names import claim_name, trial_name
 from ..build.trial import trial_spec
 from ..search.observed import SEEN_AT_MOST
-from ..search.space import Space, parse_space
-from ..search.stopping import stopping_problems
+from ..search.space import Space, space_of
 from ..search.suggest import LOOKS_BACK, Settings, suggest
 from .compile import NO_HOOKS, Compiled, compile_spec, too_deep
-from .schema import schema_problems
-from .sweep_stopping import early_terminate_of, rungs_for_trials
+from .sweep_stopping import rungs_for_trials
 
 DEFAULT_TRIALS = 20
 DEFAULT_FAILURES = 3
@@ -96,23 +96,17 @@ def compile_sweep(
     """
     if (deep := too_deep(raw)) is not None:
         return CompiledSweep(None, (deep,))
-    problems: list[str] = []
-    try:
-        spec = SweepSpec.model_validate(raw)
-    except ValidationError as error:
-        spec = None
-        problems += schema_problems(error, SweepSpec)
-    space = _space(raw.get("parameters"), spec, problems)
+    definition = read_definition(raw)
+    spec, problems = definition.spec, list(definition.problems)
+    space = space_of(definition.space) if definition.space is not None else None
     template = raw.get("template")
     template = template if isinstance(template, Mapping) else {}
     workspace = _workspace(template, problems)
-    if spec is not None:
-        problems += _limits(spec)
-        if spec.method in LOOKS_BACK and (count := _max_trials(spec, space)) > SEEN_AT_MOST:
-            problems.append(
-                f"spec.maxTrials: {spec.method} looks back on all trials, on {SEEN_AT_MOST} at most, not on {count};"
-                " lower it, or search with sobol or random"
-            )
+    if spec is not None and spec.method in LOOKS_BACK and (count := _max_trials(spec, space)) > SEEN_AT_MOST:
+        problems.append(
+            f"spec.maxTrials: {spec.method} looks back on all trials, on {SEEN_AT_MOST} at most, not on {count};"
+            " lower it, or search with sobol or random"
+        )
     problems += (f"spec.template.{field}: {advice}" for field, advice in OF_THE_SWEEP.items() if field in template)
     own = {field: value for field, value in template.items() if field not in OF_THE_SWEEP}
     seed = spec.seed if spec is not None and spec.seed is not None else seed_of(uid)
@@ -177,16 +171,6 @@ def _spec_of_trial(
     )
 
 
-def _space(raw: Any, spec: SweepSpec | None, problems: list[str]) -> Space | None:
-    if not isinstance(raw, Mapping):
-        return None  # which the schema has told
-    space, wrong = parse_space(raw)
-    problems += wrong
-    if space is not None and spec is not None and spec.method == "grid":
-        problems += space.grid_problems()
-    return space
-
-
 def _workspace(template: Mapping[str, Any], problems: list[str]) -> Workspace | None:
     """Of all trials; a template that has none gets a claim of the usual size."""
     raw = template.get("workspace")
@@ -229,11 +213,6 @@ def _max_trials(spec: SweepSpec, space: Space | None) -> int:
     if spec.method == "grid":
         return min(*given, (space.grid_size if space is not None else None) or 1, MAX_TRIALS)
     return min(given, default=DEFAULT_TRIALS)
-
-
-def _limits(spec: SweepSpec) -> Iterator[str]:
-    if (early := early_terminate_of(spec)) is not None:
-        yield from stopping_problems(early)
 
 
 def _readdressed(sentence: str, sweep: SweepSpec | None) -> str:

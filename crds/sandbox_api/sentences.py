@@ -12,9 +12,9 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from sandbox_api.base import DURATION, NAME, OBJECT_NAME
-from sandbox_api.experiment import ENV_NAME, HOOK, ExperimentSpec
-from sandbox_api.extra import NEEDED, said_by
+from .base import DURATION, NAME, OBJECT_NAME
+from .experiment import ENV_NAME, HOOK, ExperimentSpec
+from .extra import NEEDED, said_by
 
 UNKNOWN_FIELD = "extra_forbidden"
 """What pydantic calls a key that no field has."""
