@@ -18,7 +18,7 @@ from .distributions import (
     WEIGHTED,
     DefinedParameter,
     shape_of,
-)  # fmt: skip
+)
 
 _DEFAULTS = {"mu": 0.0, "sigma": 1.0, "a": 1.0, "b": 1.0, "q": 1.0}
 _POSITIVE = ("sigma", "a", "b", "q")
