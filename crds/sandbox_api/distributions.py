@@ -17,7 +17,7 @@ CONSTANT, CATEGORICAL, WEIGHTED, INTEGER = "constant", "categorical", "categoric
 LARGEST = 2**53
 """Beyond it, integers are not exact as JSON numbers."""
 EDGE = 2**-53
-"""Nearest that a coordinate comes to 0 and 1 where the distribution has no bounds."""
+"""Nearest that a coordinate comes to 0 and 1 where it is clipped."""
 _REACH = -NormalDist().inv_cdf(EDGE)
 """Standard deviations from the middle of a normal distribution to its edge."""
 _FUZZ = 1e-9
@@ -34,6 +34,8 @@ class Shape:
     """The least and the greatest value that a search takes: the bounds, where there are any."""
     is_countable: bool = False
     """Whether its multiples of a quantum are as many as a grid can have."""
+    clipped: bool = False
+    """Whether coordinates keep off 0 and 1, where the inverse has no value, or none that scipy finds."""
 
 
 def _same(low: float, high: float) -> tuple[float, float]:
@@ -66,9 +68,9 @@ SHAPES = {
     "log_uniform_values": Shape(_LIMITS, _same, _same, is_countable=True),
     "inv_log_uniform": Shape(_LIMITS, _inverses, _inverses),
     "inv_log_uniform_values": Shape(_LIMITS, _same, _same),
-    "normal": Shape(_NORMAL, lambda _mu, _sigma: (-math.inf, math.inf), _edges),
-    "log_normal": Shape(_NORMAL, lambda _mu, _sigma: (0.0, math.inf), _log_edges),
-    "beta": Shape(("a", "b"), _share, _share),
+    "normal": Shape(_NORMAL, lambda _mu, _sigma: (-math.inf, math.inf), _edges, clipped=True),
+    "log_normal": Shape(_NORMAL, lambda _mu, _sigma: (0.0, math.inf), _log_edges, clipped=True),
+    "beta": Shape(("a", "b"), _share, _share, clipped=True),
 }
 QUANTISED = ("uniform", "log_uniform", "log_uniform_values", "normal", "log_normal", "beta")
 """Shapes that also come as `q_<shape>`."""

@@ -18,10 +18,7 @@ from typing import Any
 
 from scipy.special import betaincinv, ndtri
 
-from sandbox_api.distributions import EDGE, DefinedParameter, shape_of
-
-_CLIPPED = ("normal", "log_normal", "beta")
-"""Their coordinates keep off 0 and 1, where the inverse has no value, or none that scipy finds."""
+from sandbox_api.distributions import EDGE, SHAPES, DefinedParameter, shape_of
 
 
 def _between(x: float, low: float, high: float) -> float:
@@ -78,7 +75,7 @@ class Parameter(DefinedParameter):
         return self.distribution.removeprefix("q_")
 
     def _inverse(self, x: float) -> float:
-        if self._shape in _CLIPPED:
+        if SHAPES[self._shape].clipped:
             x = min(max(x, EDGE), 1 - EDGE)
         low, high = self.bounds
         return min(max(INVERSES[self._shape](x, self.first, self.second), low), high)
