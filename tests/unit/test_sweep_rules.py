@@ -19,25 +19,25 @@ from sandbox_runtime.metrics import MetricsLog
 from sandbox_runtime.watcher import SandboxWatcher
 from sandbox_runtime.workspace import Workspace
 
-MIN_LEN = "text_length_filter.min_len"
+MAX_PPL = "perplexity_filter.max_ppl"
 TEMPLATE = {
     "executionJobConfigs": [
         {
             "hook": "ProcessDataHook",
             "metaName": "process",
-            "djConfigs": {"dataset_path": "data/demo.jsonl", "process": [{"text_length_filter": {"min_len": 10}}]},
+            "djConfigs": {"dataset_path": "data/demo.jsonl", "process": [{"perplexity_filter": {"max_ppl": 10}}]},
         }
     ]
 }
 GOOD: Mapping[str, Any] = {
     "method": "bayes",
     "metric": {"name": "process.rows_out", "goal": "maximize"},
-    "parameters": {MIN_LEN: {"min": 1, "max": 9}},
+    "parameters": {MAX_PPL: {"min": 1, "max": 9}},
 }
 
 
 def over(**parameter: Any) -> dict[str, Any]:
-    return {"parameters": {MIN_LEN: parameter}}
+    return {"parameters": {MAX_PPL: parameter}}
 
 
 def hyperband(**keys: Any) -> dict[str, Any]:
@@ -59,32 +59,32 @@ TAKEN: dict[str, Mapping[str, Any]] = {
     "normal": over(distribution="normal", mu=50, sigma=2),
     "q_normal without keys": over(distribution="q_normal"),
     "q_beta": over(distribution="q_beta", a=2, b=5, q=0.1),
-    "nested": {"parameters": {"text_length_filter": {"parameters": {"min_len": {"values": [1, 2]}}}}},
+    "nested": {"parameters": {"perplexity_filter": {"parameters": {"max_ppl": {"values": [1, 2]}}}}},
     "hyperband": hyperband(min_iter=3),
     "caps": {"run_cap": 3, "sweep_max_count": 4, "maxTrials": 5},
     "W&B's own keys": {"program": "train.py", "image_uri": "a:1", "job": "e/p/j:v1", "command": ["python", 3]},
     "impute": {"metric": {**GOOD["metric"], "impute": "worst", "impute_while_running": False}},
 }
 REFUSED: dict[str, tuple[Mapping[str, Any], str]] = {
-    "misspelt distribution": (over(distribution="log_unifrom", min=1, max=2), f'.parameters["{MIN_LEN}"].distribution'),
-    "no such spread": (over(distribution="normal", sigma=-1), f'.parameters["{MIN_LEN}"].sigma'),
-    "from zero": (over(distribution="log_uniform_values", min=0, max=1), f'.parameters["{MIN_LEN}"].min'),
-    "misspelt key": (over(vlaues=[1, 2]), f'.parameters["{MIN_LEN}"]'),
-    "two ways": (over(values=[1, 2], min=1), f'.parameters["{MIN_LEN}"].min'),
-    "upside down": (over(min=2, max=1), f'.parameters["{MIN_LEN}"]'),
-    "no values": (over(values=[]), f'.parameters["{MIN_LEN}"].values'),
-    "shares of more than all": (over(values=[1, 2], probabilities=[0.9, 0.9]), f'.parameters["{MIN_LEN}"].probabilities'),
-    "too wide": (over(distribution="log_normal", sigma=200), f'.parameters["{MIN_LEN}"]'),
-    "no multiple": (over(distribution="q_uniform", min=1, max=3, q=10), f'.parameters["{MIN_LEN}"].q'),
-    "no number": (over(min="0", max=1, distribution="uniform"), f'.parameters["{MIN_LEN}"].min'),
-    "a bare value": ({"parameters": {MIN_LEN: 3}}, f'.parameters["{MIN_LEN}"]'),
+    "misspelt distribution": (over(distribution="log_unifrom", min=1, max=2), f'.parameters["{MAX_PPL}"].distribution'),
+    "no such spread": (over(distribution="normal", sigma=-1), f'.parameters["{MAX_PPL}"].sigma'),
+    "from zero": (over(distribution="log_uniform_values", min=0, max=1), f'.parameters["{MAX_PPL}"].min'),
+    "misspelt key": (over(vlaues=[1, 2]), f'.parameters["{MAX_PPL}"]'),
+    "two ways": (over(values=[1, 2], min=1), f'.parameters["{MAX_PPL}"].min'),
+    "upside down": (over(min=2, max=1), f'.parameters["{MAX_PPL}"]'),
+    "no values": (over(values=[]), f'.parameters["{MAX_PPL}"].values'),
+    "shares of more than all": (over(values=[1, 2], probabilities=[0.9, 0.9]), f'.parameters["{MAX_PPL}"].probabilities'),
+    "too wide": (over(distribution="log_normal", sigma=200), f'.parameters["{MAX_PPL}"]'),
+    "no multiple": (over(distribution="q_uniform", min=1, max=3, q=10), f'.parameters["{MAX_PPL}"].q'),
+    "no number": (over(min="0", max=1, distribution="uniform"), f'.parameters["{MAX_PPL}"].min'),
+    "a bare value": ({"parameters": {MAX_PPL: 3}}, f'.parameters["{MAX_PPL}"]'),
     "called the same": (
         {"parameters": {"a.b": {"value": 1}, "a": {"parameters": {"b": {"value": 2}}}}}, ".parameters",
     ),
     "too many": ({"parameters": {f"p{n}": {"min": 0, "max": 9} for n in range(65)}}, ".parameters"),
     "none": ({"parameters": {}}, ".parameters"),
     "no mapping": ({"parameters": ["a"]}, ".parameters"),
-    "uncountable": ({"method": "grid", **over(min=0.5, max=2)}, f'.parameters["{MIN_LEN}"]'),
+    "uncountable": ({"method": "grid", **over(min=0.5, max=2)}, f'.parameters["{MAX_PPL}"]'),
     "misspelt limit": ({"maxTrial": 3}, ".maxTrial"),
     "no method": ({"method": "guess"}, ".method"),
     "no goal": ({"metric": {"name": "process.rows_out", "goal": "up"}}, ".metric.goal"),
