@@ -18,7 +18,7 @@ from .base import GROUP, VERSION, ContractModel, SpecModel
 from .experiment import ExperimentSpec
 from .hook_resource import HOOK_NAME, MAX_HOOK_NAME, HookSpec, HookStatus
 from .status import ExperimentStatus
-from .sweep import SweepSpec, SweepStatus
+from .sweep import IGNORED, SweepSpec, SweepStatus
 
 Schema = dict[str, Any]
 Column = tuple[str, str, str, int]
@@ -29,7 +29,7 @@ MAX_SWEEP_NAME = 46
 SWEEP_MUTABLE = (
     "suspend", "maxTrials", "maxFailedTrials", "parallelism", "runCap", "run_cap", "sweep_max_count", "metric", "keep",
 )  # fmt: skip
-"""Fields of a sweep's spec that may change while it runs; of `metric` only the target."""
+"""Fields of a sweep's spec that may change while it runs, beside those without effect; of `metric` only the target."""
 ALWAYS_MUTABLE = ("suspend", "suspendPolicy", "stop", "rerun", "ttlSecondsAfterFinished")
 """Fields of spec that may change while the experiment runs; `workspace.retention` is the other one."""
 KEPT = (
@@ -161,7 +161,7 @@ def sweep_frozen_rule() -> dict[str, str]:
     spec = [
         _unchanged("spec", field.alias or name)
         for name, field in SweepSpec.model_fields.items()
-        if (field.alias or name) not in SWEEP_MUTABLE
+        if (field.alias or name) not in (*SWEEP_MUTABLE, *IGNORED)
     ]
     metric = [_unchanged("spec.metric", name) for name in ("name", "goal")]
     started = "has(oldSelf.status) && has(oldSelf.status.startTime)"

@@ -14,6 +14,8 @@ from pydantic_core import PydanticCustomError
 
 SAID = "said"
 """Type of a validation error whose message is a whole sentence of ours."""
+NEEDED = "needed"
+"""The same of a field that is missing, where the sentence says why it must be there."""
 
 
 def said_by(problem: Mapping[str, Any]) -> str:

@@ -7,12 +7,15 @@ parts (`parameters`, the template) mean is checked by the planner, which tells a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
-from .base import AnyObject, ContractModel, ObjectName, SpecModel
+from .base import AnyObject, ContractModel, ObjectName, SpecModel, TextOrObject
 from .experiment import rules
+from .extra import NEEDED
 from .status import Condition
 
 MAX_TRIALS = 10_000
@@ -25,6 +28,20 @@ Method = Literal["bayes", "random", "grid", "sobol"]
 TrialState = Literal["Pending", "Running", "Succeeded", "Failed", "Pruned"]
 
 
+METRIC_IS_NEEDED = (
+    "every method needs a metric, random and grid too, where W&B can do without: the best trial, what is kept, and when"
+    " the search ends follow from it; name a figure of the template's jobs, as in"
+    " `metric: {name: quality_score, goal: maximize}`"
+)
+_NONE: Any = None  # as a default it is judged too, so that the sentence is told where the key is missing
+
+
+def _not_missing(metric: Any) -> Any:
+    if metric is None:
+        raise PydanticCustomError(NEEDED, METRIC_IS_NEEDED)
+    return metric
+
+
 class SweepMetric(SpecModel):
     name: Annotated[str, Field(min_length=1, max_length=253)]
     """A figure of the template's jobs, whole or by its end; quality_score: that of the one quality classifier."""
@@ -32,6 +49,10 @@ class SweepMetric(SpecModel):
     """Whether low or high is good."""
     target: float | None = None
     """Begin no further trial once a value is that good."""
+    impute: str | None = None
+    """Of a W&B file; ignored: a trial that has failed is no point for the search, whatever its last value was."""
+    impute_while_running: Annotated[TextOrObject, Field(alias="impute_while_running")] = None
+    """Of a W&B file; ignored: bayes takes the points of running trials as bad ones."""
 
 
 class EarlyTerminate(SpecModel):
@@ -76,12 +97,18 @@ class SweepSpec(SpecModel):
             "message": "give either runCap or run_cap, not both",
             "fieldPath": ".runCap",
         },
+        {
+            "rule": "has(self.metric)",
+            "message": METRIC_IS_NEEDED,
+            "fieldPath": ".metric",
+            "reason": "FieldValueRequired",
+        },
     )
 
     method: Method
     """bayes (TPE), random, grid or sobol (evenly spread)."""
-    metric: SweepMetric
-    """What is searched for."""
+    metric: Annotated[SweepMetric, BeforeValidator(_not_missing), Field(validate_default=True)] = _NONE
+    """What is searched for; needed with every method."""
     parameters: AnyObject
     """W&B's parameters: `<op>.<arg>` of a recipe, or `<metaName>.djConfigs.<key>`, `<metaName>.extraConfigs.<key>`."""
     template: AnyObject
@@ -118,7 +145,7 @@ class SweepSpec(SpecModel):
     """For people."""
     program: Annotated[str, Field(max_length=1024)] | None = None
     """Of a W&B file; ignored: the template says what runs."""
-    command: Annotated[list[str], Field(max_length=256)] | None = None
+    command: TextOrObject = None
     """Of a W&B file; ignored."""
     project: Annotated[str, Field(max_length=253)] | None = None
     """Of a W&B file; ignored: template.projectName."""
@@ -126,10 +153,33 @@ class SweepSpec(SpecModel):
     """Of a W&B file; ignored: template.tracking.wandb.entity."""
     controller: AnyObject | None = None
     """Of a W&B file; ignored: the operator is the controller."""
+    scheduler: AnyObject | None = None
+    """Of a W&B file; ignored: the operator searches."""
+    launch: AnyObject | None = None
+    """Of a W&B file; ignored: the template says what runs, and where."""
+    job: Annotated[str, Field(max_length=1024)] | None = None
+    """Of a W&B file; ignored: the template says what runs."""
+    image_uri: Annotated[str | None, Field(alias="image_uri", max_length=1024)] = None
+    """Of a W&B file; ignored: a job of the template names its image."""
+    api_version: Annotated[str, Field(max_length=253)] | None = None
+    """Of a W&B file; ignored: the resource has its own."""
+    kind: Annotated[str, Field(max_length=253)] | None = None
+    """Of a W&B file (sweep); ignored: the resource has its own."""
 
 
-IGNORED = ("sweep_name", "name", "program", "command", "project", "entity", "controller")
-"""Fields of `SweepSpec` that are accepted and do nothing, by their names in Python."""
+IGNORED = (
+    "sweep_name", "name", "program", "command", "project", "entity", "controller", "scheduler", "launch", "job",
+    "image_uri", "apiVersion", "kind", "metric.impute", "metric.impute_while_running",
+)  # fmt: skip
+"""Keys of a definition that are accepted and do nothing, as they are written."""
+
+
+def ignored_in(definition: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those of `IGNORED` that a definition sets."""
+    metric = definition.get("metric")
+    inside = {f"metric.{key}": value for key, value in metric.items()} if isinstance(metric, Mapping) else {}
+    given = {**definition, **inside}
+    return tuple(key for key in IGNORED if given.get(key) is not None)
 
 
 class TrialRow(ContractModel):

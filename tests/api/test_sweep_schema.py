@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 from tests.api.conftest import Plane
 from tests.api.lab import experiment, probes
-from tests.api.sweep_lab import a_sweep, the_sweep
+from tests.api.sweep_lab import METRIC, a_sweep, the_sweep
 
 NAMESPACE = "sweep-schema"
 WANDB = {
     "program": "train.py", "command": ["${env}", "python"], "name": "mine", "description": "for people", "project": "p",
     "entity": "e", "controller": {"type": "local"}, "run_cap": 40, "early_terminate": {"type": "hyperband", "min_iter": 3},
+    "job": "e/p/job:v1", "image_uri": "train:1", "apiVersion": "1", "kind": "sweep", "scheduler": {"engine": "wandb"},
+    "launch": {"queue": "q"},
+    "metric": {"name": METRIC, "goal": "minimize", "impute": "worst", "impute_while_running": False},
 }  # fmt: skip
 FROZEN = [
     ("method", {"method": "bayes"}), ("parameters", {"parameters": {"a": {"value": 1}}}), ("seed", {"seed": 8}),
@@ -62,6 +65,8 @@ def test_a_wandb_definition_is_taken_as_it_is_and_a_misspelt_key_is_not(cluster:
     strict = ("--dry-run=server", "--validate=strict")
     assert create(cluster, the_sweep("wandb", a_sweep(**WANDB)), *strict) == ""
     assert 'unknown field "spec.paralelism"' in create(cluster, the_sweep("wandb", a_sweep(paralelism=3)), *strict)
+    aimless = {key: value for key, value in a_sweep().items() if key != "metric"}
+    assert "spec.metric: Required value: every method needs a metric" in create(cluster, the_sweep("a", aimless))
     assert "not both" in create(cluster, the_sweep("both", a_sweep(run_cap=3, runCap=4)), *strict)
     assert "may have at most 46 characters" in create(cluster, the_sweep("a" * 47, a_sweep()), *strict)
 

@@ -12,11 +12,12 @@ from typing import Any
 from tests.unit.sweeps import bowl, search
 
 from sandbox_api.base import API_VERSION
+from sandbox_api.rungs import rungs_of
 from sandbox_api.sweep import EarlyTerminate
 from sandbox_operator.build.names import LABEL_SWEEP
 from sandbox_operator.plan.sweep_definition import compile_sweep, trial_of
 from sandbox_operator.search.space import Point
-from sandbox_operator.search.stopping import Arrival, arrive, rungs_of
+from sandbox_operator.search.stopping import Arrival, arrive
 
 UID = "0a1b2c3d-0000-4000-8000-000000000001"
 FILTERS: dict[str, Any] = {
@@ -50,7 +51,7 @@ TRAINING = {
         {
             "hook": "EvaluateDataHook", "metaName": "judge", "type": "accuracy",
             "input": {"extraConfigs.predicted_dataset_path": "anonymous.infer.dataset"},
-            "extraConfigs": {"predicted_label_key": "x", "ground_truth_label_key": "y"},
+            "extraConfigs": {"predicted_label_key": "label", "ground_truth_label_key": "truth"},
         }
     ],
 }  # fmt: skip

@@ -95,7 +95,7 @@ def test_every_mistake_is_a_sentence_and_the_exit_code_is_one(tmp_path: Path) ->
     ("early", "words"),
     [
         ({"type": "hyperband", "min_iter": 2, "max_iter": 20}, "no trial will be ended early, because process"),
-        ({"type": "hyperband"}, "spec.earlyTerminate: does not say where the rungs are"),
+        ({"type": "hyperband"}, "spec.early_terminate: does not say where the rungs are"),
     ],
 )
 def test_early_stopping_that_stops_nothing_is_told(tmp_path: Path, early: dict[str, Any], words: str) -> None:

@@ -468,11 +468,34 @@ def test_checkpoints_to_keep_are_each_trials_own_and_the_template_may_say_the_re
     assert any(words.startswith("spec.template.keep.checkpoints: ") for words in own.status.warnings)
 
 
+OF_WANDB: dict[str, Any] = {
+    "apiVersion": "1", "kind": "sweep", "controller": {"type": "local"}, "program": "train.py", "job": "e/p/job:v1",
+    "image_uri": "train:1", "entity": "e", "project": "p", "command": ["${env}", "python", 3], "name": "mine",
+    "scheduler": {"engine": "wandb"}, "launch": {"queue": "q"}, "sweep_name": "x", "description": "for people",
+}  # fmt: skip
+"""Keys of a W&B definition, and of Data-Juicer's, beside those that say what is searched."""
+
+
 def test_keys_of_other_tools_are_accepted_and_named_as_ignored() -> None:
-    compiled = compiled_of(
-        program="train.py", command=["python"], name="mine", sweep_name="x", description="for people"
-    )
-    assert compiled.ignored == ("sweep_name", "name", "program", "command")
+    metric = {**a_spec()["metric"], "impute": "worst", "impute_while_running": False}
+    compiled = compiled_of(**OF_WANDB, metric=metric)
+    assert compiled.problems == ()
+    inside = {"metric.impute", "metric.impute_while_running"}
+    assert set(compiled.ignored) == set(OF_WANDB) - {"description"} | inside
+    assert compiled_of(program="train.py").ignored == ("program",)
+
+
+@pytest.mark.parametrize("method", ["bayes", "random", "grid", "sobol"])
+def test_a_definition_without_a_metric_is_told_why_it_needs_one_and_what_to_write(method: str) -> None:
+    raw = a_spec(method=method)
+    del raw["metric"]
+    told = [words for words in compile_sweep(raw, name="s", uid="u").problems if words.startswith("spec.metric: ")]
+    assert len(told) == 1
+    assert "every method needs a metric, random and grid too" in told[0]
+    assert "as in `metric: {name: quality_score, goal: maximize}`" in told[0]
+    misspelt = compile_sweep({**raw, "metrc": {"name": "x"}}, name="s", uid="u").problems
+    assert "spec.metrc: there is no such field; did you mean 'metric'?" in misspelt
+    assert not any(words.startswith("spec.metric: ") for words in misspelt)
 
 
 def test_the_seed_is_the_specs_or_follows_from_the_uid() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.sweeps import a_space
 
-from sandbox_operator.search.distributions import DISTRIBUTIONS
+from sandbox_api.distributions import DISTRIBUTIONS
 from sandbox_operator.search.space import parse_space
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/sweep/quantiles.json").read_text())

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandbox_api.rungs import rungs_of, stopping_problems
 from sandbox_api.sweep import EarlyTerminate
-from sandbox_operator.search.stopping import Arrival, Goal, arrive, decide, replay, rungs_of, stopping_problems
+from sandbox_operator.search.stopping import Arrival, Goal, arrive, decide, replay
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/sweep/quantiles.json").read_text())
 
@@ -74,7 +75,7 @@ def test_a_trial_has_at_most_64_rungs(first: int, eta: float) -> None:
     ],
 )
 def test_a_definition_without_rungs_is_told(keys: dict[str, Any], said: str | None) -> None:
-    problems = stopping_problems(early(**keys))
+    problems = stopping_problems(early(**keys), "spec.earlyTerminate")
 
     assert [problem.startswith(said or "") for problem in problems] == ([True] if said else [])
 

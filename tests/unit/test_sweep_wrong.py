@@ -173,7 +173,7 @@ def test_a_recipe_that_a_refine_job_writes_is_looked_at_as_well() -> None:
         ({"parallelism": 0}, "spec.parallelism: write a number of at least 1, not 0"),
         ({"earlyTerminate": {**HALVING, "eta": 1}}, "spec.earlyTerminate.eta: write a number above 1, not 1"),
         ({"maxTrials": 10**6}, "spec.maxTrials: write a number of at most 10000, not 1000000"),
-        ({"metric": {"name": "process.rows_out", "sense": 1}}, "spec.metric.sense: there is no such field; those there are: name, goal, target"),
+        ({"metric": {"name": "process.rows_out", "sense": 1}}, "spec.metric.sense: there is no such field; those there are: name, goal, target, impute, impute_while_running"),
         ({"zzz": 1}, "spec.zzz: there is no such field; see kubectl explain sandboxsweep.spec"),
         ({"parameters": {MIN_RATIO: {"min": "1e-3", "max": 1}}}, f'spec.parameters["{MIN_RATIO}"].min: must be a finite number, not \'1e-3\'; it is text here: write 0.001, without quotes'),
         ({"parameters": {MIN_RATIO: None}}, f'spec.parameters["{MIN_RATIO}"]: must be a mapping; it says nothing of its values: give value, values, min and max, or a distribution'),

@@ -13,17 +13,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sandbox_api.sentences import schema_problems
 from sandbox_api.sweep import IGNORED, SweepSpec
 
 from ..plan.references import did_you_mean
-from ..plan.schema import schema_problems
 from .convert_tree import Entry, Map, Scalar, Seq, copied_entry, plain
 from .convert_upstream import Files, NotConverted
 
 KEY = "hpo_config"
 KNOWN = (
-    "sweep_name", "sweep_max_count", "name", "description", "program", "command", "project", "entity", "controller",
-    "method", "metric", "parameters", "early_terminate", "run_cap",
+    "method", "metric", "parameters", "early_terminate", "run_cap", "sweep_max_count", "description",
+    *(key for key in IGNORED if "." not in key),
 )  # fmt: skip
 """Keys of W&B's definitions, and the two that Data-Juicer adds."""
 NEEDED = {
@@ -47,7 +47,9 @@ class Sweep:
     def around(self, template: Map) -> Map:
         """The spec of the SandboxSweep whose trials are experiments of this spec."""
         entries = {key: copied_entry(entry) for key, entry in self.definition.entries.items()}
-        for key, entry in entries.items():
+        metric = entries["metric"].value
+        inside = {f"metric.{key}": entry for key, entry in metric.entries.items()} if isinstance(metric, Map) else {}
+        for key, entry in {**entries, **inside}.items():
             if key in IGNORED:
                 entry.remark("taken as it is, and has no effect here")
         next(iter(entries.values())).above[:0] = self.above

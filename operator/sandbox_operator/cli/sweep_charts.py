@@ -19,7 +19,9 @@ from optuna.distributions import FloatDistribution
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import TrialState, create_trial
 
-from ..search.distributions import CATEGORICAL, WEIGHTED, Parameter
+from sandbox_api.distributions import CATEGORICAL, WEIGHTED
+
+from ..search.distributions import Parameter
 from .sweep_read import SweepView, TrialView
 from .sweep_words import shown
 

@@ -11,15 +11,15 @@ from dataclasses import replace
 
 from sandbox_api.crd import MAX_SWEEP_NAME
 from sandbox_api.hook import Hook
+from sandbox_api.rungs import rungs_of
 
 from ..build.names import claim_name
 from ..plan.cache import has_key
 from ..plan.job import PlannedJob, planned_id
 from ..plan.rerun import downstream
-from ..plan.sweep_definition import CompiledSweep, compile_sweep, early_terminate_of, trial_of
-from ..plan.sweep_stopping import STEP, nothing_stops
+from ..plan.sweep_definition import CompiledSweep, compile_sweep, trial_of
+from ..plan.sweep_stopping import STEP, early_terminate_of, nothing_stops
 from ..search.distributions import Parameter
-from ..search.stopping import rungs_of
 from ..search.suggest import suggest
 from .offline import Experiment
 from .preview import name_problems, previewed

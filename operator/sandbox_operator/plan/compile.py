@@ -18,6 +18,7 @@ from sandbox_api.digest import sha256_of
 from sandbox_api.experiment import ExperimentSpec
 from sandbox_api.hook import Hook
 from sandbox_api.hooks import HOOKS
+from sandbox_api.sentences import schema_problems
 
 from .clashes import comparison_problems, file_clashes, name_clashes
 from .configs import effective, notes_on, value_at, with_parameters
@@ -35,7 +36,6 @@ from .ranking import baseline_problems, rank_of, ranked_jobs
 from .references import Producer, Written, normal_path
 from .repeats import repeated
 from .rerun import rerun_problems
-from .schema import schema_problems
 from .spread import spread
 from .tracking import tracking_problems
 from .trial import Parameters, checked, refine_conflicts

@@ -23,10 +23,10 @@ from sandbox_api.hook_resource import AnyExtra, extra_problems, merged_extra
 from sandbox_api.parameters import ROOTS as ROOTS
 from sandbox_api.parameters import in_order, place_of
 from sandbox_api.paths import data_sets_in, paths_in
+from sandbox_api.sentences import fields_beside
 
 from .job import Given, PlannedJob
 from .references import did_you_mean, normal_path
-from .schema import fields_beside
 
 _LATER = None
 """Stands in a configuration for what an input will bring."""

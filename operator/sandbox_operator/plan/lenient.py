@@ -13,8 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sandbox_api.experiment import ExperimentSpec
-
-from .schema import UNKNOWN_FIELD, meant_field, mistakes
+from sandbox_api.sentences import UNKNOWN_FIELD, meant_field, mistakes
 
 _ALONE = frozenset(
     [

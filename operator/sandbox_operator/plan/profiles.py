@@ -10,10 +10,10 @@ from pydantic import BaseModel, ValidationError
 
 from sandbox_api.experiment import ExperimentSpec, JobConfig
 from sandbox_api.pod_fields import Affinity, PodPatch
+from sandbox_api.sentences import schema_problems
 
 from .limits import resource_problems
 from .references import did_you_mean
-from .schema import schema_problems
 
 OUR_ENV = "SANDBOX_"
 _KEPT = {

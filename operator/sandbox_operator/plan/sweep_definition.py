@@ -8,25 +8,25 @@ as the generation stands. The template is judged by what judges experiments: as 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from sandbox_api.digest import sha256_of
 from sandbox_api.experiment import NewClaim, Workspace
 from sandbox_api.hook import Hook
-from sandbox_api.sweep import IGNORED, MAX_TRIALS, SweepSpec
+from sandbox_api.sentences import schema_problems
+from sandbox_api.sweep import MAX_TRIALS, SweepSpec, ignored_in
+from sandbox_api.sweep_definition import read_definition
 
 from ..build.names import claim_name, trial_name
 from ..build.trial import trial_spec
 from ..search.observed import SEEN_AT_MOST
-from ..search.space import Space, parse_space
-from ..search.stopping import stopping_problems
+from ..search.space import Space, space_of
 from ..search.suggest import LOOKS_BACK, Settings, suggest
 from .compile import NO_HOOKS, Compiled, compile_spec, too_deep
-from .schema import schema_problems
 from .sweep_stopping import early_terminate_of, nothing_stops, resource_problems, rungs_for_trials
 from .sweep_values import is_told, sentences, value_problems
 from .trial import WHERE as PARAMETERS
@@ -100,24 +100,18 @@ def compile_sweep(
     """
     if (deep := too_deep(raw)) is not None:
         return CompiledSweep(None, (deep,))
-    problems: list[str] = []
-    try:
-        spec = SweepSpec.model_validate(raw)
-    except ValidationError as error:
-        spec = None
-        problems += schema_problems(error, SweepSpec)
-    space = _space(raw.get("parameters"), spec, problems)
+    definition = read_definition(raw)
+    spec, problems = definition.spec, list(definition.problems)
+    space = space_of(definition.space) if definition.space is not None else None
     template = raw.get("template")
     has_template = isinstance(template, Mapping)
     template = template if isinstance(template, Mapping) else {}
     workspace = _workspace(template, problems)
-    if spec is not None:
-        problems += _limits(spec)
-        if spec.method in LOOKS_BACK and (count := _max_trials(spec, space)) > SEEN_AT_MOST:
-            problems.append(
-                f"spec.maxTrials: {spec.method} looks back on all trials, on {SEEN_AT_MOST} at most, not on {count};"
-                " lower it, or search with sobol or random"
-            )
+    if spec is not None and spec.method in LOOKS_BACK and (count := _max_trials(spec, space)) > SEEN_AT_MOST:
+        problems.append(
+            f"spec.maxTrials: {spec.method} looks back on all trials, on {SEEN_AT_MOST} at most, not on {count};"
+            " lower it, or search with sobol or random"
+        )
     problems += (f"spec.template.{field}: {advice}" for field, advice in OF_THE_SWEEP.items() if field in template)
     own = {field: value for field, value in template.items() if field not in OF_THE_SWEEP}
     seed = spec.seed if spec is not None and spec.seed is not None else seed_of(uid)
@@ -144,7 +138,7 @@ def compile_sweep(
         max_failed_trials=DEFAULT_FAILURES if spec.max_failed_trials is None else spec.max_failed_trials,
         seed=seed,
         warnings=tuple(dict.fromkeys(warnings)),
-        ignored=tuple(SweepSpec.model_fields[field].alias or field for field in IGNORED if _is_given(spec, field)),
+        ignored=ignored_in(raw),
     )
 
 
@@ -185,16 +179,6 @@ def _spec_of_trial(
     return trial_spec(
         sweep=sweep, number=number, template=template, claim=claim or claim_name(sweep), keep=keep, trial=trial
     )
-
-
-def _space(raw: Any, spec: SweepSpec | None, problems: list[str]) -> Space | None:
-    if not isinstance(raw, Mapping):
-        return None  # which the schema has told
-    space, wrong = parse_space(raw)
-    problems += wrong
-    if space is not None and spec is not None and spec.method == "grid":
-        problems += space.grid_problems()
-    return space
 
 
 def _workspace(template: Mapping[str, Any], problems: list[str]) -> Workspace | None:
@@ -238,15 +222,6 @@ def _max_trials(spec: SweepSpec, space: Space | None) -> int:
     if spec.method == "grid":
         return min(*given, (space.grid_size if space is not None else None) or 1, MAX_TRIALS)
     return min(given, default=DEFAULT_TRIALS)
-
-
-def _limits(spec: SweepSpec) -> Iterator[str]:
-    if (early := early_terminate_of(spec)) is not None:
-        yield from stopping_problems(early)
-
-
-def _is_given(spec: BaseModel, field: str) -> bool:
-    return getattr(spec, field) is not None
 
 
 def _readdressed(sentence: str, sweep: SweepSpec | None) -> str:

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from sandbox_api.hooks import HOOKS
+from sandbox_api.rungs import rungs_of
 from sandbox_api.status import TrialDecision
 from sandbox_api.sweep import EarlyTerminate, SweepSpec
 
 from ..build.defaults import Defaults
-from ..search.stopping import Arrival, arrive, rungs_of
+from ..search.stopping import Arrival, arrive
 from .compile import Compiled
 from .drafts import ANONYMOUS
 from .job import PlannedJob

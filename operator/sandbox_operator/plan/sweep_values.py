@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from sandbox_api.distributions import shape_of
 from sandbox_api.parameters import ROOTS
 from sandbox_api.words import shown
 
-from ..search.distributions import Parameter, shape_of
+from ..search.distributions import Parameter
 from ..search.space import Space
 from .compile import Compiled
 from .configs import check_configs, effective, with_parameters

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from sandbox_api.sweep_parameters import DefinedSpace, grid_problems, read_space
+
 from .distributions import Parameter
-from .parameters import read_parameters
 
 Point = tuple[float, ...]
 """A place in the unit cube: a coordinate in [0, 1] for each parameter that is searched, in the order of their names."""
-MAX_DIMENSIONS = 64
 WHERE = "spec.parameters"
 
 
@@ -66,26 +66,15 @@ class Space:
 
     def grid_problems(self) -> tuple[str, ...]:
         """Why there is no grid: a sentence for each parameter whose values can't be counted."""
-        return tuple(
-            f'{WHERE}["{each.name}"]: a grid needs values that can be counted, and {each.distribution} has none; '
-            "give values, whole numbers as min and max, or q_uniform, or search with random"
-            for each in self.searched
-            if each.grid_size is None
-        )
+        return grid_problems(self.searched, WHERE)
+
+
+def space_of(defined: DefinedSpace) -> Space:
+    """The space to search, of a definition in which nothing is wrong."""
+    return Space(tuple(Parameter(**vars(each)) for each in defined.parameters), defined.notes)
 
 
 def parse_space(raw: Mapping[str, Any]) -> tuple[Space | None, tuple[str, ...]]:
     """The space of W&B's `parameters`, or None and a sentence for each mistake in them."""
-    found, problems, notes = read_parameters(raw, WHERE)
-    parameters = tuple(sorted(found, key=lambda each: each.name))
-    names = [each.name for each in parameters]
-    problems += [
-        f"{WHERE}: two parameters are called {name!r}; give each once, flat or nested"
-        for name in sorted({name for name in names if names.count(name) > 1})
-    ]
-    space = Space(parameters, tuple(notes))
-    if space.dimensions > MAX_DIMENSIONS:
-        problems.append(f"{WHERE}: has {space.dimensions} parameters to search, {MAX_DIMENSIONS} are the most")
-    if not parameters and not problems:
-        problems.append(f"{WHERE}: is empty; name at least one parameter")
-    return (None, tuple(problems)) if problems else (space, ())
+    defined = read_space(raw, WHERE)
+    return (None, defined.problems) if defined.problems else (space_of(defined), ())

@@ -13,11 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sandbox_api.rungs import rungs_of
 from sandbox_api.sweep import EarlyTerminate
 
 from .observed import SEEN_AT_MOST, Seen, decode_observed
 from .space import Point
-from .stopping import Arrival, Decision, replay, rungs_of
+from .stopping import Arrival, Decision, replay
 from .studies import StudyCache
 from .suggest import LOOKS_BACK, Settings, suggest
 

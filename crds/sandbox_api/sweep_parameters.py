@@ -4,18 +4,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from sandbox_api.words import written_as_text
-
-from .distributions import CATEGORICAL, CONSTANT, DISTRIBUTIONS, INTEGER, LARGEST, WEIGHTED, Parameter, shape_of
+from .distributions import (
+    CATEGORICAL,
+    CONSTANT,
+    DISTRIBUTIONS,
+    INTEGER,
+    LARGEST,
+    WEIGHTED,
+    DefinedParameter,
+    shape_of,
+)
+from .words import written_as_text
 
 _DEFAULTS = {"mu": 0.0, "sigma": 1.0, "a": 1.0, "b": 1.0, "q": 1.0}
 _POSITIVE = ("sigma", "a", "b", "q")
 _HUGE = 1e308
 _MAX_DEPTH = 16
+MAX_DIMENSIONS = 64
 _LONGEST_NAME = 253
 _KEYS = {
     CONSTANT: ("value",),
@@ -25,16 +35,48 @@ _KEYS = {
 }
 
 
-def read_parameters(raw: object, where: str) -> tuple[list[Parameter], list[str], list[str]]:
-    """The parameters, flat; a sentence for each mistake; notes about what may not be meant."""
+@dataclass(frozen=True)
+class DefinedSpace:
+    """What a definition's `parameters` mean, or what is wrong with them."""
+
+    parameters: tuple[DefinedParameter, ...]
+    """Flat, sorted by name; without those that are wrong."""
+    problems: tuple[str, ...] = ()
+    """A sentence for each mistake."""
+    notes: tuple[str, ...] = ()
+    """What is allowed, but perhaps not as it was meant."""
+
+
+def read_space(raw: object, where: str) -> DefinedSpace:
+    """The space of W&B's `parameters`, which stand at `where`."""
     reading = _Reading()
     reading.group(raw, where, prefix="", depth=0)
-    return reading.found, reading.problems, reading.notes
+    parameters = tuple(sorted(reading.found, key=lambda each: each.name))
+    problems, names = reading.problems, [each.name for each in parameters]
+    problems += [
+        f"{where}: two parameters are called {name!r}; give each once, flat or nested"
+        for name in sorted({name for name in names if names.count(name) > 1})
+    ]
+    if (dimensions := sum(not each.is_constant for each in parameters)) > MAX_DIMENSIONS:
+        problems.append(f"{where}: has {dimensions} parameters to search, {MAX_DIMENSIONS} are the most")
+    if not parameters and not problems:
+        problems.append(f"{where}: is empty; name at least one parameter")
+    return DefinedSpace(parameters, tuple(problems), tuple(reading.notes))
+
+
+def grid_problems(parameters: Iterable[DefinedParameter], where: str) -> tuple[str, ...]:
+    """Why there is no grid: a sentence for each parameter whose values can't be counted."""
+    return tuple(
+        f'{where}["{each.name}"]: a grid needs values that can be counted, and {each.distribution} has none; '
+        "give values, whole numbers as min and max, or q_uniform, or search with random"
+        for each in parameters
+        if each.grid_size is None
+    )
 
 
 class _Reading:
     def __init__(self) -> None:
-        self.found: list[Parameter] = []
+        self.found: list[DefinedParameter] = []
         self.problems: list[str] = []
         self.notes: list[str] = []
 
@@ -108,14 +150,14 @@ class _Reading:
                 keys = ", ".join(each for each in known if each != "distribution")
                 self.problems.append(f"{where}.{key}: is no key {what}; those are {keys}")
 
-    def choice(self, name: str, distribution: str, entry: Mapping[str, Any], where: str) -> Parameter | None:
+    def choice(self, name: str, distribution: str, entry: Mapping[str, Any], where: str) -> DefinedParameter | None:
         """A constant or a categorical parameter."""
         if distribution == CONSTANT:
             if "value" not in entry:
                 self.problems.append(f"{where}.value: is missing")
                 return None
             self.sendable(entry["value"], f"{where}.value")
-            return Parameter(name, distribution, choices=(entry["value"],))
+            return DefinedParameter(name, distribution, choices=(entry["value"],))
         if distribution not in (CATEGORICAL, WEIGHTED):
             return None
         values = entry.get("values")
@@ -127,7 +169,7 @@ class _Reading:
         shares = entry.get("probabilities", ()) if distribution == WEIGHTED else ()
         if distribution == WEIGHTED and not self.shares(shares, len(values), f"{where}.probabilities"):
             return None
-        return Parameter(name, distribution, choices=tuple(values), probabilities=tuple(float(each) for each in shares))
+        return DefinedParameter(name, distribution, choices=tuple(values), probabilities=tuple(map(float, shares)))
 
     def shares(self, shares: object, count: int, where: str) -> bool:
         if not isinstance(shares, list | tuple) or len(shares) != count:
@@ -152,7 +194,7 @@ class _Reading:
                 for key, each in value.items():
                     self.sendable(each, f"{where}.{key}")
 
-    def number(self, name: str, distribution: str, entry: Mapping[str, Any], where: str) -> Parameter | None:
+    def number(self, name: str, distribution: str, entry: Mapping[str, Any], where: str) -> DefinedParameter | None:
         """A parameter whose values are numbers."""
         keys = _keys_of(distribution)
         if "min" not in keys and "mu" not in keys and "a" not in keys:
@@ -178,10 +220,10 @@ class _Reading:
             self.problems.append(f"{where}: min {given['min']} must be less than max {given['max']}")
             return None
         first, second = (float(given[key]) for key in keys[:2])
-        made = Parameter(name, distribution, first=first, second=second, quantum=given.get("q"))
+        made = DefinedParameter(name, distribution, first=first, second=second, quantum=given.get("q"))
         return made if distribution == INTEGER or self.is_representable(made, where) else None
 
-    def is_representable(self, made: Parameter, where: str) -> bool:
+    def is_representable(self, made: DefinedParameter, where: str) -> bool:
         """Whether all its values are numbers, and its quantum leaves any."""
         limit = LARGEST * (made.quantum or 1) if made.quantum is not None else math.inf
         try:

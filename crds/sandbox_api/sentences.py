@@ -13,10 +13,10 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from sandbox_api.base import DURATION, NAME, OBJECT_NAME
-from sandbox_api.experiment import ENV_NAME, HOOK, ExperimentSpec
-from sandbox_api.extra import said_by
-from sandbox_api.words import shown, written_as_text
+from .base import DURATION, NAME, OBJECT_NAME
+from .experiment import ENV_NAME, HOOK, ExperimentSpec
+from .extra import NEEDED, said_by
+from .words import shown, written_as_text
 
 UNKNOWN_FIELD = "extra_forbidden"
 """What pydantic calls a key that no field has."""
@@ -70,7 +70,7 @@ def mistakes(error: ValidationError, root: type[BaseModel] = ExperimentSpec) -> 
     """Pydantic's entries, without the fields that are only missing because they are misspelt."""
     entries = error.errors()
     meant = {(*loc[:-1], meant_field(loc, root)) for loc in (e["loc"] for e in entries if e["type"] == UNKNOWN_FIELD)}
-    return [entry for entry in entries if entry["type"] != "missing" or entry["loc"] not in meant]
+    return [entry for entry in entries if entry["type"] not in ("missing", NEEDED) or entry["loc"] not in meant]
 
 
 def meant_field(loc: tuple[int | str, ...], root: type[BaseModel] = ExperimentSpec) -> str | None:
