@@ -21,8 +21,8 @@ MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     ({"tolerations": [{"key": "a b", "operator": "Exists"}]}, "tolerations[0].key", "is no label key"),
     ({"tolerations": [{"key": "a", "operator": "Exists", "value": "x"}]}, "tolerations[0]", "takes no value"),
     ({"tolerations": [{"key": "a", "tolerationSeconds": 5}]}, "tolerations[0]", "needs effect: NoExecute"),
-    ({"tolerations": [{"key": "a", "operator": "Is"}]}, "tolerations[0].operator", "'Exists' or 'Equal'"),
-    ({"tolerations": [{"key": "a", "effect": "Never"}]}, "tolerations[0].effect", "'NoSchedule'"),
+    ({"tolerations": [{"key": "a", "operator": "Is"}]}, "tolerations[0].operator", "there is no 'Is'; write Exists or Equal"),
+    ({"tolerations": [{"key": "a", "effect": "Never"}]}, "tolerations[0].effect", "there is no 'Never'; write NoSchedule, PreferNoSchedule or NoExecute"),
     ({"priorityClassName": "Very High"}, "priorityClassName", "small letters"),
     ({"runtimeClassName": "nvidia/cdi"}, "runtimeClassName", "small letters"),
     ({"resources": {"limits": {"nvidia.com/": 1}}}, "resources.limits.nvidia.com/", "no resource has such a name"),
@@ -30,7 +30,7 @@ MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     ({"affinity": {"nodeAffinity": "gpu"}}, "affinity.nodeAffinity", "write keys and values"),
     (
         {"affinity": node_terms({"key": "gpu", "operator": "Is", "values": ["a"]})},
-        f"{REQUIRED}.matchExpressions[0].operator", "'In'",
+        f"{REQUIRED}.matchExpressions[0].operator", "there is no 'Is'; write In, NotIn, Exists",
     ),
     ({"affinity": node_terms({"key": "gpu", "operator": "In"})}, f"{REQUIRED}.matchExpressions[0]", "needs values"),
     (
