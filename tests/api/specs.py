@@ -208,7 +208,7 @@ class Writer:
     def _argument(self, operator: dict[str, Any]) -> dict[str, Any]:
         """One of an operator's, of the kind that it takes."""
         argument = self.chance.choice([*operator["args"]])
-        kinds: dict[str, list[Any]] = {"whole": [1, 2.0], "numbers": [1, 0.5], "switches": [True, False]}
+        kinds: dict[str, list[Any]] = {"whole": [1, 2], "numbers": [1, 0.5], "switches": [True, False]}
         values = next((kinds[kind] for kind in kinds if argument in operator.get(kind, ())), [1, 0.5, "en", True])
         return {argument: self.chance.choice(values)}
 
