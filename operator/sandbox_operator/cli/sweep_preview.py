@@ -15,10 +15,10 @@ from sandbox_api.rungs import rungs_of
 
 from ..build.names import claim_name
 from ..plan.cache import has_key
-from ..plan.job import PlannedJob, planned_id
+from ..plan.job import planned_id
 from ..plan.rerun import downstream
 from ..plan.sweep_definition import CompiledSweep, compile_sweep, trial_of
-from ..plan.sweep_stopping import STEP, early_terminate_of, nothing_stops
+from ..plan.sweep_stopping import STEP, early_terminate_of, nothing_stops, objective_job
 from ..search.distributions import Parameter
 from ..search.suggest import suggest
 from .offline import Experiment
@@ -100,9 +100,9 @@ def _early(compiled: CompiledSweep) -> EarlyPlan | None:
     assert compiled.spec is not None
     assert compiled.first is not None
     early = early_terminate_of(compiled.spec)
-    if early is None:
+    job = objective_job(compiled.first)
+    if early is None or job is None:
         return None
-    job = _objective_job(compiled)
     return EarlyPlan(
         type=early.type,
         rungs=list(rungs_of(early)),
@@ -115,11 +115,6 @@ def _held(compiled: CompiledSweep) -> Iterator[str]:
     assert compiled.spec is not None
     if compiled.spec.suspend:
         yield "spec.suspend: is true; no trial begins until it is false"
-
-
-def _objective_job(compiled: CompiledSweep) -> PlannedJob:
-    assert compiled.first is not None
-    return next(job for job in compiled.first.jobs if job.id == compiled.first.objective[0].job_id)
 
 
 def _gpu_hours(

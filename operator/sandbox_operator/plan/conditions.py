@@ -32,6 +32,30 @@ class Headline:
     suspended: bool = False
 
 
+@dataclass(frozen=True)
+class Said:
+    """What one further condition says; its type is whose it is."""
+
+    status: Truth
+    reason: Reason
+    message: str
+
+
+def condition_of(kind: str, said: Said, previous: Iterable[Condition], generation: int, now: datetime) -> Condition:
+    """A condition now; its transition's time changes only with its status."""
+    before = next((condition for condition in previous if condition.type == kind), None)
+    return Condition(
+        type=kind,
+        status=said.status,
+        observed_generation=generation,
+        last_transition_time=before.last_transition_time
+        if before is not None and before.status == said.status
+        else stamp(now),
+        reason=said.reason,
+        message=said.message,
+    )
+
+
 def conditions_of(
     previous: Iterable[Condition], headline: Headline, claim: ClaimDecision | None, generation: int, now: datetime
 ) -> list[Condition]:

@@ -180,6 +180,11 @@ class SweepPlan:
     """Something is decided: this status may not wait to be coalesced."""
 
 
+def in_words(trials: int) -> str:
+    """How a sentence says so many trials."""
+    return f"{trials} trial{'' if trials == 1 else 's'}"
+
+
 def best_of(trials: Sequence[TrialFact], goal: str) -> list[TrialFact]:
     """Trials with a value, the best first; of equal ones the earlier."""
     sign = 1 if goal == "minimize" else -1

@@ -41,7 +41,7 @@ def rungs_for_trials(spec: SweepSpec, first: Compiled) -> dict[str, Any] | None:
     early = early_terminate_of(spec)
     if early is None or not first.objective:
         return None
-    figure, job = first.objective[0], _objective_job(first)
+    figure, job = first.objective[0], objective_job(first)
     assert job is not None
     name = job.meta_name if job.pipeline == ANONYMOUS else f"{job.pipeline}.{job.meta_name}"
     return {
@@ -56,7 +56,7 @@ def resource_problems(early: EarlyTerminate, first: Compiled) -> Iterator[str]:
     resource, where = early.resource, "spec.earlyTerminate.resource"
     if resource is None or resource == STEP:
         return
-    own = _objective_job(first)
+    own = objective_job(first)
     usual = f"{own.meta_name}.{STEP}" if own is not None else f"<metaName>.{STEP}"
     if not _FIGURE.fullmatch(resource):
         yield f"{where}: {resource!r} names no figure; write {usual}, or another figure that counts a trial's way"
@@ -99,7 +99,7 @@ def _may_log(job: PlannedJob, figure: str) -> bool:
 
 def nothing_stops(spec: SweepSpec, first: Compiled) -> Iterator[str]:
     """Why no trial will be ended early although the sweep asks for it, as far as its own spec tells."""
-    job = _objective_job(first)
+    job = objective_job(first)
     early = early_terminate_of(spec)
     if early is None or job is None or job.hook.name not in HOOKS:
         return
@@ -126,7 +126,8 @@ def progress_is_off(spec: SweepSpec, defaults: Defaults) -> Iterator[str]:
         )
 
 
-def _objective_job(first: Compiled) -> PlannedJob | None:
+def objective_job(first: Compiled) -> PlannedJob | None:
+    """The job of a trial whose figure is searched by, if one is."""
     return next((job for job in first.jobs if first.objective and job.id == first.objective[0].job_id), None)
 
 

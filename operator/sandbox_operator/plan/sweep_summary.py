@@ -18,7 +18,7 @@ from .claim import ClaimDecision
 from .clock import stamp
 from .conditions import Headline, conditions_of
 from .sweep_definition import CompiledSweep, named
-from .sweep_facts import PatchTrial, SweepAction, SweepPlan, SweepSnapshot, TrialFact, best_of, to_be_made
+from .sweep_facts import PatchTrial, SweepAction, SweepPlan, SweepSnapshot, TrialFact, best_of, in_words, to_be_made
 
 BEST_SHOWN = 20
 FAILED_SHOWN = 20
@@ -90,7 +90,7 @@ def conclude(
     headline = _headline(snapshot, compiled, said, counted)
     best = counted.best
     in_all = max(compiled.max_trials, counted.total)
-    gone = f"{_trials(counted.gone)} deleted by somebody; they count as begun, and are not made again"
+    gone = f"{in_words(counted.gone)} deleted by somebody; they count as begun, and are not made again"
     status = SweepStatus(
         observed_generation=snapshot.generation,
         revision=old.revision,
@@ -157,7 +157,7 @@ def _headline(snapshot: SweepSnapshot, compiled: CompiledSweep, said: Said, coun
         return _end(snapshot, compiled, said, counted, result)
     outcome: Outcome = "Running" if counted.total else "Pending"
     if compiled.spec.suspend or said.resuming:
-        runs = f"; {_trials(counted.running)} told to do so as well" if counted.running else ""
+        runs = f"; {in_words(counted.running)} told to do so as well" if counted.running else ""
         words = f"no further trial is begun until spec.suspend is false{runs}"
         return Headline(outcome, Reason.SUSPENDED, words, suspended=True)
     claim = said.claim
@@ -171,7 +171,7 @@ def _headline(snapshot: SweepSnapshot, compiled: CompiledSweep, said: Said, coun
         if (refusal := snapshot.refusals.get(name)) is not None:
             words = f"{named(snapshot.name, number)}: {refusal.message}"
             return Headline(outcome, refusal.reason, words, stalled=refusal.final)
-    return Headline(outcome, Reason.RUNNING, f"{_trials(counted.running)} running{_after_that(said)}{result}")
+    return Headline(outcome, Reason.RUNNING, f"{in_words(counted.running)} running{_after_that(said)}{result}")
 
 
 def _after_that(said: Said) -> str:
@@ -184,7 +184,7 @@ def _after_that(said: Said) -> str:
 
 
 def _end(snapshot: SweepSnapshot, compiled: CompiledSweep, said: Said, counted: _Counted, result: str) -> Headline:
-    ended = f"{_trials(counted.total)} ended"
+    ended = f"{in_words(counted.total)} ended"
     if said.why_no_more == Reason.TOO_MANY_FAILED_TRIALS:
         failed = [trial for trial in snapshot.trials if trial.state == "Failed"]
         last = failed[-1]
@@ -251,7 +251,7 @@ def _events(
     if old.observed_generation != snapshot.generation:
         yield from (Event("Warning", "SpecWarning", words) for words in (*compiled.warnings, *said.warnings))
     if old.start_time is None and status.start_time is not None:
-        words = f"{spec.method}: {_trials(compiled.max_trials)}, {spec.parallelism} at a time; {status.objective}"
+        words = f"{spec.method}: {in_words(compiled.max_trials)}, {spec.parallelism} at a time; {status.objective}"
         yield Event("Normal", "SweepStarted", f"{words}, {spec.metric.goal}")
     before = {row.number: row.state for row in old.trials}
     for trial in snapshot.trials:
@@ -266,7 +266,3 @@ def _events(
         yield Event("Warning" if headline.outcome == "Failed" else "Normal", headline.reason, headline.message)
     elif not said.claim.ready and said.claim.reason != Reason.CLAIM_TERMINATING:
         yield Event("Warning", said.claim.reason, said.claim.message)
-
-
-def _trials(number: int) -> str:
-    return f"{number} trial{'' if number == 1 else 's'}"

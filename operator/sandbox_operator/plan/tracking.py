@@ -9,33 +9,27 @@ are told last, and no other decision looks at them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from urllib.parse import urlsplit
 
 from sandbox_api.contract import ExperimentRef
 from sandbox_api.experiment import ExperimentSpec
 from sandbox_api.export import Ending, ExportContract, export_digest
-from sandbox_api.status import Condition, ExperimentStatus, Reason, Resolved
+from sandbox_api.status import ExperimentStatus, Reason, Resolved
 from sandbox_api.tracking import Wandb
 
 from ..build.defaults import Defaults
 from ..build.export import IMAGE, ExportRequest, end_suffix, export_job, export_name
 from .actions import Action, CreateJob, DeleteJob, Plan
-from .clock import moment, stamp
+from .clock import moment
+from .conditions import Said, condition_of
 from .facts import PodFact, Snapshot
 
 TRACKING = "Tracking"
 ONE_NODE_SECONDS = 300
 """How long an exporter may hold a volume that one node at a time can mount."""
 LATER = "sandboxctl wandb sync {name} exports what there is"
-
-
-@dataclass(frozen=True)
-class Said:
-    status: str
-    reason: Reason
-    message: str
 
 
 def with_tracking(
@@ -60,7 +54,7 @@ def with_tracking(
         said, exports = _at_the_end(snapshot, spec, wandb, status, defaults)
     conditions = [c for c in status.conditions if c.type != TRACKING]
     if said is not None:
-        conditions.append(_condition(said, before, snapshot.generation, now))
+        conditions.append(condition_of(TRACKING, said, snapshot.status.conditions, snapshot.generation, now))
     status = status.model_copy(update={"conditions": conditions, "resolved": _resolved(status, spec, defaults)})
     return replace(plan, status=status, exports=exports)
 
@@ -264,18 +258,6 @@ def _access_mode(status: ExperimentStatus) -> str | None:
 
 def _told(words: str, snapshot: Snapshot) -> str:
     return f"{words}; {LATER.format(name=snapshot.name)}"
-
-
-def _condition(said: Said, before: Condition | None, generation: int, now: datetime) -> Condition:
-    same = before is not None and before.status == said.status
-    return Condition(
-        type=TRACKING,
-        status=said.status,  # type: ignore[arg-type]
-        observed_generation=generation,
-        last_transition_time=before.last_transition_time if before is not None and same else stamp(now),
-        reason=said.reason,
-        message=said.message,
-    )
 
 
 def tracking_problems(spec: ExperimentSpec) -> Iterator[str]:

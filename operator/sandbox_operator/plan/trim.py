@@ -9,21 +9,31 @@ the list of what is still nobody else's, and removes it. Nothing of this holds u
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from sandbox_api.contract import job_folder
 from sandbox_api.experiment import ExperimentSpec
-from sandbox_api.status import Condition, EarlierResult, ExperimentStatus, JobStatus, Reason, TrialStatus
+from sandbox_api.status import EarlierResult, ExperimentStatus, JobStatus, Reason, TrialStatus
 from sandbox_api.trim import TrimContract, TrimFolder
 
 from ..build.defaults import Defaults
 from ..build.trim import TrimRequest, trim_job, trim_name
 from .actions import Event
-from .clock import stamp
+from .conditions import Said, condition_of
 from .images import HELPER_IMAGE
-from .sweep_facts import CreateRemoval, MarkTrial, SweepAction, SweepPlan, SweepSnapshot, TrialFact, TrialFiles, best_of
+from .sweep_facts import (
+    CreateRemoval,
+    MarkTrial,
+    SweepAction,
+    SweepPlan,
+    SweepSnapshot,
+    TrialFact,
+    TrialFiles,
+    best_of,
+    in_words,
+)
 
 if TYPE_CHECKING:  # what searches takes a second to import
     from .sweep_definition import CompiledSweep
@@ -39,13 +49,6 @@ LATER = 300.0
 """The same of one that has failed: it goes after an hour, and is made again."""
 
 
-@dataclass(frozen=True)
-class _Said:
-    status: str
-    reason: Reason
-    message: str
-
-
 def with_trimming(
     plan: SweepPlan, snapshot: SweepSnapshot, compiled: CompiledSweep, defaults: Defaults, now: datetime
 ) -> SweepPlan:
@@ -57,7 +60,10 @@ def with_trimming(
     if snapshot.status.completion_time is None:  # its end is written first; what trials have is looked at after that
         return replace(plan, requeue_after=0.0)
     said, actions, requeue = _next(snapshot, compiled, defaults)
-    conditions = [*plan.status.conditions, _condition(said, snapshot, now)]
+    conditions = [
+        *plan.status.conditions,
+        condition_of(TRIMMED, said, snapshot.status.conditions, snapshot.generation, now),
+    ]
     events = plan.events
     before = next((c for c in snapshot.status.conditions if c.type == TRIMMED), None)
     if (
@@ -155,7 +161,7 @@ def _without_files(entry: Entry, paths: frozenset[str]) -> Entry:
 
 def _next(
     snapshot: SweepSnapshot, compiled: CompiledSweep, defaults: Defaults
-) -> tuple[_Said, tuple[SweepAction, ...], float | None]:
+) -> tuple[Said, tuple[SweepAction, ...], float | None]:
     assert compiled.spec is not None
     kept = best_trials(compiled)
     assert kept is not None
@@ -165,15 +171,15 @@ def _next(
         return _remove(snapshot, compiled, defaults)
     if ready := [trial for trial in left if not trial.is_exporting]:
         marks = tuple(_marks(ready, snapshot.files, snapshot.taken))
-        return _Said("Unknown", Reason.TRIMMING, f"large files of {_trials(len(left))} are to be removed"), marks, 0.0
+        return Said("Unknown", Reason.TRIMMING, f"large files of {in_words(len(left))} are to be removed"), marks, 0.0
     if left:
-        words = f"waits until the exporters of {_trials(len(left))} have read what they need"
-        return _Said("Unknown", Reason.TRIMMING, words), (), LATER
+        words = f"waits until the exporters of {in_words(len(left))} have read what they need"
+        return Said("Unknown", Reason.TRIMMING, words), (), LATER
     failed = sum(trial.state == "Failed" for trial in snapshot.trials)
     gone = sum(trial.artifacts == "Removed" for trial in snapshot.trials)
-    also = f", and so do those of {_trials(failed)} that failed" if failed else ""
-    words = f"large files of {_trials(gone)} were removed; those of the best {kept} stay{also}"
-    return _Said("True", Reason.TRIMMED, words), (), None
+    also = f", and so do those of {in_words(failed)} that failed" if failed else ""
+    words = f"large files of {in_words(gone)} were removed; those of the best {kept} stay{also}"
+    return Said("True", Reason.TRIMMED, words), (), None
 
 
 def _marks(trials: Sequence[TrialFact], files: Mapping[int, TrialFiles], taken: frozenset[str]) -> Iterator[MarkTrial]:
@@ -189,18 +195,18 @@ def _marks(trials: Sequence[TrialFact], files: Mapping[int, TrialFiles], taken: 
 
 def _remove(
     snapshot: SweepSnapshot, compiled: CompiledSweep, defaults: Defaults
-) -> tuple[_Said, tuple[SweepAction, ...], float | None]:
+) -> tuple[Said, tuple[SweepAction, ...], float | None]:
     numbers = set(removing(snapshot.trials))
     done = tuple(MarkTrial(trial.name, "Removed") for trial in snapshot.trials if trial.number in numbers)
     name, job = removal_name(snapshot), snapshot.removal
     assert name is not None
-    at_it = _Said("Unknown", Reason.TRIMMING, f"large files of {_trials(len(numbers))} are being removed by {name}")
+    at_it = Said("Unknown", Reason.TRIMMING, f"large files of {in_words(len(numbers))} are being removed by {name}")
     if job is not None and job.complete:
         return at_it, done, 0.0
     if job is not None and job.failed is not None:
-        words = f"the Job {name} could not remove large files of {_trials(len(numbers))}: "
+        words = f"the Job {name} could not remove large files of {in_words(len(numbers))}: "
         rest = f"{job.failed_message or job.failed}; its pods' logs say more; delete it to have it tried again"
-        return _Said("False", Reason.NOT_TRIMMED, words + rest), (), LATER
+        return Said("False", Reason.NOT_TRIMMED, words + rest), (), LATER
     if job is not None:
         return at_it, (), POLL
     assert compiled.first is not None
@@ -212,10 +218,10 @@ def _remove(
     request = _request(snapshot, spec, defaults, name, contract)
     if request is None:
         words = f"the operator has no image named {HELPER_IMAGE}, which removes large files"
-        return _Said("False", Reason.NOT_TRIMMED, words), (), None
+        return Said("False", Reason.NOT_TRIMMED, words), (), None
     if (refusal := snapshot.refusals.get(name)) is not None:
         again = () if refusal.final else (CreateRemoval(trim_job(request, defaults)),)
-        return _Said("False", Reason.NOT_TRIMMED, refusal.message), again, LATER
+        return Said("False", Reason.NOT_TRIMMED, refusal.message), again, LATER
     return at_it, (CreateRemoval(trim_job(request, defaults)),), POLL
 
 
@@ -238,20 +244,3 @@ def _request(
         profile=spec.pods.get("default"),
         pinned=known is not None and known.access_mode == "ReadWriteOnce",
     )
-
-
-def _condition(said: _Said, snapshot: SweepSnapshot, now: datetime) -> Condition:
-    before = next((c for c in snapshot.status.conditions if c.type == TRIMMED), None)
-    since = before.last_transition_time if before is not None and before.status == said.status else stamp(now)
-    return Condition(
-        type=TRIMMED,
-        status=said.status,  # type: ignore[arg-type]
-        observed_generation=snapshot.generation,
-        last_transition_time=since,
-        reason=said.reason,
-        message=said.message,
-    )
-
-
-def _trials(number: int) -> str:
-    return f"{number} trial{'' if number == 1 else 's'}"
