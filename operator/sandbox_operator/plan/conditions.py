@@ -34,10 +34,10 @@ class Headline:
 
 @dataclass(frozen=True)
 class Said:
-    """What one further condition says; its type is whose it is."""
+    """What one condition says."""
 
     status: Truth
-    reason: Reason
+    reason: str
     message: str
 
 
@@ -48,11 +48,11 @@ def condition_of(kind: str, said: Said, previous: Iterable[Condition], generatio
         type=kind,
         status=said.status,
         observed_generation=generation,
-        last_transition_time=before.last_transition_time
-        if before is not None and before.status == said.status
-        else stamp(now),
+        last_transition_time=(
+            before.last_transition_time if before is not None and before.status == said.status else stamp(now)
+        ),
         reason=said.reason,
-        message=said.message,
+        message=said.message[:_MESSAGE_LENGTH],
     )
 
 
@@ -90,15 +90,6 @@ def conditions_of(
         storage = known["StorageReady"]
         wanted.append(("StorageReady", storage.status, storage.reason, storage.message))
     return [
-        Condition(
-            type=kind,
-            status=truth,
-            observed_generation=generation,
-            last_transition_time=(
-                known[kind].last_transition_time if kind in known and known[kind].status == truth else stamp(now)
-            ),
-            reason=why,
-            message=words[:_MESSAGE_LENGTH],
-        )
+        condition_of(kind, Said(truth, why, words), known.values(), generation, now)
         for kind, truth, why, words in wanted
     ]

@@ -59,7 +59,8 @@ class EventSender:
         while True:
             manifest = await self._queue.get()
             metadata, subject = manifest["metadata"], manifest["involvedObject"]
-            with about(namespace=subject["namespace"], experiment=subject["name"]):
+            kind = subject["kind"].removeprefix("Sandbox").lower()
+            with about(namespace=subject["namespace"], **{kind: subject["name"]}):
                 try:
                     await self._client.create(
                         EVENTS, manifest, metadata["namespace"], repeatable=True, metadata_only=True

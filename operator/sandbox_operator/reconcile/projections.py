@@ -48,8 +48,10 @@ class Owned(Generic[Fact]):
     fact: Fact
 
 
-_LASTING = ("workspace", "ttlSecondsAfterFinished", "tracking", "projectName", "experimentName", "runAsUser", "images")
-"""Fields of spec that an experiment obeys after its end; the job lists, most of its size, are dropped."""
+_LASTING = (
+    "workspace", "ttlSecondsAfterFinished", "tracking", "projectName", "experimentName", "runAsUser", "images", "trial"
+)  # fmt: skip
+"""Fields of spec that matter after an experiment's end; the job lists, most of its size, are dropped."""
 
 
 @lru_cache(maxsize=256)
@@ -104,7 +106,7 @@ def experiment_fact(item: Manifest) -> ExperimentFact:
         uid=meta["uid"],
         generation=meta["generation"],
         resource_version=meta["resourceVersion"],
-        spec=_lasting(spec) if settled else spec,
+        spec={name: spec[name] for name in _LASTING if name in spec} if settled else spec,
         packed_status=packed,
         outcome=status.get("outcome"),
         is_settled=settled,
@@ -132,14 +134,6 @@ def _told(meta: Mapping[str, Any], spec: Mapping[str, Any]) -> Told | None:
         suspended=spec.get("suspend") is True,
         stopping=spec.get("stop") == "Now",
     )
-
-
-def _lasting(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What still matters of a settled experiment's spec; of a trial all but what it was suggested from."""
-    kept = {name: spec[name] for name in _LASTING if name in spec}
-    if "tracking" in spec and isinstance(trial := spec.get("trial"), Mapping):
-        kept["trial"] = {name: value for name, value in trial.items() if name not in ("observed", "point")}
-    return kept
 
 
 def job_fact(item: Manifest) -> Owned[JobFact]:

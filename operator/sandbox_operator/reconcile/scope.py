@@ -8,7 +8,6 @@ at.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from sandbox_api.hook import Hook
@@ -209,8 +208,6 @@ class Scope:
     def put_experiment(self, key: Key, fact: ExperimentFact) -> None:
         """Take in an experiment as we have just written or read it: its echo calls nobody."""
         old = self.experiments.store.get(key)
-        if old is not None and (old.uid, old.generation) == (fact.uid, fact.generation) and old.trial is not None:
-            fact = replace(fact, trial=old.trial)  # of what has ended the spec that was kept does not say it
         self.experiments.expect(key, fact, fact.resource_version)
         if (new := self.experiments.store.get(key)) != old:
             self._tell_sweep(old, new)
