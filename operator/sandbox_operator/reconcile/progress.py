@@ -124,8 +124,8 @@ class ProgressWriter:
         new = told(old, self.reports.live(key, fact.uid))
         if new == old or old.completion_time is not None:
             return
+        self._budget.written(key, _now())  # before it, for what is told meanwhile has to wait as well
         written = await write_status(self._client, EXPERIMENTS, fact, new)
-        self._budget.written(key, _now())
         self._wrote()
         after = project.experiment_fact(written)
         self._cache.scope(key).experiments.expect(key, after, after.resource_version)
