@@ -4,6 +4,7 @@ operator made (tests/api/test_gitops.py has it make them again), and what kustom
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ import yaml
 from tests.api.conftest import tool_folder
 from tests.gitops import GITOPS, KINDS, Lua, Manifest, acted, actions, flux, health
 
+from sandbox_api.base import API_VERSION
 from sandbox_operator.plan.compile import compile_spec
 from sandbox_operator.plan.sweep_definition import compile_sweep
 
@@ -195,35 +197,121 @@ def test_every_folder_of_the_examples_is_built_and_its_experiments_are_sound() -
             assert compile_spec(item["spec"]).problems == (), item["metadata"]["name"]
         if item["kind"] == "SandboxSweep":
             assert compile_sweep(item["spec"], name=item["metadata"]["name"], uid="any").problems == ()
-    alone = [
-        item
-        for folder in sorted((GITOPS / "examples/experiments").iterdir())
-        if folder.is_dir()
-        for item in built(folder)
-    ]
-    assert [item["spec"] for item in alone if item["kind"] == "SandboxSweep"] == [
-        named["SandboxSweep", "text-length-search"]["spec"]
-    ]
+
+
+def experiment_folders(root: Path) -> list[Path]:
+    """Those that Argo CD makes an application of, in a repository."""
+    (application,) = (item for item in built(GITOPS / "examples/argocd") if item["kind"] == "ApplicationSet")
+    listed = application["spec"]["generators"][0]["git"]["directories"]
+    there: dict[bool, set[Path]] = {False: set(), True: set()}
+    for entry in listed:
+        there[entry.get("exclude", False)] |= {path for path in root.glob(entry["path"]) if path.is_dir()}
+    return sorted(there[False] - there[True])
+
+
+def a_repository(folder: Path) -> tuple[Path, list[str]]:
+    """A repository as the tutorial has it made, beside a checkout of ours, and what it does there later."""
+    tutorial = (GITOPS.parent / "docs/tutorial/gitops.md").read_text()
+    first, *later = re.findall(r"^\$ ((?:cp|sed|echo) .*)$", tutorial, re.MULTILINE)
+    (folder / "sandbox-operator").mkdir()
+    shutil.copytree(GITOPS, folder / "sandbox-operator/gitops")
+    (folder / "research").mkdir()
+    subprocess.run(["bash", "-euc", first], cwd=folder / "research", check=True)
+    shutil.rmtree(folder / "sandbox-operator")
+    return folder / "research", later
+
+
+def test_the_examples_are_built_in_a_repository_of_their_own_one_by_one_as_all_at_once(tmp_path: Path) -> None:
+    repository, _ = a_repository(tmp_path)
+    folders = experiment_folders(repository)
+    assert [path.name for path in folders] == ["all-data", "shared", "text-length", "text-length-search"]
+    together = {item["metadata"]["name"]: item for item in built(repository / "experiments")}
+    alone = {item["metadata"]["name"]: item for folder in folders for item in built(folder)}
+    assert {name: item.get("spec") for name, item in alone.items()} == {
+        name: item.get("spec") for name, item in together.items()
+    }
+    of_flux = [item for item in built(GITOPS / "examples/flux") if item["kind"] == "Kustomization"]
+    assert {repository / item["spec"]["path"] for item in of_flux} <= {*folders}
 
 
 def test_the_next_winner_gets_a_folder_of_its_own_by_the_commands_of_the_tutorial(tmp_path: Path) -> None:
-    shutil.copytree(GITOPS / "base", tmp_path / "base")
-    shutil.copytree(GITOPS / "examples/experiments", tmp_path / "examples/experiments")
-    tutorial = (GITOPS.parent / "docs/tutorial/gitops.md").read_text()
-    commands = re.findall(r"^\$ ((?:cp|sed) .*)$", tutorial, re.MULTILINE)
-    assert len(commands) == 2
-    subprocess.run(["bash", "-euc", "\n".join(commands)], cwd=tmp_path / "examples", check=True)
-    (tmp_path / "examples/experiments/all-data-2/recipe.yaml").write_text(
-        "process: [{text_length_filter: {min_len: 64}}]\n"
-    )
+    repository, commands = a_repository(tmp_path)
+    before = built(repository / "experiments")
+    assert len(commands) == 3
+    subprocess.run(["bash", "-euc", "\n".join(commands)], cwd=repository, check=True)
+    (repository / "experiments/all-data-2/recipe.yaml").write_text("process: [{text_length_filter: {min_len: 64}}]\n")
 
-    def made_of(folder: str) -> tuple[str, str]:
-        items = {item["kind"]: item for item in built(tmp_path / "examples/experiments" / folder)}
-        return items["SandboxExperiment"]["metadata"]["name"], items["ConfigMap"]["metadata"]["name"]
+    after = built(repository / "experiments")
+    assert [item for item in after if item in before] == before, "what was tried stays as it was"
+    made = {item["kind"]: item for item in after if item not in before}
+    assert sorted(made) == ["ConfigMap", "SandboxExperiment"]
+    assert made["SandboxExperiment"]["metadata"]["name"] == "all-data-2"
+    inputs = {one["name"]: one.get("configMapName") for one in made["SandboxExperiment"]["spec"]["inputs"]}
+    assert inputs["recipe"] == made["ConfigMap"]["metadata"]["name"]
+    assert "min_len: 64" in made["ConfigMap"]["data"]["recipe.yaml"]
+    assert built(repository / "experiments/all-data-2"), "and alone, for a tool that makes an application of each"
 
-    (old, old_recipe), (new, new_recipe) = made_of("all-data"), made_of("all-data-2")
-    assert (old, new) == ("all-data", "all-data-2")
-    assert old_recipe != new_recipe, "both stand in the cluster, each with its own numbers"
+
+REFERENCES = {"configmap": "ConfigMap", "secret": "Secret", "claim": "PersistentVolumeClaim"}
+
+
+def references(schema: Manifest, *path: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Where names of ConfigMaps, Secrets and claims stand, and of which. An item of a list is `[]`, any key `default`."""
+    if schema.get("type") == "string":
+        *above, own = (part for part in path if part != "[]")
+        about = f"{above[-1]}Name" if own == "name" else own
+        if about.endswith(("Name", "Secrets")):
+            yield from ((path, kind) for word, kind in REFERENCES.items() if word in about.lower())
+    for name, inner in (schema.get("properties") or {}).items():
+        yield from references(inner, *path, name)
+    for name, key in (("items", "[]"), ("additionalProperties", "default")):
+        if isinstance(inner := schema.get(name), dict):
+            yield from references(inner, *path, key)
+
+
+def put(tree: Manifest, path: tuple[str, ...], value: str) -> None:
+    """Write a value at a path, lists with one item."""
+    here: Any = tree
+    for part, below in itertools.pairwise((*path, None)):
+        left = value if below is None else [] if below == "[]" else {}
+        if part != "[]":
+            here = here.setdefault(part, left)
+        else:
+            here[:] = here or [left]
+            here = here[0]
+
+
+def test_names_of_config_maps_secrets_and_claims_follow_wherever_the_language_has_them(tmp_path: Path) -> None:
+    """A field that is new in the language is asked for here as well."""
+    definition = yaml.safe_load((GITOPS.parent / "crds/sandbox.datajuicer.io_sandboxexperiments.yaml").read_text())
+    (version,) = definition["spec"]["versions"]
+    fields = dict(references(version["schema"]["openAPIV3Schema"]["properties"]["spec"], "spec"))
+    assert {*fields.values()} == {*REFERENCES.values()}
+    written: Manifest = {}
+    for path in fields:
+        put(written, path, "own")
+    generated = [{"name": "own", "literals": ["a=b"]}]
+    kustomization = {
+        "components": ["base"], "resources": ["resources.yaml"], "namePrefix": "team-",
+        "configMapGenerator": generated, "secretGenerator": generated,
+    }  # fmt: skip
+    resources = [
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "own"}},
+        {"apiVersion": API_VERSION, "kind": "SandboxExperiment", "metadata": {"name": "demo"}, **written},
+        {"apiVersion": API_VERSION, "kind": "SandboxSweep", "metadata": {"name": "demo"}, "spec": {"template": written["spec"]}},
+    ]  # fmt: skip
+    shutil.copytree(GITOPS / "examples/experiments/base", tmp_path / "base")
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    (tmp_path / "resources.yaml").write_text(yaml.safe_dump_all(resources))
+
+    found = {item["kind"]: item for item in built(tmp_path)}
+    names = {kind: found[kind]["metadata"]["name"] for kind in REFERENCES.values()}
+    assert len({*names.values()}) == 3
+    expected: Manifest = {}
+    for path, kind in fields.items():
+        put(expected, path, names[kind])
+    assert found["SandboxExperiment"]["spec"] == expected["spec"]
+    assert found["SandboxSweep"]["spec"]["template"] == expected["spec"]
 
 
 def test_what_the_tools_are_told_is_built_and_flux_knows_how_to_see_health() -> None:
