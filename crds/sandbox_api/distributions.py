@@ -21,6 +21,7 @@ EDGE = 2**-53
 _REACH = -NormalDist().inv_cdf(EDGE)
 """Standard deviations from the middle of a normal distribution to its edge."""
 _FUZZ = 1e-9
+"""By how much, in parts of itself, a bound may miss a multiple that it was meant to be."""
 _LIMITS, _NORMAL = ("min", "max"), ("mu", "sigma")
 
 
@@ -43,11 +44,20 @@ def _same(low: float, high: float) -> tuple[float, float]:
 
 
 def _exponents(low: float, high: float) -> tuple[float, float]:
-    return math.exp(low), math.exp(high)
+    greatest = _power(high)  # too large is told before too small
+    return _power(low), greatest
 
 
 def _inverses(low: float, high: float) -> tuple[float, float]:
-    return math.exp(-high), math.exp(-low)
+    return _exponents(-high, -low)
+
+
+def _power(exponent: float) -> float:
+    """e to it, which has a logarithm: where a float would be 0 or infinite, it raises an ArithmeticError."""
+    value = math.exp(exponent)
+    if value == 0:
+        raise FloatingPointError(f"e to the power of {exponent:g} is too near to 0")
+    return value
 
 
 def _edges(mu: float, sigma: float) -> tuple[float, float]:
@@ -101,12 +111,15 @@ class DefinedParameter:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The least and the greatest that a numeric value may be, before the quantum. Raises OverflowError."""
+        """The least and the greatest that a numeric value may be, before the quantum. Raises as `extremes` does."""
         shape = shape_of(self.distribution)
         return (self.first, self.second) if shape is None else shape.bounds(self.first, self.second)
 
     def extremes(self) -> tuple[float, float]:
-        """The least and the greatest value of a search. Raises OverflowError where one is too large to be a number."""
+        """The least and the greatest value of a search.
+
+        Raises OverflowError where one is too large to be a number, FloatingPointError where it can't be told from 0.
+        """
         shape = shape_of(self.distribution)
         return (self.first, self.second) if shape is None else shape.ends(self.first, self.second)
 
@@ -115,8 +128,8 @@ class DefinedParameter:
         assert self.quantum is not None
         low, high = (bound / self.quantum for bound in self.bounds)
         return (
-            math.ceil(low - _FUZZ * max(1, abs(low))) if math.isfinite(low) else None,
-            math.floor(high + _FUZZ * max(1, abs(high))) if math.isfinite(high) else None,
+            math.ceil(low - _FUZZ * abs(low)) if math.isfinite(low) else None,
+            math.floor(high + _FUZZ * abs(high)) if math.isfinite(high) else None,
         )
 
     @property

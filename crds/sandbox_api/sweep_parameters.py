@@ -226,15 +226,22 @@ class _Reading:
     def is_representable(self, made: DefinedParameter, where: str) -> bool:
         """Whether all its values are numbers, and its quantum leaves any."""
         limit = LARGEST * (made.quantum or 1) if made.quantum is not None else math.inf
+        wrong = None
         try:
             low, high = made.extremes()
-            fits = all(math.isfinite(each) and abs(each) <= limit for each in (low, high))
+            if not math.isfinite(high - low) or max(abs(low), abs(high)) > limit:
+                wrong = "too large"
         except OverflowError:
-            fits = False
-        if not fits:
-            advice = " (min and max are exponents of e)" if made.distribution.endswith("log_uniform") else ""
-            use = f"; did you mean {made.distribution}_values?" if advice else "; make it narrower"
-            self.problems.append(f"{where}: {made.distribution} reaches numbers that are too large{advice}{use}")
+            wrong = "too large"
+        except FloatingPointError:
+            wrong = "too near to 0"
+        if wrong is not None:
+            are_exponents = made.distribution.endswith("log_uniform")
+            advice = " (min and max are exponents of e)" if are_exponents else ""
+            use = (
+                f"did you mean {made.distribution}_values?" if are_exponents and made.first > 0 else "make it narrower"
+            )
+            self.problems.append(f"{where}: {made.distribution} reaches numbers that are {wrong}{advice}; {use}")
             return False
         if made.quantum is not None:
             least, most = made.multiples()

@@ -137,7 +137,12 @@ def test_a_quantum_gives_the_numbers_that_one_would_write() -> None:
         ({"distribution": "beta", "a": -1}, '["p"].a: must be more than 0, not -1'),
         ({"distribution": "log_uniform_values", "min": 0, "max": 1}, '["p"].min: must be more than 0 on a logarithmic scale, not 0'),
         ({"distribution": "q_log_uniform", "min": 256, "max": 8192}, '["p"]: q_log_uniform reaches numbers that are too large (min and max are exponents of e); did you mean q_log_uniform_values?'),
+        ({"distribution": "q_log_uniform", "min": -1000, "max": 5}, '["p"]: q_log_uniform reaches numbers that are too near to 0 (min and max are exponents of e); make it narrower'),
+        ({"distribution": "inv_log_uniform", "min": 1, "max": 800}, '["p"]: inv_log_uniform reaches numbers that are too near to 0 (min and max are exponents of e); did you mean inv_log_uniform_values?'),
+        ({"distribution": "log_normal", "mu": -800}, '["p"]: log_normal reaches numbers that are too near to 0; make it narrower'),
+        ({"distribution": "uniform", "min": -1e308, "max": 1e308}, '["p"]: uniform reaches numbers that are too large; make it narrower'),
         ({"distribution": "log_normal", "sigma": 1000}, '["p"]: log_normal reaches numbers that are too large; make it narrower'),
+        ({"distribution": "q_uniform", "min": 1e-6, "max": 1, "q": 1000}, '["p"].q: no multiple of 1000 lies between 1e-06 and 1'),
         ({"distribution": "q_uniform", "min": 1, "max": 3, "q": 10}, '["p"].q: no multiple of 10 lies between 1 and 3'),
         ({"distribution": "q_uniform", "min": 1, "max": 3, "q": 0}, '["p"].q: must be more than 0, not 0'),
         ({"values": []}, '["p"].values: must be a list of at least one value, not []'),
@@ -265,6 +270,7 @@ def test_a_grid_has_each_combination_once_and_the_last_name_goes_fastest() -> No
 @given(
     st.one_of(
         st.tuples(st.sampled_from(["q_uniform", "q_log_uniform_values"]), positive, positive, st.floats(0.01, 1e4)),
+        st.tuples(st.just("q_log_uniform"), st.floats(-1000, 5), st.floats(0.01, 1000), st.floats(0.01, 1e4)),
         st.tuples(st.just("int_uniform"), st.integers(-1000, 1000), st.integers(1, 1000), positive),
     ),
     st.floats(0, 1),

@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.test_sweep_plan import MIN_RATIO, a_spec, template
+from tests.unit.test_sweep_plan import MIN_RATIO, NOW, a_spec, a_sweep, template, told
 from typer.testing import CliRunner
 
+from sandbox_operator.build.defaults import Defaults
 from sandbox_operator.cli.main import app
+from sandbox_operator.plan.sweep import plan_sweep
 from sandbox_operator.plan.sweep_definition import CompiledSweep, compile_sweep
 from sandbox_operator.plan.sweep_values import MAX_CHECKS, MAX_CHOICES, TOLD
+from sandbox_operator.reconcile.projections import SweepFact
+from sandbox_operator.reconcile.sweeps import compiled_or_told
+from sandbox_operator.search.studies import StudyCache
 
 LENGTH = "text_length_filter.min_len"
 RANK = "train.extraConfigs.lora_rank"
@@ -225,3 +230,26 @@ def test_a_converted_search_that_would_stop_nothing_is_told_so() -> None:
     file = Path(__file__).parents[1] / "golden/convert/hpo/in/sandbox.yaml"
     result = CliRunner().invoke(app, ["convert", str(file)])
     assert "warning: spec.earlyTerminate: no trial will be ended early, because quality" in result.stderr
+
+
+# mistakes of ours
+
+
+class Unreadable(dict[str, Any]):
+    """A spec that we stumble over."""
+
+    def items(self) -> Any:
+        raise ValueError("math domain error")
+
+
+def test_a_spec_that_the_operator_stumbles_over_stalls_the_sweep_with_a_sentence(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fact = SweepFact("s", "lab", "sweep-uid", 1, "1", Unreadable(a_spec()), b"{}", deleting=False)
+    found = plan_sweep(a_sweep(), compiled_or_told(fact, {}), StudyCache(), Defaults(), NOW)
+
+    assert told(found, "Stalled") == ("True", "InvalidSpec")
+    (ready,) = (condition for condition in found.status.conditions if condition.type == "Ready")
+    assert ready.message.startswith("spec: this operator made a mistake with it (ValueError: math domain error); ")
+    (record,) = caplog.records
+    assert record.exc_info is not None

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_MISTAKES = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What comes of a spec, and comes again; a thread or memory that is not to be had may be there the next time."""
 WORKERS = 4
 """Sweeps that are looked at at the same time."""
 
@@ -212,7 +214,7 @@ class SweepReconciler:
     async def _compile(self, key: Key, fact: SweepFact) -> CompiledSweep:
         hooks = self._cache.scope(key).hooks_of(fact.namespace)
         known = self._compiled.get(key, fact, hooks)
-        return known or self._compiled.put(key, fact, hooks, await asyncio.to_thread(_compiled, fact, hooks))
+        return known or self._compiled.put(key, fact, hooks, await asyncio.to_thread(compiled_or_told, fact, hooks))
 
     def _plan(self, key: Key, snapshot: SweepSnapshot, compiled: CompiledSweep, now: datetime) -> SweepPlan:
         from ..plan.sweep import plan_sweep
@@ -249,8 +251,15 @@ class SweepReconciler:
             del self._gone[whose]
 
 
-def _compiled(fact: SweepFact, hooks: Hooks) -> CompiledSweep:
+def compiled_or_told(fact: SweepFact, hooks: Hooks) -> CompiledSweep:
+    """What a sweep's spec means. Where reading it ends in a mistake of ours, that is its problem: it would end so again
+    and again, and nobody who looks at the sweep would know why nothing begins."""
     # What searches takes more than a second to import, and memory that an operator without a sweep never needs.
-    from ..plan.sweep_definition import compile_sweep
+    from ..plan.sweep_definition import CompiledSweep, compile_sweep
 
-    return compile_sweep(fact.spec, name=fact.name, uid=fact.uid, added=hooks)
+    try:
+        return compile_sweep(fact.spec, name=fact.name, uid=fact.uid, added=hooks)
+    except _MISTAKES as error:
+        log.exception("this operator made a mistake with the sweep's spec; not trying again before it changes")
+        words = f"this operator made a mistake with it ({type(error).__name__}: {error}); please report it with the"
+        return CompiledSweep(None, (f"spec: {words} operator's log, and write it otherwise meanwhile",))
