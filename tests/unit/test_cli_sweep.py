@@ -7,18 +7,23 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.progress import DEEP
 from tests.unit.sweep_dumps import FILTERS, TRAINING, a_dump, with_early_stopping, written
 from tests.unit.sweeps import bowl
 from typer.testing import CliRunner, Result
 
 from sandbox_operator.cli.main import app
 
+EARLY = {"type": "hyperband", "min_iter": 1, "max_iter": 9, "eta": 3}
 EVIL = ["<script>alert(1)</script>", "</script><img src=http://x onerror=1>", [1, 2], {"a": True}]
 
 
@@ -66,7 +71,7 @@ def test_a_trial_of_an_earlier_sweep_of_the_name_is_none_of_it(tmp_path: Path) -
         (lambda dump: dump[1:], "find: the SandboxSweep is not in "),
         (lambda dump: [dump[0], *dump], "find: the SandboxSweep is there 2 times (say which with --namespace) in "),
         (lambda dump: [{**dump[0], "spec": {**dump[0]["spec"], "parameters": {}}}], "find: spec.parameters: is empty"),
-        (lambda dump: [dump[0], {**dump[1], "status": {"jobs": 3}}], "find: find-0000: its status can't be read: "),
+        (lambda dump: [dump[0], {**dump[1], "status": {"jobs": 3}}], "find: find-0000: status.jobs: write a list"),
     ],
 )
 def test_what_can_not_be_read_is_told_in_a_sentence(tmp_path: Path, change: Any, said: str) -> None:
@@ -74,6 +79,92 @@ def test_what_can_not_be_read_is_told_in_a_sentence(tmp_path: Path, change: Any,
 
     assert done.exit_code == 1
     assert done.stderr.startswith(said)
+
+
+def places(tree: Any, *path: int | str) -> Iterator[tuple[int | str, ...]]:
+    """Every place in what JSON holds."""
+    yield path
+    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ():
+        yield from places(value, *path, key)
+
+
+def damaged(dump: list[dict[str, Any]], path: Sequence[int | str], value: Any) -> list[dict[str, Any]]:
+    """The same with another value in a place; with MISSING, without it."""
+    dump = json.loads(json.dumps(dump))
+    at: Any = dump
+    for key in path[:-1]:
+        at = at[key]
+    if value is MISSING:
+        del at[path[-1]]
+    else:
+        at[path[-1]] = value
+    return dump
+
+
+MISSING = object()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (("spec",), "x", "find: spec: write keys and values, not 'x'"),
+        (("metadata", "uid"), MISSING, "find: metadata.uid: is missing"),
+        (("status", "counts"), 3, "find: status.counts: write keys and values"),
+    ],
+)
+def test_a_damaged_sweep_is_told_with_its_field(tmp_path: Path, path: Any, value: Any, said: str) -> None:
+    done = sweep("verify", "find", "-f", written(tmp_path, damaged(a_dump(2), (0, *path), value)))
+
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"find: {said}")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (("metadata",), "x", "a SandboxExperiment: metadata: write keys and values, not 'x'"),
+        (("metadata", "name"), MISSING, "a SandboxExperiment: metadata.name: is missing"),
+        (("metadata", "labels"), "x", "find-0001: metadata.labels: write keys and values, not 'x'"),
+        (("metadata", "ownerReferences"), "x", "find-0001: metadata.ownerReferences: write a list, not 'x'"),
+        (("metadata", "ownerReferences", 0), 1, "find-0001: metadata.ownerReferences[0]: write keys and values, not 1"),
+        (("metadata", "ownerReferences", 0, "name"), MISSING, "find-0001: metadata.ownerReferences[0].name: is missing"),
+        (("metadata", "ownerReferences", 0, "uid"), 3, "find-0001: metadata.ownerReferences[0].uid: write text, not 3"),
+        (("spec",), "x", "find-0001: spec: write keys and values, not 'x'"),
+        (("spec", "trial"), MISSING, "find-0001: spec.trial: is missing, which each experiment of a sweep has"),
+        (("spec", "trial"), "x", "find-0001: spec.trial: write keys and values"),
+        (("spec", "trial", "number"), True, "find-0001: spec.trial.number: write a whole number"),
+        (("spec", "trial", "number"), 10**12, "find-0001: spec.trial.number: 1000000000000 is too large"),
+        (("spec", "trial", "parameters"), [1], "find-0001: spec.trial.parameters: write keys and values"),
+        (("spec", "trial", "point"), ["x"], "find-0001: spec.trial.point[0]: write a number, not 'x'"),
+        (("status", "trial", "decisions"), 7, "find-0001: status.trial.decisions: write a list"),
+    ],
+)  # fmt: skip
+def test_a_damaged_trial_is_told_with_its_field(tmp_path: Path, path: Any, value: Any, said: str) -> None:
+    dump = a_dump(2, method="random")
+    with_early_stopping(dump, EARLY)
+    done = sweep("verify", "find", "-f", written(tmp_path, damaged(dump, (2, *path), value)))
+
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"find: {said}")
+
+
+WHOLE = a_dump(4, method="random")
+with_early_stopping(WHOLE, EARLY)
+DAMAGE = [MISSING, None, True, 0, -1, 0.5, 10**400, "", "x", [], ["x"], [{}], {}, {"x": 1}]
+
+
+@settings(max_examples=2000 if DEEP else 40)
+@given(st.sampled_from([path for path in places(WHOLE) if path]), st.sampled_from(DAMAGE))
+def test_whatever_is_damaged_there_is_a_verdict_or_a_sentence(
+    tmp_path_factory: pytest.TempPathFactory, path: tuple[int | str, ...], value: Any
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    done = sweep("verify", "find", "-f", written(folder, damaged(WHOLE, path, value)))
+
+    assert done.exit_code in (0, 1), done.exception
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    assert done.output.startswith("find: ") or done.exit_code == 1
+    assert done.output.strip()
 
 
 @pytest.mark.parametrize(
@@ -98,9 +189,6 @@ def test_without_a_trial_nothing_is_proved(tmp_path: Path) -> None:
 
     assert done.exit_code == 1
     assert done.stderr.startswith("find: no trial is there, so there is nothing to prove")
-
-
-EARLY = {"type": "hyperband", "min_iter": 1, "max_iter": 9, "eta": 3}
 
 
 def test_decisions_of_early_stopping_are_made_again_and_shown_in_the_report(tmp_path: Path) -> None:

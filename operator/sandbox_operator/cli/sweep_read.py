@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from sandbox_api.base import GROUP, VERSION
+from sandbox_api.experiment import Trial
 from sandbox_api.hook import Hook
 from sandbox_api.hook_resource import hooks_in
+from sandbox_api.sentences import schema_problems
 from sandbox_api.status import ExperimentStatus
-from sandbox_api.sweep import SweepSpec, SweepStatus
+from sandbox_api.sweep import MAX_TRIALS, SweepSpec, SweepStatus
+from sandbox_api.words import shown
 
 from ..build.names import LABEL_SWEEP
 from ..build.volume import SWEEP
@@ -38,7 +41,7 @@ from .experiments import EXPERIMENTS, Ended
 
 SWEEPS = Resource(GROUP, VERSION, "sandboxsweeps", SWEEP)
 Manifest = Mapping[str, Any]
-Model = TypeVar("Model", SweepStatus, ExperimentStatus)
+Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def read_dump(files: Sequence[Path], name: str, namespace: str | None) -> SweepV
         for item in found
         if item.get("kind") == EXPERIMENTS.kind
         and _meta(item).get("namespace") == where
-        and (_meta(item).get("labels") or {}).get(LABEL_SWEEP) == name
+        and _part(item, "metadata", "labels").get(LABEL_SWEEP) == name
     ]
     return view_of(sweeps[0], trials, hooks_in(found, where)[0])
 
@@ -135,64 +138,100 @@ def _items(file: Path) -> Iterable[Manifest]:
             )
 
 
-def _meta(item: Manifest) -> Mapping[str, Any]:
+def _meta(item: Manifest) -> Manifest:
+    return _part(item, "metadata")
+
+
+def _part(item: Manifest, *path: str) -> Manifest:
+    """A part of a resource that has keys and values; empty where it is not there."""
+    part = item
+    for count, field in enumerate(path, 1):
+        found = part.get(field)
+        if found is not None and not isinstance(found, Mapping):
+            raise _wrong(item, f"{'.'.join(path[:count])}: write keys and values, not {shown(found)}")
+        part = found or {}
+    return part
+
+
+def _text(item: Manifest, found: object, where: str) -> str:
+    if not isinstance(found, str) or not found:
+        raise _wrong(item, f"{where}: {'is missing' if found is None else f'write text, not {shown(found)}'}")
+    return found
+
+
+def _wrong(item: Manifest, sentence: str) -> Ended:
+    """What is wrong with a resource, with its name before it, or its kind where it has none."""
     meta = item.get("metadata")
-    return meta if isinstance(meta, Mapping) else {}
+    name = meta.get("name") if isinstance(meta, Mapping) else None
+    return Ended(f"{name or 'a ' + str(item.get('kind'))}: {sentence}")
+
+
+def _as(model: type[Model], raw: object, item: Manifest, where: str) -> Model:
+    """A part of a resource as what is to stand there."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise _wrong(item, next(schema_problems(error, model, where))) from error
 
 
 def view_of(sweep: Manifest, experiments: Iterable[Manifest], hooks: Mapping[str, Hook | tuple[str, ...]]) -> SweepView:
     """The sweep with those of the experiments that it owns. Raises Ended where a resource can't be understood."""
     meta = _meta(sweep)
-    uid = str(meta.get("uid") or "")
-    compiled = compile_sweep(sweep.get("spec") or {}, name=meta["name"], uid=uid, added=hooks)
+    name, uid = (_text(sweep, meta.get(field), f"metadata.{field}") for field in ("name", "uid"))
+    compiled = compile_sweep(_part(sweep, "spec"), name=name, uid=uid, added=hooks)
     if compiled.spec is None or compiled.settings is None or compiled.first is None:
         raise Ended("; ".join(compiled.problems))
-    status = _status(sweep, SweepStatus)
-    trials = [_trial(item, compiled.first) for item in experiments if _owner(item).get("uid") == uid]
+    status = _as(SweepStatus, sweep.get("status") or {}, sweep, "status")
+    owned = ((item, _owner(item)) for item in experiments)
+    trials = [_trial(item, owner, compiled.first) for item, owner in owned if owner is not None and owner[1] == uid]
     return SweepView(
-        name=meta["name"],
+        name=name,
         namespace=str(meta.get("namespace") or ""),
         spec=compiled.spec,
         status=status,
         settings=compiled.settings,
         objective=compiled.objective or compiled.spec.metric.name,
         max_trials=compiled.max_trials,
-        trials=tuple(sorted(filter(None, trials), key=lambda trial: (trial.fact.number, trial.fact.name))),
+        trials=tuple(sorted(trials, key=lambda trial: (trial.fact.number, trial.fact.name))),
     )
 
 
-def _status(item: Manifest, model: type[Model]) -> Model:
-    try:
-        return model.model_validate(item.get("status") or {})
-    except ValidationError as error:
-        raise Ended(f"{_meta(item).get('name')}: its status can't be read: {error.errors()[0]['msg']}") from error
+def _owner(item: Manifest) -> tuple[str, str] | None:
+    """Name and uid of the sweep that has made an experiment."""
+    owners = _meta(item).get("ownerReferences") or []
+    if not isinstance(owners, list):
+        raise _wrong(item, f"metadata.ownerReferences: write a list, not {shown(owners)}")
+    for number, owner in enumerate(owners):
+        where = f"metadata.ownerReferences[{number}]"
+        if not isinstance(owner, Mapping):
+            raise _wrong(item, f"{where}: write keys and values, not {shown(owner)}")
+        if owner.get("controller") and owner.get("kind") == SWEEP:
+            name, uid = (_text(item, owner.get(field), f"{where}.{field}") for field in ("name", "uid"))
+            return name, uid
+    return None
 
 
-def _owner(item: Manifest) -> Mapping[str, Any]:
-    owners = _meta(item).get("ownerReferences") or ()
-    return next((owner for owner in owners if owner.get("controller") and owner.get("kind") == SWEEP), {})
-
-
-def _trial(item: Manifest, compiled: Compiled) -> TrialView | None:
-    spec, owner, name = item.get("spec") or {}, _owner(item), str(_meta(item).get("name"))
-    trial = spec.get("trial")
-    if not isinstance(trial, Mapping) or not isinstance(trial.get("number"), int):
-        return None
-    point = trial.get("point")
+def _trial(item: Manifest, owner: tuple[str, str], compiled: Compiled) -> TrialView:
+    spec = _part(item, "spec")
+    if spec.get("trial") is None:
+        raise _wrong(item, "spec.trial: is missing, which each experiment of a sweep has")
+    trial = _as(Trial, spec["trial"], item, "spec.trial")
+    if trial.number >= MAX_TRIALS:
+        raise _wrong(item, f"spec.trial.number: {trial.number} is too large; a sweep has {MAX_TRIALS} trials at most")
     told = Told(
-        sweep=owner["name"],
-        sweep_uid=owner["uid"],
-        number=trial["number"],
-        parameters=trial.get("parameters") or {},
-        point=tuple(map(float, point)) if isinstance(point, list) else None,
+        sweep=owner[0],
+        sweep_uid=owner[1],
+        number=trial.number,
+        parameters=trial.parameters,
+        point=tuple(map(float, trial.point)) if trial.point is not None else None,
         suspended=spec.get("suspend") is True,
         stopping=spec.get("stop") == "Now",
     )
-    status = _status(item, ExperimentStatus)
+    status = _as(ExperimentStatus, item.get("status") or {}, item, "status")
     decisions = status.trial.decisions if status.trial is not None else []
     return TrialView(
-        fact=trial_fact(name, told, status, compiled),
-        observed=str(trial.get("observed") or ""),
+        fact=trial_fact(_text(item, _meta(item).get("name"), "metadata.name"), told, status, compiled),
+        observed=trial.observed or "",
         rungs=tuple(RungRecord(each.rung, each.value, each.seen or 0, each.decision) for each in decisions),
         repeats=_repeats(status, compiled),
     )

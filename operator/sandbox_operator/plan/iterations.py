@@ -6,6 +6,7 @@ A target is parsed, never evaluated as code: `<pipeline>.<metaName>.<figure> <op
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,7 +55,14 @@ def figure_of(entry: JobStatus, name: str) -> float | None:
     """The number that a committed job gave under this name: an output's value, else a metric."""
     metrics = entry.metrics or {}
     candidates = (entry.outputs or {}).get(name), *map(metrics.get, figure_names(entry.meta_name, name))
-    return next((float(v) for v in candidates if isinstance(v, int | float) and not isinstance(v, bool)), None)
+    return next((_float(v) for v in candidates if isinstance(v, int | float) and not isinstance(v, bool)), None)
+
+
+def _float(number: int | float) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # an integer that no float holds
+        return math.inf if number > 0 else -math.inf
 
 
 def targets_of(spec: ExperimentSpec, producers: Sequence[Producer], problems: list[str]) -> Targets:

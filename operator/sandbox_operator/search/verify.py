@@ -159,12 +159,19 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, int | float) and isinstance(other, int | float):
-        return one == other or math.isclose(one, other, rel_tol=_TOLERANCE)
+        return one == other or _is_close(one, other)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(_same, one, other))
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
     return bool(one == other)
+
+
+def _is_close(one: float, other: float) -> bool:
+    try:
+        return math.isclose(one, other, rel_tol=_TOLERANCE)
+    except OverflowError:  # an integer that no float holds
+        return False
 
 
 def _decisions(settings: Settings, ordered: Sequence[Recorded], early: EarlyTerminate | None) -> Iterator[str]:
