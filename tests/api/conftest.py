@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -22,7 +23,7 @@ from tests.api.fakeapi import FakeAPI
 from tests.api.lab import MISTAKES, REPOSITORY, Lab, OperatorProcess
 from tests.api.played import PLAYER
 from tests.api.rights import Installed
-from tests.api.warm import Nursery
+from tests.api.warm import Nursery, WarmOperator
 from tests.ports import free_ports
 
 from sandbox_operator.kube.client import Client
@@ -154,12 +155,22 @@ Operators = Callable[..., OperatorProcess]
 
 
 @pytest.fixture
-def operators(tmp_path: Path) -> Iterator[Callable[..., OperatorProcess]]:
+def operators(tmp_path: Path) -> Iterator[Operators]:
     """`operators(kubeconfig, **settings)` starts one; all have ended, and told of no mistake, after the test."""
+    yield from _started(tmp_path, OperatorProcess)
+
+
+@pytest.fixture
+def warm_operators(tmp_path: Path, nursery: Nursery) -> Iterator[Operators]:
+    """The same, of those that start in milliseconds."""
+    yield from _started(tmp_path, functools.partial(WarmOperator, nursery))
+
+
+def _started(folder: Path, make: Operators) -> Iterator[Operators]:
     started: list[OperatorProcess] = []
 
     def start(kubeconfig: Path, **settings: str) -> OperatorProcess:
-        process = OperatorProcess(kubeconfig, tmp_path / f"operator-{len(started)}.log", **settings)
+        process = make(kubeconfig, folder / f"operator-{len(started)}.log", **settings)
         started.append(process)
         return process.start()
 

@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
-from tests.api.conftest import Plane
+from tests.api.conftest import Operators, Plane
 from tests.api.lab import OperatorProcess
 from tests.api.played import Gate, fails
 from tests.api.sweep_lab import METRIC, MIN_RATIO, SweepLab, a_sweep, bowl, hits, measures, sweep_lab, template
-from tests.api.warm import Nursery, WarmOperator
 
 
 @pytest.fixture
@@ -26,12 +24,8 @@ def uids(lab: SweepLab) -> set[str]:
 
 
 @pytest.fixture
-def operator(plane: Plane, lab: SweepLab, nursery: Nursery, tmp_path: Path) -> Iterator[OperatorProcess]:
-    process = WarmOperator(nursery, plane.operator, tmp_path / "log", SANDBOX_NAMESPACES=lab.namespace)
-    process.start()
-    yield process
-    print(process.log)  # pytest shows it where the test failed
-    process.end()
+def operator(plane: Plane, lab: SweepLab, warm_operators: Operators) -> OperatorProcess:
+    return warm_operators(plane.operator, SANDBOX_NAMESPACES=lab.namespace)
 
 
 async def test_a_random_sweep_of_six_three_at_a_time(lab: SweepLab, operator: OperatorProcess) -> None:

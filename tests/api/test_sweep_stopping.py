@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from tests.api.conftest import Plane
+from tests.api.conftest import Operators, Plane
+from tests.api.lab import OperatorProcess
 from tests.api.sweep_lab import SweepLab, a_sweep, bowl, measures, sweep_lab
 from tests.api.test_operator_progress import Endpoint, Held
-from tests.api.warm import Nursery, WarmOperator
 
 from sandbox_operator.kube.errors import NotFound
 
@@ -31,15 +30,8 @@ def endpoint(lab: SweepLab) -> Endpoint:
 
 
 @pytest.fixture
-def operator(
-    plane: Plane, lab: SweepLab, endpoint: Endpoint, nursery: Nursery, tmp_path: Path
-) -> Iterator[WarmOperator]:
-    settings = {"SANDBOX_NAMESPACES": lab.namespace, **endpoint.settings}
-    process = WarmOperator(nursery, plane.operator, tmp_path / "log", **settings)
-    process.start()
-    yield process
-    print(process.log)  # pytest shows it where the test failed
-    process.end()
+def operator(plane: Plane, lab: SweepLab, endpoint: Endpoint, warm_operators: Operators) -> OperatorProcess:
+    return warm_operators(plane.operator, SANDBOX_NAMESPACES=lab.namespace, **endpoint.settings)
 
 
 async def tell(lab: SweepLab, endpoint: Endpoint, held: Held, rung: int, value: float) -> None:
@@ -61,7 +53,7 @@ def decisions(lab: SweepLab, number: int) -> list[tuple[Any, ...]]:
 
 
 async def test_a_trial_that_is_not_promising_ends_at_its_rung_and_is_no_failure(
-    lab: SweepLab, endpoint: Endpoint, operator: WarmOperator
+    lab: SweepLab, endpoint: Endpoint, operator: OperatorProcess
 ) -> None:
     held = [Held() for _ in range(4)]
     for number, gate in enumerate(held):

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
-from tests.api.conftest import Plane
+from tests.api.conftest import Operators, Plane
+from tests.api.lab import OperatorProcess
 from tests.api.played import PODS, now
 from tests.api.sweep_lab import SweepLab, a_sweep, hits, sweep_lab, template
-from tests.api.warm import Nursery, WarmOperator
 
 from sandbox_api.contract import CONTAINER
 from sandbox_api.trim import TRIM_ENV, decode_trim
@@ -28,12 +27,8 @@ async def lab(plane: Plane) -> AsyncIterator[SweepLab]:
 
 
 @pytest.fixture
-def operator(plane: Plane, lab: SweepLab, nursery: Nursery, tmp_path: Path) -> Iterator[WarmOperator]:
-    process = WarmOperator(nursery, plane.operator, tmp_path / "log", SANDBOX_NAMESPACES=lab.namespace)
-    process.start()
-    yield process
-    print(process.log)  # pytest shows it where the test failed
-    process.end()
+def operator(plane: Plane, lab: SweepLab, warm_operators: Operators) -> OperatorProcess:
+    return warm_operators(plane.operator, SANDBOX_NAMESPACES=lab.namespace)
 
 
 def removals(lab: SweepLab) -> list[Manifest]:
@@ -60,7 +55,7 @@ async def a_pod_ends(lab: SweepLab, code: int) -> None:
 
 
 async def test_files_of_all_but_the_best_go_and_what_was_removed_is_made_again_for_others(
-    lab: SweepLab, operator: WarmOperator
+    lab: SweepLab, operator: OperatorProcess
 ) -> None:
     spec = a_sweep(maxTrials=4, parallelism=2, keep={"bestTrials": 1}, template=template(probeJobConfigs=[PROBE]))
     await lab.apply_sweep("demo", spec)

@@ -150,19 +150,23 @@ def test_so_many_values_are_looked_at_and_no_more() -> None:
     assert len(compiled(parameters=both, method="grid").problems) == 2
 
 
-def test_a_recipe_that_a_refine_job_writes_is_looked_at_as_well() -> None:
-    probe = {"hook": "ProbeViaAnalyzerHook", "metaName": "look",
-             "djConfigs": {"dataset_path": "d.jsonl", "process": [{"text_length_filter": None}]}}  # fmt: skip
-    refine = {
-        "hook": "RefineRecipeViaKSigmaHook",
-        "metaName": "sigma",
-        "probe": "look",
-        "djConfigs": probe["djConfigs"],
+def refining(process: list[Any]) -> dict[str, Any]:
+    """A template whose recipe is written by a refine job, from this list of operators."""
+    recipe = {"dataset_path": "d.jsonl", "process": process}
+    return {
+        "probeJobConfigs": [{"hook": "ProbeViaAnalyzerHook", "metaName": "look", "djConfigs": recipe}],
+        "refineRecipeJobConfigs": [
+            {"hook": "RefineRecipeViaKSigmaHook", "metaName": "sigma", "probe": "look", "djConfigs": recipe}
+        ],
+        "executionJobConfigs": [
+            {"hook": "ProcessDataHook", "metaName": "process", "input": {"djConfigs": "anonymous.sigma.recipe"}}
+        ],
     }
-    process = {"hook": "ProcessDataHook", "metaName": "process", "input": {"djConfigs": "anonymous.sigma.recipe"}}
-    whole = {"probeJobConfigs": [probe], "refineRecipeJobConfigs": [refine], "executionJobConfigs": [process]}
-    found = compiled(template=whole, parameters={LENGTH: {"values": [10, "abc"]}}, overrides=[LENGTH])
-    (problem,) = found.problems
+
+
+def test_a_recipe_that_a_refine_job_writes_is_looked_at_as_well() -> None:
+    whole = refining([{"text_length_filter": None}])
+    (problem,) = compiled(template=whole, parameters={LENGTH: {"values": [10, "abc"]}}, overrides=[LENGTH]).problems
     assert "a trial may get 'abc'" in problem
 
 
@@ -203,16 +207,7 @@ def test_a_missing_template_is_told_once() -> None:
 
 
 def test_what_a_refine_job_sets_as_well_is_told_with_the_fields_of_a_sweep() -> None:
-    probe = {"hook": "ProbeViaAnalyzerHook", "metaName": "look",
-             "djConfigs": {"dataset_path": "d.jsonl", "process": [{"text_length_filter": {"min_len": 5}}]}}  # fmt: skip
-    refine = {
-        "hook": "RefineRecipeViaKSigmaHook",
-        "metaName": "sigma",
-        "probe": "look",
-        "djConfigs": probe["djConfigs"],
-    }
-    process = {"hook": "ProcessDataHook", "metaName": "process", "input": {"djConfigs": "anonymous.sigma.recipe"}}
-    whole = {"probeJobConfigs": [probe], "refineRecipeJobConfigs": [refine], "executionJobConfigs": [process]}
+    whole = refining([{"text_length_filter": {"min_len": 5}}])
     (problem,) = compiled(template=whole, parameters={LENGTH: {"values": [10, 20]}}).problems
     assert "name the parameter in spec.overrides to replace what it finds" in problem
     assert "RefineRecipeViaKSigmaHook (spec.template.refineRecipeJobConfigs[0])" in problem
