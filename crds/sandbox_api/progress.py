@@ -29,8 +29,8 @@ Count = Annotated[int, Field(ge=0, le=COUNTABLE)]
 class RungValue(ContractModel):
     rung: Count
     """One of the contract's `progress.rungs.at`."""
-    value: Figure
-    """The metric when the resource was there first."""
+    value: Figure | None
+    """The metric when the resource was there first; null where it was no finite number."""
 
 
 class ProgressReport(ContractModel):

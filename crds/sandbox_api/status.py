@@ -252,8 +252,8 @@ class EarlierResult(Made):
 class TrialDecision(ContractModel):
     rung: int
     """Where in the trial it was decided."""
-    value: float
-    """The objective there."""
+    value: float | None = None
+    """The objective there; absent where it was no finite number."""
     seen: int | None = None
     """How many other trials were compared."""
     decision: Literal["Continue", "Stop"]

@@ -194,7 +194,7 @@ class TrialRow(ContractModel):
     parameters: dict[str, Any] = {}
     """What it was begun with."""
     reason: str | None = None
-    """Why it failed, one word of the closed list."""
+    """Why it failed, or was stopped without a value: one word of the closed list."""
 
 
 class BestTrial(ContractModel):

@@ -200,7 +200,7 @@ def recorded(number: int, item: Manifest, row: Manifest) -> Recorded:
     return Recorded(
         number, item["metadata"]["name"], tuple(trial["point"]), trial["parameters"], trial.get("observed", ""),
         SEEN_AS[row["state"]], row.get("value"),  # type: ignore[arg-type]
-        tuple(RungRecord(d["rung"], d["value"], d.get("seen", 0), d["decision"]) for d in decisions),
+        tuple(RungRecord(d["rung"], d.get("value"), d.get("seen", 0), d["decision"]) for d in decisions),
     )  # fmt: skip
 
 

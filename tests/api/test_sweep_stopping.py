@@ -34,7 +34,7 @@ def operator(plane: Plane, lab: SweepLab, endpoint: Endpoint, warm_operators: Op
     return warm_operators(plane.operator, SANDBOX_NAMESPACES=lab.namespace, **endpoint.settings)
 
 
-async def tell(lab: SweepLab, endpoint: Endpoint, held: Held, rung: int, value: float) -> None:
+async def tell(lab: SweepLab, endpoint: Endpoint, held: Held, rung: int, value: float | None) -> None:
     """As the runtime does: again and again, until it is acknowledged, or the pod is ended because of what it told."""
     for _ in range(200):
         try:
@@ -49,7 +49,7 @@ async def tell(lab: SweepLab, endpoint: Endpoint, held: Held, rung: int, value: 
 
 def decisions(lab: SweepLab, number: int) -> list[tuple[Any, ...]]:
     trial = lab.status(f"demo-{number:04d}").get("trial") or {}
-    return [(d["rung"], d["value"], d.get("seen"), d["decision"]) for d in trial.get("decisions") or ()]
+    return [(d["rung"], d.get("value"), d.get("seen"), d["decision"]) for d in trial.get("decisions") or ()]
 
 
 async def test_a_trial_that_is_not_promising_ends_at_its_rung_and_is_no_failure(
@@ -66,6 +66,8 @@ async def test_a_trial_that_is_not_promising_ends_at_its_rung_and_is_no_failure(
     assert held[0].pod.contract.progress.rungs is not None
     assert held[0].pod.contract.progress.rungs.at == [10, 20, 40]
 
+    nowhere = {"rung": 2**53 - 1, "value": 0.0}  # no rung: it must not keep trial 1 from being decided on
+    assert (await endpoint.taken(held[1].pod, step=9, rungs=[nowhere]))["acknowledged"] == []
     await tell(lab, endpoint, held[1], 10, 5.0)
     await tell(lab, endpoint, held[0], 10, 2.0)
     operator.kill()  # what it has heard is gone; what it has decided is not
@@ -77,7 +79,12 @@ async def test_a_trial_that_is_not_promising_ends_at_its_rung_and_is_no_failure(
     assert decisions(lab, 2) == [(10, 7.0, 2, "Stop")]
     assert decisions(lab, 3) == [(10, 1.0, 3, "Continue")]
 
-    await lab.finished("demo-0002", limit=60)  # at once: nobody has opened its gate
+    await tell(lab, endpoint, held[3], 20, None)  # the first there, and no finite number
+    assert decisions(lab, 3)[1:] == [(20, None, 0, "Stop")]
+
+    for name in ("demo-0002", "demo-0003"):
+        await lab.finished(name, limit=60)  # at once: nobody has opened its gate
+    assert "where its value was no finite number" in lab.condition("demo-0003", "Ready")["message"]
     assert lab.status("demo-0002")["outcome"] == "Stopped"
     assert lab.condition("demo-0002", "Ready")["reason"] == "Pruned"
     await lab.until(lambda: 4 in lab.trials("demo"), "its place is free")
@@ -86,7 +93,7 @@ async def test_a_trial_that_is_not_promising_ends_at_its_rung_and_is_no_failure(
     await lab.sweep_ends("demo", limit=60)
     status = lab.sweep("demo")
     assert status["outcome"] == "Succeeded", lab.told()
-    assert status["counts"] == {"total": 5, "running": 0, "succeeded": 4, "failed": 0, "pruned": 1}
-    row = next(row for row in status["trials"] if row["number"] == 2)
-    assert (row["state"], row["value"]) == ("Pruned", 7.0)
+    assert status["counts"] == {"total": 5, "running": 0, "succeeded": 3, "failed": 0, "pruned": 2}
+    rows = {row["number"]: (row["state"], row.get("value"), row.get("reason")) for row in status["trials"]}
+    assert (rows[2], rows[3]) == (("Pruned", 7.0, None), ("Pruned", None, "MetricNotFinite"))
     assert lab.verified("demo") == ()

@@ -102,6 +102,18 @@ def test_early_stopping_that_stops_nothing_is_told(tmp_path: Path, early: dict[s
     assert words in planned(tmp_path, a_sweep(early_terminate=early)).output
 
 
+@pytest.mark.parametrize(
+    ("early", "rungs"),
+    [
+        ({"type": "median", "min_iter": 10}, "10, 30, 90, 270, 810, 2430 and so on"),
+        ({"type": "hyperband", "min_iter": 10, "max_iter": 100}, "10, 30, 90"),
+    ],
+)
+def test_of_many_rungs_the_first_are_shown(tmp_path: Path, early: dict[str, Any], rungs: str) -> None:
+    lines = planned(tmp_path, a_sweep(early_terminate=early)).output.splitlines()
+    assert f"early stopping: {early['type']}, at process.step {rungs}" in lines
+
+
 def test_two_sweeps_of_a_name_and_one_of_another_version_are_refused(tmp_path: Path) -> None:
     twice = planned(tmp_path, a_sweep(), a_sweep())
     assert twice.exit_code == 1

@@ -209,11 +209,24 @@ def test_decisions_of_early_stopping_are_made_again_and_shown_in_the_report(tmp_
     assert "hyperband, the best 1/3 of a rung go on" in text
 
 
+def test_a_trial_that_was_stopped_without_a_number_is_proved_and_told_as_such(tmp_path: Path) -> None:
+    dump = a_dump(9, method="random")
+    with_early_stopping(dump, EARLY)
+    stop = {"rung": 1, "seen": 8, "decision": "Stop"}
+    dump[-1]["status"] |= {"outcome": "Stopped", "trial": {"pruned": True, "decisions": [stop]}}
+
+    done = sweep("verify", "find", "-f", written(tmp_path, dump))
+    assert (done.exit_code, done.stdout.count("\n")) == (0, 1), done.stdout
+    text = Seen(report(tmp_path, dump)).text
+    assert "MetricNotFinite: it was no finite number at 1" in text
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"decision": "Stop"}, "after 8 others, Continue is right, and Stop is recorded"),
         ({"seen": 7}, "at rung 1 it has seen 7 others, but 8 came before it"),
+        ({"value": None}, "at rung 1 with no finite number after 8 others, Stop is right, and Continue is recorded"),
         ({"value": 99.0}, "at rung 1 with 99.0 after 8 others, Stop is right, and Continue is recorded"),
     ],
 )

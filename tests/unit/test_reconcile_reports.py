@@ -20,8 +20,10 @@ KEY = ("lab", "demo")
 JOB = "anonymous/1/execution/0"
 
 
-def teller(pod: str = "p1", attempt: int = 1, job: str = JOB, key: Key = KEY, uid: str = "u1") -> Teller:
-    return Teller(key, uid, job, attempt, pod)
+def teller(
+    pod: str = "p1", attempt: int = 1, job: str = JOB, key: Key = KEY, uid: str = "u1", rungs: tuple[int, ...] = (2, 4)
+) -> Teller:
+    return Teller(key, uid, job, attempt, pod, frozenset(rungs))
 
 
 def report(**what: Any) -> ProgressReport:
@@ -68,6 +70,12 @@ def test_pieces_of_a_job_are_added_up_and_nobody_knows_the_end_before_all_have_t
     assert heard.live[JOB].progress == both
 
 
+def test_a_mean_that_no_float_holds_is_not_shown(heard: Heard) -> None:
+    for pod in ("p1", "p2"):
+        heard.take(teller(pod), metrics={"loss": 1.7e308, "lr": 0.5}, tellers=2)
+    assert heard.live[JOB].progress.metrics == {"lr": 0.5}
+
+
 def test_an_attempt_begins_anew_and_the_one_before_it_is_not_listened_to(heard: Heard) -> None:
     heard.take(teller("p1"), step=9)
     heard.take(teller("p2", attempt=2), step=1)
@@ -76,7 +84,7 @@ def test_an_attempt_begins_anew_and_the_one_before_it_is_not_listened_to(heard: 
 
 
 def test_another_experiment_of_the_same_name_has_nothing_of_the_first(heard: Heard) -> None:
-    heard.take(teller(), step=9, rungs=[{"rung": 5, "value": 1.0}])
+    heard.take(teller(), step=9, rungs=[{"rung": 2, "value": 1.0}])
     assert heard.reports.live(KEY, "u2") == {}
     heard.take(teller(uid="u2"), step=1)
     assert heard.reports.live(KEY, "u2") == {JOB: Live(1, StepProgress(step=1))}
@@ -92,6 +100,16 @@ def test_rungs_are_kept_in_the_order_in_which_they_came_and_the_first_value_coun
     assert heard.reports.rungs(KEY) == (RungReport(2, 5.0, 1), RungReport(4, 3.0, 3))
     assert heard.reports.rungs(("lab", "other")) == (RungReport(2, 4.0, 2),)
     assert heard.came == [KEY, ("lab", "other"), KEY], "said once for what is new"
+
+
+def test_a_rung_that_is_none_of_the_trials_is_not_kept_and_wakes_nobody(heard: Heard) -> None:
+    heard.take(teller(), step=1, rungs=[{"rung": 2**53 - 1, "value": 0.0}, {"rung": 3, "value": 0.0}])
+    heard.take(teller(key=("lab", "no-trial"), uid="u9", rungs=()), rungs=[{"rung": 2, "value": 0.0}])
+    assert heard.reports.rungs(KEY) == heard.reports.rungs(("lab", "no-trial")) == ()
+    assert heard.came == []
+    assert heard.live[JOB].progress.step == 1, "the rest of the report counts"
+    heard.take(teller(), rungs=[{"rung": 4, "value": None}])
+    assert heard.reports.rungs(KEY) == (RungReport(4, None, 1),), "no finite number is something to decide on"
 
 
 def test_an_end_takes_the_progress_and_keeps_the_rungs_until_the_experiment_has_gone(heard: Heard) -> None:
@@ -154,6 +172,10 @@ def test_the_line_is_about_the_first_that_runs_and_counts_the_others() -> None:
         (b'{"pod": "p", "job": "j", "attempt": 1, "metrics": {"loss": NaN}}', "metrics.loss: input should be a finite"),
         (b'{"pod": "p", "job": "j", "attempt": 1, "metrics": {"loss": "x"}}', "metrics.loss: input should be"),
         (b'{"pod": "p", "job": "j", "attempt": 1, "rungs": [{"rung": 1}]}', "rungs.0.value: field required"),
+        (
+            b'{"pod": "p", "job": "j", "attempt": 1, "rungs": [{"rung": 1, "value": NaN}]}',
+            "rungs.0.value: input should",
+        ),
     ],
 )
 def test_a_report_that_is_none_is_refused_with_the_field(body: bytes, why: str) -> None:

@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import copy
 import json
+import math
 import re
 import subprocess
 import sys
@@ -95,7 +96,9 @@ def test_a_watcher_takes_mappings_and_leaves_out_what_is_no_number(tmp_path: Pat
     watcher, _ = watched(tmp_path)
     watcher.watch({"mean": 0.5, "per": {"a": 1, "word": "x"}, "broken": float("nan"), "yes": True}, "score", step=7)
     watcher.watch("no number", "score")
-    assert figures(tmp_path) == [{"step": 7, "train.score.mean": 0.5, "train.score.per.a": 1.0}]
+    named = {"_notFinite": ["train.score.broken"]}
+    assert figures(tmp_path) == [{"step": 7, "train.score.mean": 0.5, "train.score.per.a": 1.0, **named}]
+    assert math.isnan(watcher.last["score.broken"]), "the newest value: the result must not say an older one"
 
 
 def test_settings_are_read_by_key_and_by_attribute_as_in_the_sandbox(tmp_path: Path) -> None:

@@ -85,8 +85,9 @@ def test_the_newest_of_each_figure_counts_and_names_lose_the_metaname() -> None:
 def test_a_line_that_is_none_is_left_out_and_many_figures_are_cut() -> None:
     many = {f"toy.f{number:02d}": 1.0 for number in range(20)}
     found = followed(
-        b"no json", b"[1]", b'{"step": "x", "toy.a": NaN, "toy.b": true}', {"t": 1, "step": 1, **many}, b'"half'
-    )
+        b"no json", b"[1]", b'{"step": "x", "toy.a": NaN, "toy.b": true}', {"toy.c": 10**400}, {"t": 1, "step": 1, **many},
+        b'"half',
+    )  # fmt: skip
     assert found.step == 1
     assert list(found.metrics) == [f"f{number:02d}" for number in range(MAX_FIGURES)]
 
@@ -107,6 +108,27 @@ def test_each_rung_has_the_metric_at_the_first_line_that_came_there() -> None:
     assert followed(*apart, rungs=RUNGS).reached == {2: 7.0, 4: 7.0}, "two rungs are two values, however far it went"
     tokens = {"metric": "toy.loss", "resource": "toy.tokens", "at": [10]}
     assert followed({"step": 50, "toy.loss": 1.0, "toy.tokens": 3}, rungs=tokens).reached == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"step": 3, "_notFinite": ["toy.other", "toy.loss"]},  # as the runtime writes it
+        b'{"step": 3, "toy.loss": NaN}',  # as a program of a user's may
+        b'{"step": 3, "toy.loss": -Infinity}',
+        {"step": 3, "toy.loss": 10**400},
+    ],
+    ids=str,
+)
+def test_a_metric_that_is_no_finite_number_at_a_rung_is_told_as_such(line: object) -> None:
+    found = followed({"step": 1, "toy.loss": 2.0}, line, {"step": 4, "toy.loss": 1.0}, rungs=RUNGS)
+    assert found.reached == {2: None, 4: 1.0}, "the first line there counts"
+    assert found.metrics == {"loss": 1.0}
+
+
+@pytest.mark.parametrize("named", [None, 5, {}, "toy.loss", [None, {}, ["toy.loss"]]], ids=str)
+def test_a_line_that_names_nothing_is_no_rung(named: object) -> None:
+    assert followed({"step": 3, "_notFinite": named}, rungs=RUNGS).reached == {}
 
 
 async def test_a_report_says_all_that_the_operator_reads(pod: Pod, listener: Listener) -> None:
@@ -183,6 +205,18 @@ async def test_a_rung_is_told_at_once_and_until_it_is_acknowledged(pod: Pod, lis
     await listener.heard(lambda report: report["step"] == 8)
     pod.log(9, loss=2.0)
     assert (await listener.heard(lambda report: report["step"] == 9))["rungs"] == []
+    await ended(reporter)
+
+
+async def test_a_rung_without_a_finite_number_is_told_at_once_too(pod: Pod, listener: Listener) -> None:
+    listener.answer = lambda _: (200, {"interval": 3600})
+    pod.log(1, loss=9.0)
+    reporter = pod.start(listener.url, RUNGS)
+    await listener.heard(lambda report: report["step"] == 1)
+    pod.log(2, loss=float("nan"))
+    told = await listener.heard(lambda report: report["rungs"])
+    assert told["rungs"] == [{"rung": 2, "value": None}]
+    assert ProgressReport.model_validate(told).rungs[0].value is None
     await ended(reporter)
 
 

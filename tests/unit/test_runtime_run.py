@@ -73,8 +73,9 @@ def test_what_the_hook_and_its_children_print_is_in_the_pods_log_and_on_the_volu
         "ended",
     ]
     (line,) = (ended.folder / "metrics.jsonl").read_text().splitlines()
-    assert {"step": 1, "toy.loss": 0.5}.items() <= json.loads(line).items()
-    assert "toy.broken" not in line
+    found = json.loads(line)
+    assert {"step": 1, "toy.loss": 0.5, "_notFinite": ["toy.broken"]}.items() <= found.items()
+    assert "toy.broken" not in found
 
 
 def test_a_figure_that_is_needed_and_not_finite_is_named_in_the_message(pod: HookPod) -> None:

@@ -61,12 +61,15 @@ def test_a_number_and_the_ends_of_a_mapping_are_lines_with_the_guides_keys(
     ]
 
 
-def test_what_is_not_finite_is_left_out_and_said(
+def test_what_is_not_finite_is_left_out_and_named(
     watcher: SandboxWatcher, workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     watcher.watch({"loss": float("nan"), "lr": 0.1, "deep": {"inf": float("inf")}}, "train")
     watcher.watch(float("-inf"), "alone")
-    assert lines(workspace) == [{"step": 1, "train.lr": 0.1}]
+    assert lines(workspace) == [
+        {"step": 1, "train.lr": 0.1, "_notFinite": ["train.loss", "train.deep.inf"]},
+        {"step": 1, "_notFinite": ["alone"]},
+    ]
     assert "watch('train'): left out, not finite: train.loss, train.deep.inf" in capsys.readouterr().out
 
 

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from tests.unit.test_sweep_plan import NOW, a_spec, a_sweep, a_trial
 
 from sandbox_api.status import ExperimentStatus, TrialDecision, TrialStatus
 from sandbox_operator.build.defaults import Defaults
+from sandbox_operator.kube.informer import Key
 from sandbox_operator.plan.sweep import plan_sweep
 from sandbox_operator.plan.sweep_definition import CompiledSweep, compile_sweep
 from sandbox_operator.plan.sweep_facts import (
@@ -24,9 +27,13 @@ from sandbox_operator.plan.sweep_facts import (
     TrialFact,
 )
 from sandbox_operator.plan.sweep_stopping import early_terminate_of
-from sandbox_operator.plan.sweep_trials import Told, trial_fact
+from sandbox_operator.plan.sweep_trials import Told, seen_as, trial_fact
+from sandbox_operator.reconcile.push import report_in
+from sandbox_operator.reconcile.reports import Reports, Teller
 from sandbox_operator.search.stopping import Arrival, replay
 from sandbox_operator.search.studies import StudyCache
+from sandbox_runtime.metrics import MetricsLog
+from sandbox_runtime.progress import Followed
 
 TOLD = Defaults(progress_url="http://operator/progress")
 TRAIN = {
@@ -100,6 +107,45 @@ def test_a_rung_that_was_decided_on_is_not_decided_on_again() -> None:
     arrivals = (RungArrival(0, 10, 5.0), RungArrival(0, 20, 7.0), RungArrival(0, 40, 0.5))
     made = decided(plan(replace(a_sweep(trial), arrivals=arrivals)))
     assert [(each.decision.rung, each.decision.value) for each in made] == [(40, 0.5)]
+
+
+def test_a_rung_that_the_sweep_does_not_have_is_not_decided_on_and_keeps_no_other_from_it() -> None:
+    arrivals = (RungArrival(0, 2**53 - 1, 0.0), RungArrival(0, 11, 0.0), RungArrival(0, 10, 5.0))
+    made = decided(plan(replace(a_sweep(a_trial(0)), arrivals=arrivals)))
+    assert [(each.decision.rung, each.decision.value) for each in made] == [(10, 5.0)]
+
+
+def test_a_loss_that_becomes_nan_ends_its_trial_at_the_next_rung(tmp_path: Path) -> None:
+    """From the hook's line to the trial's record, through what each side sends and stores."""
+    log, rungs = MetricsLog(tmp_path / "metrics.jsonl", "process"), [10, 20, 40]
+    for step in range(1, 50):
+        log.log({"rows_out": 1.0 if step < 15 else float("nan")}, step=step)
+    log.close()
+    followed = Followed("process", {"metric": "process.rows_out", "resource": "process.step", "at": rungs})
+    for line in (tmp_path / "metrics.jsonl").read_bytes().splitlines():
+        followed.take(line)
+    told = json.dumps([{"rung": rung, "value": value} for rung, value in followed.reached.items()])
+    report = report_in(f'{{"pod": "p", "job": "j", "attempt": 1, "rungs": {told}}}'.encode())
+    came: list[Key] = []
+    reports = Reports(lambda _: None, came.append)
+    reports.take(Teller(("lab", "s-0000"), "u", "j", 1, "p", frozenset(rungs)), report, NOW)
+    assert came == [("lab", "s-0000")]
+    arrivals = tuple(RungArrival(0, each.rung, each.value) for each in reports.rungs(("lab", "s-0000")))
+
+    made = decided(plan(replace(a_sweep(a_trial(0)), arrivals=arrivals)))
+    assert [(each.decision.rung, each.decision.value, each.decision.decision) for each in made] == [
+        (10, 1.0, "Continue"), (20, None, "Stop"),
+    ]  # fmt: skip
+    trial = TrialStatus(decisions=[each.decision for each in made], pruned=True)
+    stored = ExperimentStatus(outcome="Running", trial=trial).model_dump(mode="json", by_alias=True, exclude_none=True)
+    assert stored["trial"]["decisions"][1] == {"rung": 20, "seen": 0, "decision": "Stop"}
+    read = ExperimentStatus.model_validate(stored)
+    fact = trial_fact("s-0000", Told("s", "u", 0, {}, (0.5,), False, False), read, compiled_of().first)  # type: ignore[arg-type]
+    assert (fact.state, fact.value, fact.reason) == ("Pruned", None, "MetricNotFinite")
+    assert seen_as(fact) == ("failed", None)
+    after = plan(a_sweep(fact, a_trial(1), a_trial(2), a_trial(3)))
+    assert PatchTrial("s-0000", {"stop": "Now"}) in after.actions
+    assert (after.status.counts.pruned, after.status.counts.failed) == (1, 0)
 
 
 def test_what_was_stopped_is_told_so_and_keeps_its_place_until_it_has_ended() -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-import math
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
@@ -90,23 +90,23 @@ def test_a_definition_without_rungs_is_told(keys: dict[str, Any], said: str | No
         ("hyperband", 2.0, [1.0, 3.0, 4.0, 5.0], "Stop"),  # second of 5, and 5/3 is less than 2
         ("hyperband", 2.0, [1.0, 3.0, 4.0, 5.0, 6.0], "Continue"),  # second of 6
         ("hyperband", 2.0, [1.0, 2.0, 2.0, 5.0, 6.0], "Continue"),  # three are second
-        ("hyperband", math.nan, [], "Stop"),
-        ("hyperband", math.inf, [9.0], "Stop"),
-        ("hyperband", 9.0, [math.nan], "Continue"),
-        ("hyperband", 2.0, [1.0, math.nan, math.inf, math.nan, math.nan], "Continue"),
+        ("hyperband", None, [], "Stop"),
+        ("hyperband", None, [None], "Stop"),
+        ("hyperband", 9.0, [None], "Continue"),
+        ("hyperband", 2.0, [1.0, None, None, None, None], "Continue"),
         ("median", 9.0, [], "Continue"),
         ("median", 2.0, [1.0, 2.0, 3.0], "Continue"),
         ("median", 2.1, [1.0, 2.0, 3.0], "Stop"),
         ("median", 1.5, [1.0, 2.0], "Continue"),
         ("median", 1.6, [1.0, 2.0], "Stop"),
-        ("median", math.nan, [], "Stop"),
-        ("median", 5.0, [1.0, math.nan], "Continue"),  # the median of 1 and worse than any
+        ("median", None, [], "Stop"),
+        ("median", 5.0, [1.0, None], "Continue"),  # the median of 1 and worse than any
     ],
 )
-def test_who_goes_on(type_: str, value: float, earlier: list[float], decision: str) -> None:
+def test_who_goes_on(type_: str, value: float | None, earlier: list[float | None], decision: str) -> None:
     assert decide(early(type_), "minimize", value, earlier) == decision
-    mirrored = [-each for each in earlier]
-    assert decide(early(type_), "maximize", -value, mirrored) == decision
+    mirrored = [None if each is None else -each for each in (value, *earlier)]
+    assert decide(early(type_), "maximize", mirrored[0], mirrored[1:]) == decision
 
 
 def test_only_without_strict_does_an_earlier_value_of_the_trial_help_it() -> None:
@@ -127,7 +127,7 @@ def test_a_better_value_never_fares_worse(type_: str, earlier: list[float], valu
 
 
 def climbed(
-    definition: EarlyTerminate, goal: Goal, order: tuple[int, ...], values: dict[tuple[int, int], float]
+    definition: EarlyTerminate, goal: Goal, order: tuple[int, ...], values: Mapping[tuple[int, int], float | None]
 ) -> list[Arrival]:
     """Trials come to the first rung in this order, those that go on to the second, and so on."""
     recorded: list[Arrival] = []
@@ -192,7 +192,7 @@ def test_what_does_not_follow_is_told() -> None:
 def test_a_value_that_is_no_number_is_replayed_too() -> None:
     definition = early()
     recorded = climbed(
-        definition, "maximize", (0, 1), {(t, r): math.nan if t == 0 else 1.0 for t in (0, 1) for r in (1, 3, 9)}
+        definition, "maximize", (0, 1), {(t, r): None if t == 0 else 1.0 for t in (0, 1) for r in (1, 3, 9)}
     )
 
     assert [(each.trial, each.decision) for each in recorded] == [
@@ -202,3 +202,11 @@ def test_a_value_that_is_no_number_is_replayed_too() -> None:
         (1, "Continue"),
     ]
     assert replay(definition, "maximize", recorded) == ()
+    wrong = replace(recorded[0], decision="Continue")
+    assert replay(definition, "maximize", [wrong, *recorded[1:]]) == (
+        "trial 0: at rung 1 with no finite number after 0 others, Stop is right, and Continue is recorded",
+    )
+
+
+def test_an_earlier_good_value_saves_nobody_whose_figure_is_no_number() -> None:
+    assert decide(early(strict=False), "minimize", None, [1.0], best=0.5) == "Stop"

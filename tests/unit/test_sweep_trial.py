@@ -35,6 +35,7 @@ from sandbox_operator.plan.configs import effective, given_configs, placed, with
 from sandbox_operator.plan.contracts import rungs_for
 from sandbox_operator.plan.job import PlannedJob, Reference
 from sandbox_operator.plan.objective import Missing, objective_value
+from sandbox_operator.reconcile.projections import experiment_fact, rungs_of_job
 from sandbox_runtime.configs import resolve_configs
 from sandbox_runtime.workspace import Workspace
 
@@ -491,12 +492,33 @@ def test_the_job_that_logs_the_figure_is_told_the_rungs() -> None:
     assert [rungs_for(compile_spec(others).spec, job) for job in compile_spec(others).jobs] == [None] * 3  # type: ignore[arg-type]
 
 
-def test_a_pruned_trial_stops_at_once_and_says_whose_word_it_was() -> None:
+@pytest.mark.parametrize("ended", [False, True])
+def test_of_each_job_the_rungs_are_believed_that_its_contract_names(ended: bool) -> None:
+    rungs = {"metric": "anonymous.train.loss", "resource": "train.step", "at": [3, 9]}
+    spec = trained(repeats=2, trial=a_trial({}, metric="train.loss", rungs=rungs))
+    jobs = [
+        {"id": job.id, "hook": job.hook.name, "metaName": job.meta_name, "state": "Running"}
+        for job in compile_spec(spec).jobs
+    ]
+    status = {"jobs": jobs, "observedGeneration": 1, **({"completionTime": "2026-01-31T12:00:00Z"} if ended else {})}
+    meta = {"name": "hpo-0000", "namespace": "lab", "uid": "u", "generation": 1, "resourceVersion": "1"}
+    owner = {"apiVersion": "v1", "kind": "SandboxSweep", "name": "hpo", "uid": "s", "controller": True}
+    trial = experiment_fact({"metadata": {**meta, "ownerReferences": [owner]}, "spec": spec, "status": status})
+    assert trial.is_settled is ended
+
+    assert [rungs_of_job(trial, job["id"]) for job in jobs] == [{3, 9}, frozenset()], "of repeats the first one decides"
+    assert rungs_of_job(trial, "anonymous/1/execution/7") == frozenset()
+    alone = experiment_fact({"metadata": meta, "spec": spec, "status": status})
+    assert rungs_of_job(alone, jobs[0]["id"]) == frozenset(), "nobody decides on what no sweep has made"
+
+
+@pytest.mark.parametrize(("value", "words"), [(0.25, "0.25"), (None, "no finite number")])
+def test_a_pruned_trial_stops_at_once_and_says_whose_word_it_was(value: float | None, words: str) -> None:
     play = Play(a_search({"text_length_filter.min_len": 5}))
     play.step()
     (first,) = play.snapshot.jobs
     play.run_in("anonymous/1/probe/0")
-    decisions = [TrialDecision(rung=3, value=0.25, seen=4, decision="Stop")]
+    decisions = [TrialDecision(rung=3, value=value, seen=4, decision="Stop")]
     decided = play.status.model_copy(update={"trial": TrialStatus(decisions=decisions, pruned=True)})
     play.change(status=decided)
     play.change_spec(stop="Now")
@@ -507,7 +529,7 @@ def test_a_pruned_trial_stops_at_once_and_says_whose_word_it_was() -> None:
     assert play.status.outcome == "Stopped"
     assert condition(play.status, "Succeeded") == "False: Pruned"
     said = next(c.message for c in play.status.conditions if c.type == "Succeeded")
-    assert said == "ended early by the sweep hpo at 3, where its value was 0.25; 0 of 3 jobs done"
+    assert said == f"ended early by the sweep hpo at 3, where its value was {words}; 0 of 3 jobs done"
     assert play.status.trial == decided.trial
     found = objective_value(compile_spec(play.spec), play.status)
     assert isinstance(found, Missing)

@@ -133,6 +133,12 @@ def test_decisions_of_early_stopping_are_made_again() -> None:
     assert verify(settings, [trials[0], other_value, trials[2]], HYPERBAND) == (
         "trial 1 (sweep-1): counts with 9.0, at its last rung it had 2.5",
     )
+    broken = replace(trials[2], state="failed", value=None, decisions=(RungRecord(1, None, 2, "Stop"),))
+    assert verify(settings, [*trials[:2], broken], HYPERBAND) == (), "the search sees one without a number as failed"
+    counted = replace(broken, state="pruned", value=3.0)
+    assert verify(settings, [*trials[:2], counted], HYPERBAND) == (
+        "trial 2 (sweep-2): counts with 3.0, at its last rung it had no finite number",
+    )
     elsewhere = replace(trials[2], decisions=(RungRecord(3, 3.0, 0, "Stop"),))
     assert "trial 2 (sweep-2): was decided on at 3, which is no rung" in verify(
         settings, [*trials[:2], elsewhere], HYPERBAND

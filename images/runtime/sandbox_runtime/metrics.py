@@ -11,13 +11,17 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+NOT_FINITE = "_notFinite"
+"""Names, in a line, the figures that were no finite numbers there."""
+
 
 class MetricsLog:
-    """Appends lines `{"t": seconds since 1970, "step": n, "total": n, "<prefix>.<figure>": number, ...}`."""
+    """Appends lines `{"t": seconds since 1970, "step": n, "total": n, "<prefix>.<figure>": number, ...}`;
+    figures that are no finite number are named under `_notFinite`."""
 
     def __init__(self, path: Path, prefix: str) -> None:
         self.prefix = prefix
@@ -29,9 +33,10 @@ class MetricsLog:
         self._total = total
 
     def log(self, figures: Mapping[str, float], *, step: int | None = None) -> None:
-        """Write one line. Figures that are not finite are left out, and said so in the job's log."""
+        """Write one line. Figures that are not finite are only named in it, and in the job's log."""
         finite = finite_metrics(figures, f"metrics.jsonl at step {step}")
-        self.line({f"{self.prefix}.{name}": value for name, value in finite.items()}, step=step)
+        left_out = [f"{self.prefix}.{name}" for name in figures if name not in finite]
+        self.line({f"{self.prefix}.{name}": value for name, value in finite.items()}, step=step, not_finite=left_out)
 
     def line(
         self,
@@ -40,17 +45,19 @@ class MetricsLog:
         step: int | None = None,
         values: Mapping[str, Any] | None = None,
         tables: Mapping[str, str] | None = None,
+        not_finite: Sequence[str] = (),
     ) -> None:
         """Write one line of whole keys and finite numbers.
 
         values: what is no number, by key, under `_values`. tables: paths relative to the volume's root, under
-        `_tables`.
+        `_tables`. not_finite: keys whose numbers JSON can't hold, under `_notFinite`.
         """
         line: dict[str, Any] = {"t": round(time.time(), 3)}
         if step is not None:
             line |= {"step": step, **({} if self._total is None else {"total": self._total})}
         line |= figures
         line |= {name: dict(more) for name, more in (("_values", values), ("_tables", tables)) if more}
+        line |= {NOT_FINITE: list(not_finite)} if not_finite else {}
         self._file.write(json.dumps(line, allow_nan=False) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())

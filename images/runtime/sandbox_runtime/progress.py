@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import random
 import threading
 import time
@@ -19,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from .metrics import NOT_FINITE
 
 MAX_FIGURES = 8
 """Of the newest figures, those of the newest lines first; as many as the operator takes."""
@@ -67,8 +70,8 @@ class Followed:
         self.step: int | None = None
         self.total: int | None = None
         self.t: float | None = None
-        self.reached: dict[int, float] = {}
-        """Value by rung, in the order in which they came."""
+        self.reached: dict[int, float | None] = {}
+        """Value by rung, in the order in which they came; None: no finite number."""
         self._prefix = prefix + "."
         self._figures: dict[str, float] = {}
         """The newest last."""
@@ -99,7 +102,8 @@ class Followed:
             return
         if not isinstance(found, dict):
             return
-        figures = {name: float(value) for name, value in found.items() if _is_number(value)}
+        numbers = {name: _float(value) for name, value in found.items() if _is_number(value)}
+        figures = {name: value for name, value in numbers.items() if math.isfinite(value)}
         self.t = figures.get("t", self.t)
         if "step" in figures:
             self._stepped(int(figures["step"]))
@@ -110,7 +114,8 @@ class Followed:
                 name = name.removeprefix(self._prefix)
                 self._figures.pop(name, None)
                 self._figures[name] = value
-        self._climb(figures)
+        named = found.get(NOT_FINITE)
+        self._climb(figures, self._metric in numbers or (isinstance(named, list) and self._metric in named))
 
     def _stepped(self, step: int) -> None:
         if self.step is not None and step < self.step:  # another part of the job counts from the start again
@@ -119,7 +124,8 @@ class Followed:
         if self.t is not None and not (self._steps and (self._steps[-1][1] >= step or self._steps[-1][0] >= self.t)):
             self._steps.append((self.t, step))
 
-    def _climb(self, figures: Mapping[str, float]) -> None:
+    def _climb(self, figures: Mapping[str, float], has_metric: bool) -> None:
+        """`has_metric` without its figure: it is no finite number."""
         if not self._at:
             return
         way = figures.get(self._resource or "")
@@ -127,7 +133,7 @@ class Followed:
             way = figures.get("step")  # every line has it without the metaName
         self._way = self._way if way is None else way
         value = figures.get(self._metric or "")
-        if value is None or self._way is None:
+        if self._way is None or (value is None and not has_metric):
             return
         for rung in self._at:
             if self._way >= rung:
@@ -135,7 +141,14 @@ class Followed:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer of more digits than a float holds
+        return math.inf
 
 
 class Reporter:

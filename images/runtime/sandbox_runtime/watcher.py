@@ -67,8 +67,8 @@ class SandboxWatcher:
 
         Texts and truths stand in that line under `_values`; a table (anything with `to_csv`) becomes a file that the
         line names under `_tables`; the two of `([figures of each], best)` are `<meta_name>.all.<n>` and
-        `<meta_name>.best`. What is not finite is left out, and the job's log says so. step: by default counted for each
-        first part of the keys.
+        `<meta_name>.best`. What is not finite is only named, under `_notFinite` and in the job's log. step: by default
+        counted for each first part of the keys.
         """
         found = Found()
         found.take(result, meta_name)
@@ -82,10 +82,11 @@ class SandboxWatcher:
             found.names[key] = self.workspace.relative(path)
         if found.left_out:
             print(f"watch({meta_name!r}): left out, not finite: {', '.join(found.left_out)}", flush=True)
-        if found.figures or found.values or found.names:
+        if found.figures or found.values or found.names or found.left_out:
             root = meta_name.partition(".")[0]
             self._steps[root] = step if step is not None else self._steps.get(root, 0) + 1
-            self.log.line(found.figures, step=self._steps[root], values=found.values, tables=found.names)
+            step = self._steps[root]
+            self.log.line(found.figures, step=step, values=found.values, tables=found.names, not_finite=found.left_out)
         return result
 
     def query(self, key: str) -> Any:

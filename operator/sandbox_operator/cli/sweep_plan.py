@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from sandbox_api.base import ContractModel
 
+SHOWN_RUNGS = 6
+"""In a terminal; as data there are all."""
+
 
 class HitPlan(ContractModel):
     job: str
@@ -102,8 +105,7 @@ def sweep_lines(plan: SweepPlan) -> Iterator[str]:
     if plan.gpu_hours:
         yield f"GPUs: at most {plan.gpu_hours:g} GPU-hours in all (one attempt each)"
     if plan.early is not None:
-        rungs = ", ".join(map(str, plan.early.rungs))
-        yield f"early stopping: {plan.early.type}, at {plan.early.resource} {rungs}"
+        yield f"early stopping: {plan.early.type}, at {plan.early.resource} {_first_of(plan.early.rungs)}"
     yield (
         f"no further trial once more than {plan.max_failed_trials} failed"
         if plan.max_failed_trials
@@ -119,6 +121,12 @@ def without(missing: str, name: str, **more: Any) -> SweepPlan:
     """The plan of a sweep where the search's own libraries are not installed."""
     words = f"this installation lacks {missing}, which a sweep needs; plan it where sandboxctl is installed whole"
     return SweepPlan(name=name, problems=[words], **more)
+
+
+def _first_of(rungs: list[int]) -> str:
+    """All of them, or of many the first: without max_iter they go on to the end of numbers."""
+    shown = rungs if len(rungs) <= SHOWN_RUNGS else rungs[:SHOWN_RUNGS]
+    return ", ".join(map(str, shown)) + (" and so on" if len(shown) < len(rungs) else "")
 
 
 def _many(count: int, what: str) -> str:

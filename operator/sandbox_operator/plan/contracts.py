@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sandbox_api import contract as wire
-from sandbox_api.experiment import ExperimentSpec, Resources
+from sandbox_api.experiment import ExperimentSpec, Resources, Rungs
 from sandbox_api.status import JobStatus
 
 from ..build.defaults import Defaults
@@ -103,11 +103,15 @@ def rungs_for(spec: ExperimentSpec, job: PlannedJob) -> wire.Rungs | None:
     """For a job's `progress.rungs`: where its trial may be ended early, if it is the job that logs the figure which
     decides that. Of repeats the first one decides."""
     rungs = spec.trial.rungs if spec.trial is not None else None
-    if rungs is None or job.repeat:
-        return None
-    pipeline = f"{job.pipeline}."
+    return rungs_of_job(rungs, job.id, job.meta_name) if rungs is not None else None
+
+
+def rungs_of_job(rungs: Rungs, job_id: str, meta_name: str) -> wire.Rungs | None:
+    """The same for a job that is known by its id and metaName alone."""
+    planned, _, repeat = job_id.partition("~")
+    pipeline = f"{planned.partition('/')[0]}."
     metric = rungs.metric.removeprefix(pipeline)
-    if not metric.startswith(f"{job.meta_name}."):
+    if repeat not in ("", "0") or not metric.startswith(f"{meta_name}."):
         return None
     return wire.Rungs(metric=metric, resource=rungs.resource.removeprefix(pipeline), at=rungs.at)
 

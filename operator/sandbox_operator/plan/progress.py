@@ -7,6 +7,7 @@ takes away what no longer is so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -73,7 +74,7 @@ def _of(total: int | None) -> str:
 def together(reports: Iterable[tuple[ProgressReport, datetime]]) -> StepProgress:
     """What the pods of one attempt tell, each with when it was heard, as one: steps added up, figures as their means.
 
-    While some have told nothing, nobody knows the steps in all, nor the end.
+    While some have told nothing, nobody knows the steps in all, nor the end. A mean that no float holds is left out.
     """
     heard = list(reports)
     steps = [report.step for report, _ in heard if report.step is not None]
@@ -82,9 +83,10 @@ def together(reports: Iterable[tuple[ProgressReport, datetime]]) -> StepProgress
     are_all = len(heard) >= max(report.tellers for report, _ in heard)
     names = dict.fromkeys(name for report, _ in heard for name in report.metrics)
     figures = {name: [report.metrics[name] for report, _ in heard if name in report.metrics] for name in names}
+    means = {name: sum(found) / len(found) for name, found in figures.items()}
     return StepProgress(
         step=sum(steps) if steps else None,
         total=sum(totals) if are_all and len(totals) == len(heard) else None,
-        metrics={name: sum(found) / len(found) for name, found in figures.items()} or None,
+        metrics={name: mean for name, mean in means.items() if math.isfinite(mean)} or None,
         eta=stamp(max(ends)) if are_all and len(ends) == len(heard) else None,
     )

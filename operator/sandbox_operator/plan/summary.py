@@ -143,9 +143,13 @@ def _why_stopped(this: Round) -> tuple[Reason, str]:
     trial, decided = this.spec.trial, this.snapshot.status.trial
     if trial is not None and decided is not None and decided.pruned:
         last = decided.decisions[-1] if decided.decisions else None
-        at = f" at {last.rung}, where its value was {last.value:g}" if last is not None else ""
+        at = f" at {last.rung}, where its value was {_in_words(last.value)}" if last is not None else ""
         return Reason.PRUNED, f"ended early by the sweep {trial.sweep}{at}"
     return Reason.STOPPED, f"spec.stop: {this.spec.stop}"
+
+
+def _in_words(value: float | None) -> str:
+    return "no finite number" if value is None else f"{value:g}"
 
 
 def _has_left_out(this: Round, compiled: Compiled, jobs: list[JobStatus], iteration: int) -> bool:

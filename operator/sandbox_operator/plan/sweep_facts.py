@@ -32,7 +32,7 @@ class TrialFact:
     value: float | None = None
     """Of the metric; of a pruned trial at its last rung."""
     reason: str | None = None
-    """Why it failed."""
+    """Why it failed, or was stopped without a value."""
     message: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     point: tuple[float, ...] | None = None
@@ -79,7 +79,8 @@ class RungArrival:
 
     trial: int
     rung: int
-    value: float
+    value: float | None
+    """None: no finite number."""
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ def decide_on_arrivals(snapshot: SweepSnapshot, spec: SweepSpec) -> Iterator[Dec
     early = early_terminate_of(spec)
     if early is None:
         return
-    trials = {trial.number: trial for trial in snapshot.trials}
+    rungs, trials = rungs_of(early), {trial.number: trial for trial in snapshot.trials}
     recorded = [
         Arrival(trial.number, made.rung, made.value, made.seen or 0, made.decision)
         for trial in snapshot.trials
@@ -144,7 +144,7 @@ def decide_on_arrivals(snapshot: SweepSnapshot, spec: SweepSpec) -> Iterator[Dec
     ]
     for told in snapshot.arrivals:
         trial = trials.get(told.trial)
-        if trial is None or not _may_be_decided_on(trial, told.rung, recorded):
+        if trial is None or told.rung not in rungs or not _may_be_decided_on(trial, told.rung, recorded):
             continue
         made = arrive(early, spec.metric.goal, recorded, told.trial, told.rung, told.value)
         recorded.append(made)

@@ -79,8 +79,10 @@ def _results(status: ExperimentStatus) -> Iterator[tuple[str, ResultRef]]:
 def _end(status: ExperimentStatus, compiled: Compiled) -> tuple[State, float | None, str | None, str]:
     """State, value, and why there is none."""
     if status.trial is not None and status.trial.pruned:
-        decisions = status.trial.decisions
-        return "Pruned", decisions[-1].value if decisions else None, None, ""
+        last = status.trial.decisions[-1] if status.trial.decisions else None
+        if last is not None and last.value is None:
+            return "Pruned", None, Reason.METRIC_NOT_FINITE, f"it was no finite number at {last.rung}"
+        return "Pruned", last.value if last is not None else None, None, ""
     if status.completion_time is None:
         stalled = next((c for c in status.conditions if c.type == "Stalled"), None)
         if stalled is not None and stalled.reason == Reason.INVALID_SPEC:  # nothing in it will ever run

@@ -11,8 +11,10 @@ from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import orjson
+from pydantic import ValidationError
 
 from sandbox_api.contract import CONTAINER
+from sandbox_api.experiment import Rungs
 from sandbox_api.hook import Hook
 from sandbox_api.hook_resource import HookStatus, hook_of
 from sandbox_api.ranges import numbers_in
@@ -29,6 +31,7 @@ from ..build.names import (
     LABEL_UID,
 )
 from ..build.volume import SWEEP
+from ..plan import contracts
 from ..plan.facts import CLAIM, ClaimFact, ContainerFact, JobFact, PodFact, WarningFact
 from ..plan.sweep_trials import Told
 
@@ -134,6 +137,20 @@ def _told(meta: Mapping[str, Any], spec: Mapping[str, Any]) -> Told | None:
         suspended=spec.get("suspend") is True,
         stopping=spec.get("stop") == "Now",
     )
+
+
+def rungs_of_job(fact: ExperimentFact, job_id: str) -> frozenset[int]:
+    """Where a job's contract says that its trial may be ended early; none where no sweep has made the experiment."""
+    asked = fact.spec["trial"].get("rungs") if fact.trial is not None else None
+    if asked is None:
+        return frozenset()
+    try:
+        rungs = Rungs.model_validate(asked)
+    except ValidationError:  # nothing of such a spec is run
+        return frozenset()
+    names = (job.meta_name for job in fact.status.jobs if job.id == job_id)
+    found = [told for name in names if (told := contracts.rungs_of_job(rungs, job_id, name)) is not None]
+    return frozenset(rung for told in found for rung in told.at)
 
 
 def job_fact(item: Manifest) -> Owned[JobFact]:

@@ -29,6 +29,8 @@ class Teller:
     attempt: int
     pod: str
     """Uid of the pod."""
+    rungs: frozenset[int] = frozenset()
+    """Where its trial may be ended early by what the job logs; none for all other jobs and experiments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,8 @@ class RungReport:
     """A trial has come to a rung."""
 
     rung: int
-    value: float
+    value: float | None
+    """None: no finite number."""
     order: int
     """Rises with each one that is heard, over all experiments."""
 
@@ -66,7 +69,10 @@ class Reports:
         self._order = 0
 
     def take(self, teller: Teller, report: ProgressReport, now: datetime) -> None:
-        """Remember a report. That of an attempt before the newest one only tells of rungs."""
+        """Remember a report. That of an attempt before the newest one only tells of rungs.
+
+        Rungs that are none of the teller's are passed over without a word: an older contract may have had others.
+        """
         known = self._of.get(teller.key)
         if known is None or known.uid != teller.experiment:
             known = self._of[teller.key] = _Experiment(teller.experiment)
@@ -76,7 +82,8 @@ class Reports:
         if job.attempt == teller.attempt:
             job.heard[teller.pod] = report, now
             self._on_news(teller.key)
-        new = [told for told in report.rungs if told.rung not in known.rungs]  # the first value counts, whoever told it
+        told_here = [told for told in report.rungs if told.rung in teller.rungs]
+        new = [told for told in told_here if told.rung not in known.rungs]  # the first value counts, whoever told it
         for told in new:
             self._order += 1
             known.rungs[told.rung] = RungReport(told.rung, told.value, self._order)

@@ -158,7 +158,8 @@ class Scope:
             return None
         if fact.uid != owned.experiment or key[0] != pod.namespace or not _is_made_for(fact, job.fact):
             return None
-        return Teller(key, fact.uid, job.fact.job_id, job.fact.attempt, pod.uid)
+        rungs = project.rungs_of_job(fact, job.fact.job_id)
+        return Teller(key, fact.uid, job.fact.job_id, job.fact.attempt, pod.uid, rungs)
 
     def _warnings_of_claims(self, fact: ExperimentFact) -> Iterator[WarningFact]:
         return (warning for key in claim_keys(fact) for warning in self.warnings_of_claim(key))

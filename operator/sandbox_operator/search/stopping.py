@@ -22,17 +22,17 @@ Goal = Literal["minimize", "maximize"]
 
 
 def decide(
-    early: EarlyTerminate, goal: Goal, value: float, earlier: Sequence[float], best: float | None = None
+    early: EarlyTerminate, goal: Goal, value: float | None, earlier: Sequence[float | None], best: float | None = None
 ) -> Decision:
-    """Whether the trial that comes to a rung with `value` goes on.
+    """Whether the trial that comes to a rung with `value` goes on; None: the figure was no finite number there.
 
     `earlier`: values of the other trials at this rung, those that came before. `best`: of this trial at rungs before,
     None at its first; W&B compares it in place of `value` unless `strict` is set. hyperband: goes on when it is among
     the best 1/eta, itself counted; the first to come always is. median: goes on when it is as good as the median of
-    the earlier ones or better. Equal values are as good. A value that is not finite is worse than any, and stops even
-    the first: such a trial has failed already.
+    the earlier ones or better. Equal values are as good. None is worse than any, and stops even the first: such a
+    trial has failed already.
     """
-    if not math.isfinite(value):
+    if value is None:
         return "Stop"
     mine = _cost(value, goal)
     if best is not None and not early.strict:
@@ -46,11 +46,16 @@ def decide(
     return "Continue" if goes_on else "Stop"
 
 
-def _cost(value: float, goal: Goal) -> float:
+def _cost(value: float | None, goal: Goal) -> float:
     """Low is good."""
-    if not math.isfinite(value):
+    if value is None:
         return math.inf
     return value if goal == "minimize" else -value
+
+
+def value_in_words(value: float | None) -> str:
+    """How a sentence says what a trial had at a rung."""
+    return "no finite number" if value is None else repr(value)
 
 
 @dataclass(frozen=True)
@@ -59,13 +64,13 @@ class Arrival:
 
     trial: int
     rung: int
-    value: float
+    value: float | None
     seen: int
     decision: Decision
 
 
 def arrive(
-    early: EarlyTerminate, goal: Goal, recorded: Sequence[Arrival], trial: int, rung: int, value: float
+    early: EarlyTerminate, goal: Goal, recorded: Sequence[Arrival], trial: int, rung: int, value: float | None
 ) -> Arrival:
     """The decision on a trial that comes to a rung now, after all that is recorded of the sweep."""
     earlier = [each.value for each in recorded if each.rung == rung and each.trial != trial]
@@ -89,15 +94,15 @@ def replay(early: EarlyTerminate, goal: Goal, arrivals: Iterable[Arrival]) -> tu
             decision = decide(early, goal, each.value, values, _best_before(recorded, goal, each.trial, rung))
             if decision != each.decision:
                 problems.append(
-                    f"trial {each.trial}: at rung {rung} with {each.value!r} after {place} others, {decision} is right,"
-                    f" and {each.decision} is recorded"
+                    f"trial {each.trial}: at rung {rung} with {value_in_words(each.value)} after {place} others,"
+                    f" {decision} is right, and {each.decision} is recorded"
                 )
     return tuple(problems)
 
 
 def _best_before(recorded: Iterable[Arrival], goal: Goal, trial: int, rung: int) -> float | None:
     """The trial's best value at lower rungs."""
-    own = [each.value for each in recorded if each.trial == trial and each.rung < rung and math.isfinite(each.value)]
+    own = [each.value for each in recorded if each.trial == trial and each.rung < rung and each.value is not None]
     return min(own, key=lambda value: _cost(value, goal), default=None)
 
 

@@ -18,7 +18,7 @@ from sandbox_api.sweep import EarlyTerminate
 
 from .observed import SEEN_AT_MOST, Seen, decode_observed
 from .space import Point
-from .stopping import Arrival, Decision, replay
+from .stopping import Arrival, Decision, replay, value_in_words
 from .studies import StudyCache
 from .suggest import LOOKS_BACK, Settings, suggest
 
@@ -30,7 +30,8 @@ class RungRecord:
     """A decision of early stopping, as a trial's status records it."""
 
     rung: int
-    value: float
+    value: float | None
+    """None: no finite number."""
     seen: int
     decision: Decision
 
@@ -190,7 +191,8 @@ def _decisions(settings: Settings, ordered: Sequence[Recorded], early: EarlyTerm
         if trial.state == "pruned" and not stopped:
             yield f"{trial.who}: is pruned, but no decision says so"
         if trial.state == "pruned" and stopped and trial.decisions[-1].value != trial.value:
-            yield f"{trial.who}: counts with {trial.value!r}, at its last rung it had {trial.decisions[-1].value!r}"
+            had = value_in_words(trial.decisions[-1].value)
+            yield f"{trial.who}: counts with {value_in_words(trial.value)}, at its last rung it had {had}"
     arrivals = [
         Arrival(trial.number, each.rung, each.value, each.seen, each.decision)
         for trial in decided

@@ -151,6 +151,16 @@ def test_rows_of_other_forms_train(pod: WarmPod, extra: dict[str, Any]) -> None:
     assert ended.message.metrics["train.steps"] == 1
 
 
+def test_a_loss_that_is_no_finite_number_is_logged_as_one(pod: WarmPod) -> None:
+    """transformers would log the mean of those before it, of which there is none: 0, the best that a sweep could find."""
+    ended = pod.run(contract(settings(tuner_type="full", learning_rate=1e30)))
+    assert ended.code == 0, ended.log
+    assert list(logged(ended, "loss")) == [1]
+    lines = [json.loads(line) for line in (ended.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "train.loss" in line.get("_notFinite", ())] == [2, 3, 4]
+    assert "train.loss" in ended.result.not_finite
+
+
 def test_only_the_newest_checkpoints_are_left_where_the_experiment_says_how_many(pod: WarmPod) -> None:
     asked = contract(settings(max_steps=3, save_steps=1)).model_copy(update={"keep_checkpoints": 2})
     ended = pod.run(asked)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
 import subprocess
 import threading
 import time
@@ -33,7 +32,7 @@ class Watcher:
 
     def __init__(self, log: MetricsLog, verbs: SandboxWatcher | None = None) -> None:
         self.last: dict[str, float] = {}
-        """The newest value of each figure."""
+        """The newest value of each figure, finite or not: a result names those that are not."""
         self._log = log
         self._verbs = verbs
         self._steps: dict[str, int] = {}
@@ -216,5 +215,5 @@ def _numbers(result: Any, name: str) -> Iterator[tuple[str, float]]:
     if isinstance(result, Mapping):
         for key, value in result.items():
             yield from _numbers(value, f"{name}.{key}" if name else str(key))
-    elif name and isinstance(result, (int, float)) and not isinstance(result, bool) and math.isfinite(result):
+    elif name and isinstance(result, (int, float)) and not isinstance(result, bool):
         yield name, float(result)

@@ -72,6 +72,7 @@ def _arguments(
         "report_to": ["none"],
         "check_model": False,
         "disable_tqdm": True,
+        "logging_nan_inf_filter": False,  # in place of a NaN it would log the mean before it, or 0, the best of a sweep
     }
     if desk.size > 1 and not torch.cuda.is_available():
         given |= {"use_cpu": True, "ddp_backend": "gloo"}
