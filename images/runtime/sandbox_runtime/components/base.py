@@ -38,8 +38,8 @@ class Watcher:
         self._verbs = verbs
         self._steps: dict[str, int] = {}
 
-    def watch(self, result: Any, meta_name: str = "", *, step: int | None = None) -> None:
-        """Keep a result as `SandboxWatcher.watch` does: numbers, texts, tables, and what mappings and lists hold.
+    def watch(self, result: Any, meta_name: str = "", *, step: int | None = None) -> Any:
+        """Keep a result as `SandboxWatcher.watch` does, and return it: numbers, texts, tables, and what mappings and lists hold.
 
         Keys begin with the job's metaName, whether `meta_name` says it or not. step: of the training; by default it is
         counted for each key.
@@ -51,11 +51,12 @@ class Watcher:
         found.take(result, own)
         found.tell(own)
         if not found.keys:
-            return
+            return result
         self.last |= {key.removeprefix(self._prefix).removeprefix("."): value for key, value in found.figures.items()}
         for key in found.keys:
             self._steps[key] = step if step is not None else self._steps.get(key, 0) + 1
         self._verbs.keep(found, max(self._steps[key] for key in found.keys))
+        return result
 
     def watch_cfgs(self, configs: Iterable[tuple[Settings | None, str]]) -> None:
         """As `SandboxWatcher.watch_cfgs`."""
