@@ -29,6 +29,8 @@ class Ending(ContractModel):
     """How the experiment ended: what the exporter adds before it finishes the run."""
 
     outcome: Outcome
+    reason: str = ""
+    """Why so, in a word of the status: Pruned is no failure."""
     message: str = ""
     results: dict[str, str] = {}
     """Committed result.json by job id, relative to the volume's root: those of other experiments (cached) too."""

@@ -86,6 +86,9 @@ async def test_the_recipe_that_was_run_is_written_with_where_it_comes_from(
     ):
         assert words in text
     assert "Left out, as it says which data, and where to: dataset_path, export_path." in text
+    nowhere = tmp_path / "nowhere"
+    said = await exported(fake, fake_lab, api, RAN, "demo", "-o", str(nowhere / "x"))
+    assert said == Said(1, f"--output: there is no folder {nowhere}; make it first")
 
 
 async def test_a_sweeps_best_trial_is_named_with_its_value_and_its_parameters(

@@ -17,9 +17,10 @@ from tests.api.lab import Lab, probes
 from tests.api.played import Gate, Pod, fails, succeeds
 from tests.api.test_operator_repeats import judged
 from tests.api.test_operator_repeats import spec as ranked_pools
+from tests.unit.test_cli_plan_sweep import a_sweep
 
 from sandbox_api.result import Output
-from sandbox_operator.cli.experiments import EXPERIMENTS, HOOKS
+from sandbox_operator.cli.experiments import EXPERIMENTS, HOOKS, SWEEPS
 
 pytestmark = pytest.mark.usefixtures("operator")
 SANDBOXCTL = "from sandbox_operator.cli.main import app; app(prog_name='sandboxctl')"
@@ -38,12 +39,15 @@ class Terminal:
     kubeconfig: Path
     namespace: str
 
-    async def sandboxctl(self, *arguments: str) -> Said:
-        process = await asyncio.create_subprocess_exec(
+    async def begun(self, *arguments: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
             sys.executable, "-c", SANDBOXCTL, "--kubeconfig", str(self.kubeconfig), "-n", self.namespace, *arguments,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
+
+    async def sandboxctl(self, *arguments: str) -> Said:
+        process = await self.begun(*arguments)
         output, _ = await process.communicate()
         assert process.returncode is not None
         return Said(process.returncode, output.decode().strip())
@@ -73,6 +77,14 @@ async def test_a_suspended_experiment_finishes_its_hook_and_goes_on_when_it_is_r
     await lab.finished("demo")
     assert lab.status("demo")["outcome"] == "Succeeded"
     assert await terminal.sandboxctl("resume", "demo") == Said(1, "demo: is not suspended")
+
+
+async def test_watching_a_sweep_says_what_follows_it(lab: Lab, terminal: Terminal) -> None:
+    await lab.client.create(SWEEPS, a_sweep(suspend=True), lab.namespace)
+    said = await terminal.sandboxctl("watch", "find")
+    words = f"follow it with kubectl get sbsw find -n {lab.namespace} -w; its trials are experiments"
+    assert said == Said(1, f"{lab.namespace}/find is a sweep: {words}")
+    assert "check the name" in (await terminal.sandboxctl("watch", "nope")).text
 
 
 async def test_suspending_at_once_ends_the_hook_without_a_failure(lab: Lab, terminal: Terminal) -> None:

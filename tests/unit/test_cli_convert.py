@@ -268,7 +268,7 @@ def test_the_result_can_be_written_to_a_file_but_not_over_what_it_is_made_from(t
     assert (experiment.name, experiment.namespace) == ("mine", None)
     assert (over.exit_code, "is the file to convert" in over.stderr) == (2, True)
     assert (tmp_path / "sandbox.yaml").read_text() == ONE_JOB
-    assert (nowhere.exit_code, "can't be written: No such file" in nowhere.stderr) == (2, True)
+    assert (nowhere.exit_code, "--output: there is no folder" in nowhere.stderr) == (2, True)
 
 
 def test_a_name_that_the_api_server_would_refuse_is_refused_with_a_better_one(tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ def test_a_field_set_to_null_is_as_good_as_absent(tmp_path: Path, empty: dict[st
         ("", "there is no SandboxExperiment in it"),
         ("kind: ConfigMap", "there is no SandboxExperiment in it"),
         ("- a\n- b", "there is no SandboxExperiment in it"),
+        ("method: random\nparameters: {a: {value: 1}}", "is told by sandboxctl convert "),
         ("kind: SandboxExperiment", "apiVersion: write sandbox.datajuicer.io/v1alpha1, not None"),
         ("kind: SandboxExperiment\napiVersion: sandbox.datajuicer.io/v1", "not 'sandbox.datajuicer.io/v1'"),
         ("a: [", "experiment.yaml: while parsing"),

@@ -283,6 +283,14 @@ def charts_in(text: str) -> list[str]:
     ]
 
 
+def test_a_report_that_can_not_be_written_is_told_in_a_sentence(tmp_path: Path) -> None:
+    nowhere = tmp_path / "nonexist"
+    told = sweep("report", "find", "-f", written(tmp_path, a_dump(1)), "-o", nowhere / "x")
+    assert (told.exit_code, told.output) == (1, f"--output: there is no folder {nowhere}; make it first\n")
+    told = sweep("report", "find", "-f", written(tmp_path, a_dump(1)), "-o", tmp_path)
+    assert (told.exit_code, told.output) == (1, f"--output: {tmp_path} can't be written: is a directory\n")
+
+
 def test_a_report_has_the_charts_the_trials_and_the_settings_and_points_nowhere_else(tmp_path: Path) -> None:
     text = report(tmp_path, a_dump(24, fates=3))
     page = Seen(text)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,26 @@ def test_without_a_key_nothing_is_begun(folder: LocalFolder, monkeypatch: pytest
     answer = CliRunner().invoke(app, ["wandb", "sync", NAME, "--folder", str(folder.root)])
     assert answer.exit_code == 1
     assert "WANDB_API_KEY: is not set" in answer.output
+
+
+def test_without_wandb_it_says_what_to_install(folder: LocalFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    folder.write_experiment(Stored(NAME, "local", UID, 1, a_spec()))
+    answer = CliRunner().invoke(app, ["wandb", "sync", NAME, "--folder", str(folder.root)])
+    assert answer.exit_code == 1
+    assert "wandb, which is not installed here; install sandbox-operator[cli,tracking]" in answer.output
+
+
+@pytest.mark.parametrize(
+    ("secret", "said"),
+    [
+        ("wandb", "--secret: write NAME/KEY, not 'wandb'"),
+        ("Bad_Name/key", "--secret: write NAME/KEY; name: 'Bad_Name' won't do: write a name as Kubernetes has them"),
+        ("a/b/c", "--secret: write NAME/KEY; key: 'b/c' is no key of a Secret; write letters, digits, -, _ and ."),
+        ("wandb/my key", "--secret: write NAME/KEY; key: 'my key' is no key of a Secret"),
+    ],
+)
+def test_a_secret_that_can_not_be_one_is_told_in_a_sentence(secret: str, said: str) -> None:
+    answer = CliRunner().invoke(app, ["wandb", "sync", NAME, "--secret", secret])
+    assert (answer.exit_code, answer.exception.__class__) == (1, SystemExit)
+    assert said in answer.output

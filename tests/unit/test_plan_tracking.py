@@ -28,14 +28,14 @@ from tests.unit.builders import (
 from sandbox_api.experiment import ExperimentSpec
 from sandbox_api.export import ExportContract, decode_export
 from sandbox_api.status import Reason
-from sandbox_operator.build.export import end_suffix, export_name, is_export_name
+from sandbox_operator.build.export import SYNC, end_suffix, export_name, is_export_name
 from sandbox_operator.build.names import LABEL_TASK
 from sandbox_operator.cli.offline import Experiment
 from sandbox_operator.cli.preview import manifests, previewed
 from sandbox_operator.plan.actions import Action, CreateJob, DeleteJob
 from sandbox_operator.plan.compile import compile_spec
 from sandbox_operator.plan.facts import PodFact, Refusal
-from sandbox_operator.plan.tracking import exporter_of, with_tracking
+from sandbox_operator.plan.tracking import ending, exporter_of, with_tracking
 
 A, R, P, E = (f"anonymous/1/{place}" for place in ("probe/0", "refine/0", "execution/0", "evaluation/0"))
 KEY = {"apiKeySecretRef": {"name": "wandb", "key": "api-key"}}
@@ -243,6 +243,37 @@ def test_an_exporter_that_fails_fails_nothing_else() -> None:
     assert condition(play.status, "Tracking") == "False: NotExported"
     (said,) = [c.message for c in play.status.conditions if c.type == "Tracking"]
     assert said == "the exporter has failed: too many pods failed; sandboxctl wandb sync demo exports what there is"
+
+
+def test_an_export_that_a_person_asked_for_is_waited_for_and_never_ended() -> None:
+    """Begun while the first exporter's pod was still going, and once more after the time that Jobs are kept."""
+    play = begun(ttlSecondsAfterFinished=60)
+    (live,) = play.snapshot.exporters
+    own = replace(live, name=export_name("demo", UID, SYNC))
+    pod = pod_fact(own)
+    play.to_the_end()
+    assert play.export(after=5) == (DeleteJob(LIVE),)
+    play.change(exporters=(own,), exporter_pods=(*play.snapshot.exporter_pods, pod))
+    assert play.export(after=1) == ()
+    play.pods_go()
+    assert play.export(after=1) == (), "its pod may still write"
+    play.change(exporter_pods=(replace(pod, **ended(0)),))
+    (last,) = play.export(after=1)
+    assert isinstance(last, CreateJob)
+    (job,) = (job for job in play.snapshot.exporters if job != own)
+    play.change(exporters=(own, replace(job, complete=True)), exporter_pods=())
+    assert play.export(after=1) == ()
+    assert condition(play.status, "Tracking") == "True: Exported"
+    assert play.export(after=120) == (DeleteJob(job.name),)
+
+
+def test_an_experiments_end_is_told_with_its_reason() -> None:
+    """A trial that its sweep ended early has not failed; its run is told so."""
+    play = at_the_end()
+    said = [c.model_copy(update={"reason": "Pruned"}) if c.type == "Succeeded" else c for c in play.status.conditions]
+    told = ending(play.status.model_copy(update={"outcome": "Stopped", "conditions": said}))
+    assert told is not None
+    assert (told.outcome, told.reason) == ("Stopped", "Pruned")
 
 
 def test_a_key_that_is_refused_is_told_while_the_experiment_goes_on() -> None:

@@ -13,12 +13,16 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from tests.hook_pod import job_contract
 
 from sandbox_runtime.components import BaseEvaluator, BaseModelExecutor, Watcher, config_of, factory
 from sandbox_runtime.components.base import END_MARKER
 from sandbox_runtime.errors import ConfigError
 from sandbox_runtime.metrics import MetricsLog
+from sandbox_runtime.watcher import SandboxWatcher
+from sandbox_runtime.workspace import Workspace
 
 
 class Trainer(BaseModelExecutor):
@@ -48,8 +52,10 @@ def run(executor: BaseModelExecutor) -> Any:
 
 
 def watched(tmp_path: Path) -> tuple[Watcher, MetricsLog]:
+    workspace = Workspace(tmp_path, tmp_path / "inputs", job_contract(), "pod00001")
+    workspace.out.mkdir(parents=True)
     log = MetricsLog(tmp_path / "metrics.jsonl", "train")
-    return Watcher(log), log
+    return Watcher(log, SandboxWatcher(workspace, log, "uid")), log
 
 
 def figures(tmp_path: Path) -> list[dict[str, Any]]:
@@ -92,13 +98,37 @@ def test_a_mistake_in_the_watching_does_not_end_the_training(tmp_path: Path, cap
     assert "Blind no longer watches its log: ValueError: can't read 'a line'" in capfd.readouterr().out
 
 
-def test_a_watcher_takes_mappings_and_leaves_out_what_is_no_number(tmp_path: Path) -> None:
+def test_a_component_watches_what_a_hook_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Numbers of any kind, texts, lists, an evaluator's pair, tables; what is not finite is named in the log."""
+
+    class Table:
+        def to_csv(self, file: Any) -> None:
+            file.write("a,b\n")
+
     watcher, _ = watched(tmp_path)
-    watcher.watch({"mean": 0.5, "per": {"a": 1, "word": "x"}, "broken": float("nan"), "yes": True}, "score", step=7)
-    watcher.watch("no number", "score")
-    named = {"_notFinite": ["train.score.broken"]}
-    assert figures(tmp_path) == [{"step": 7, "train.score.mean": 0.5, "train.score.per.a": 1.0, **named}]
-    assert math.isnan(watcher.last["score.broken"]), "the newest value: the result must not say an older one"
+    watcher.watch({"mean": np.float32(0.5), "per": {"a": 1, "word": "x"}, "broken": float("nan")}, "score", step=7)
+    watcher.watch(([0.1, 0.2], 0.2), "pair")
+    watcher.watch("a text", "score")
+    watcher.watch(0.25, "train")
+    watcher.watch(Table(), "train.table")
+    *lines, last = figures(tmp_path)
+    assert lines == [
+        {
+            "step": 7,
+            "train.score.mean": 0.5,
+            "train.score.per.a": 1.0,
+            "_values": {"train.score.per.word": "x"},
+            "_notFinite": ["train.score.broken"],
+        },
+        {"step": 1, "train.pair.all.0": 0.1, "train.pair.all.1": 0.2, "train.pair.best": 0.2},
+        {"step": 1, "_values": {"train.score": "a text"}},
+        {"step": 1, "train": 0.25},
+    ]
+    assert (tmp_path / last["_tables"]["train.table"]).read_text() == "a,b\n"
+    assert "left out, not finite: train.score.broken" in capsys.readouterr().out
+    own = {"score.mean": 0.5, "score.per.a": 1.0, "pair.all.0": 0.1, "pair.all.1": 0.2, "pair.best": 0.2}
+    assert math.isnan(watcher.last.pop("score.broken")), "the newest value: the result must not say an older one"
+    assert watcher.last == own | {"": 0.25}, "a figure without a name of its own is called as the job is"
 
 
 def test_settings_are_read_by_key_and_by_attribute_as_in_the_sandbox(tmp_path: Path) -> None:

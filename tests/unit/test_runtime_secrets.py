@@ -9,15 +9,28 @@ import pytest
 from sandbox_runtime.secrets import HIDDEN, without_secrets
 from sandbox_runtime.watcher import write_configs
 
-
-@pytest.mark.parametrize(
-    ("key", "hidden"),
-    [("extraConfigs.api_key", True), ("a.hf_token", True), ("PASSWORD", True), ("aws_secret_access_key", True), ("token", True),
-     ("text_key", False), ("token_num_filter", False), ("tokenizer", False), ("max_tokens", False), ("eos_token", False)],
+HIDES = (
+    "extraConfigs.api_key", "apikey", "x-api-key", "myApiKey", "APIKey", "api_key_2", "openai_key", "OpenAIKey", "hugging_face_key", "private_key",
+    "ssh.privateKey", "AccessKeySecret", "access_key_id", "accessKeyId", "aws_secret_access_key", "clientSecret", "secret", "secretKey", "token", "hub.token",
+    "a.hf_token", "hftoken", "aws_session_token", "github_token", "modelscope_token", "security_token", "sas_token", "authToken", "PASSWORD", "db_passwd",
+    "passphrase", "credentials", "Authorization",
 )  # fmt: skip
+KEEPS = (
+    "key", "keys", "text_key", "image_key", "textKey", "query_key", "response_key", "primary_key", "keyboard", "monkey", "tokenizer", "tokens", "num_tokens",
+    "max_tokens", "maxNewTokens", "eos_token", "bosToken", "pad_token", "unk_token", "mask_token", "image_special_token", "eoc_special_token", "eos_token_id",
+    "token_num_filter", "author", "id", "secretary", "access", "api", "token.dim", "", "0",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "hidden"), [*((key, True) for key in HIDES), *((key, False) for key in KEEPS)])
 def test_secrets_are_known_by_their_names(key: str, hidden: bool) -> None:
     assert (without_secrets(key, "value") == HIDDEN) is hidden
     assert without_secrets("x", {"deep": [{key: "value"}]}) == {"deep": [{key: HIDDEN if hidden else "value"}]}
+
+
+def test_whether_there_is_a_secret_is_none() -> None:
+    told = {"use_auth_token": True, "api_key": None, "password": ""}
+    assert without_secrets("hub", told) == told
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.hook_pod import EXPERIMENT, HookPod, job_contract
 from sandbox_runtime.components import Watcher
 from sandbox_runtime.errors import ConfigError
 from sandbox_runtime.metrics import MetricsLog
+from sandbox_runtime.secrets import HIDDEN
 from sandbox_runtime.watcher import SandboxWatcher
 from sandbox_runtime.workspace import Workspace
 
@@ -87,8 +89,10 @@ def test_pairs_of_evaluators_tables_and_odd_things_are_kept(watcher: SandboxWatc
 
 def test_configurations_are_lines_beside_the_metrics(watcher: SandboxWatcher, workspace: Workspace) -> None:
     watcher.watch_cfgs([({"np": 4, "process": [{"a": None}]}, "sandbox"), (None, "none"), ({"x": Path("p")}, "extra")])
+    watcher.watch_cfgs([(Namespace(np=4, hub=Namespace(token="s3cret", name="a")), "sandbox")])
     assert [json.loads(line) for line in workspace.configs.read_text().splitlines()] == [
-        {"sandbox.np": 4, "sandbox.process": [{"a": None}], "extra.x": "p"}
+        {"sandbox.np": 4, "sandbox.process": [{"a": None}], "extra.x": "p"},
+        {"sandbox.np": 4, "sandbox.hub": {"token": HIDDEN, "name": "a"}},
     ]
 
 

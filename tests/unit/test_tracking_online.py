@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.exports import ENDING, KEY, UID, Exporter, Volume
+from tests.exports import ENDING, KEY, REPOSITORY, UID, Exporter, Volume
 from tests.fake_wandb import Answer, FakeWandb, Request
 from tests.progress import deep_only
 
+from sandbox_api.export import Ending
 from sandbox_api.status import ComparisonRow
+from sandbox_runtime.tracking.session import REFUSAL
 from sandbox_runtime.watcher import write_configs
 
 STREAM = "/file_stream"
@@ -126,6 +128,42 @@ def test_a_key_that_is_refused_is_said_and_waits_for_another_pod(volume: Volume,
     with Exporter(volume, server.url) as exporter:
         assert exporter.wait() == 2, exporter.log
     assert exporter.said.startswith("refused: "), exporter.log
+
+
+def test_a_pod_without_wandb_says_so_and_ends(volume: Volume, tmp_path: Path) -> None:
+    """What is not installed does not come by trying again."""
+    broken = tmp_path / "broken" / "wandb"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('no module of that name')\n")
+    paths = [str(broken.parent), str(REPOSITORY / "crds"), str(REPOSITORY / "images/runtime")]
+    volume.log([1])
+    with Exporter(volume, "http://127.0.0.1:9", environ={"PYTHONPATH": os.pathsep.join(paths)}) as exporter:
+        assert exporter.wait() == 2, exporter.log
+    assert exporter.said == "refused: wandb can't be used here: no module of that name"
+
+
+@pytest.mark.parametrize(
+    ("words", "is_refused"),
+    [
+        ('upsert failed: returned error 401: {"errors":[{"message":"user is not logged in"}]}', True),
+        ("returned error 403 Forbidden: {}", True),
+        ('returned error 404: {"message":"permission denied"}', True),
+        ("HTTP 401: who are you?", True),
+        ("returned error 500: run 4031401f is not there", False),
+        ("returned error 502: Bad Gateway: lab/401/403", False),
+        ("Run initialization has timed out after 403.0 sec", False),
+    ],
+)
+def test_a_refusal_is_told_from_a_fault_by_its_status(words: str, is_refused: bool) -> None:
+    assert bool(REFUSAL.search(words)) is is_refused
+
+
+def test_a_trial_that_its_sweep_ended_early_is_no_failed_run(volume: Volume, server: FakeWandb) -> None:
+    volume.log([1])
+    with Exporter(volume, server.url, ending=Ending(outcome="Stopped", reason="Pruned")) as exporter:
+        assert exporter.wait() == 0, exporter.log
+    assert server.run.exit_code == 0
+    assert (server.run.summary["sandbox.outcome"], server.run.summary["sandbox.reason"]) == ("Stopped", "Pruned")
 
 
 @deep_only

@@ -11,6 +11,7 @@ from tests.exports import JOB, Volume
 
 from sandbox_api.contract import ExperimentRef
 from sandbox_api.export import ExportContract, decode_export, encode_export
+from sandbox_runtime.secrets import HIDDEN
 from sandbox_runtime.tracking.journal import NAME, Busy, Journal
 from sandbox_runtime.tracking.rows import config_of, row_of, rows_of
 from sandbox_runtime.tracking.sources import Entry, Sizes, attempt_of, new_entries
@@ -134,10 +135,12 @@ def test_the_configuration_is_the_newest_attempts_and_says_whose_where_jobs_diff
     for number, value in ((1, "old"), (2, "new")):
         (volume.attempt(number=number) / "configs.jsonl").write_text(json.dumps({"train.lr": value}) + "\n")
     (volume.attempt(job="exps[1]/1/execution/0") / "configs.jsonl").write_text(json.dumps({"train.lr": "other"}) + "\n")
-    found = config_of(volume.experiment, CONTRACT.model_copy(update={"parameters": {"op.arg": 3}}))
+    found = config_of(
+        volume.experiment, CONTRACT.model_copy(update={"parameters": {"op.arg": 3, "op.api_key": "s3cret"}})
+    )
     assert found["train.lr"] == "new"
     assert found["train.lr (exps[1]/1/execution/0)"] == "other"
-    assert found["parameters.op.arg"] == 3
+    assert (found["parameters.op.arg"], found["parameters.op.api_key"]) == (3, HIDDEN)
 
 
 def test_the_export_contract_arrives_as_it_was_written() -> None:

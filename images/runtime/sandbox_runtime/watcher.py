@@ -8,11 +8,11 @@ exporter beside the hooks. Nothing here asks a network.
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from argparse import Namespace
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,10 @@ from .figures import newest
 from .metrics import MetricsLog
 from .secrets import without_secrets
 from .sweep_file import checked_sweep, sweep_file
+from .watched import Found
 from .workspace import Workspace
 
-PAIR = ("all", "best")
-"""Names of the two that the sandbox's own evaluators return: `([each data set's figures], the best)`."""
+Settings = Mapping[str, Any] | Namespace
 
 
 @dataclass
@@ -58,8 +58,11 @@ class SandboxWatcher:
         self.outputs[f"sweep_{sweep}"] = path
         return sweep
 
-    def watch_cfgs(self, configs: Iterable[tuple[Mapping[str, Any] | None, str]]) -> None:
-        """Keep configurations, each with a prefix: a line of `<prefix>.<key>` in the configs file."""
+    def watch_cfgs(self, configs: Iterable[tuple[Settings | None, str]]) -> None:
+        """Keep configurations, each with a prefix: a line of `<prefix>.<key>` in the configs file.
+
+        A configuration is a mapping, or a namespace as argparse and jsonargparse make them.
+        """
         write_configs(self.workspace.configs, configs)
 
     def watch(self, result: Any, meta_name: str, *, step: int | None = None) -> Any:
@@ -72,22 +75,25 @@ class SandboxWatcher:
         """
         found = Found()
         found.take(result, meta_name)
-        for key, table in found.tables.items():
-            path = self.workspace.out / "watched" / f"{_file_name(key)}_{len(found.names)}_{time.time_ns()}.csv"
+        found.tell(meta_name)
+        if found.keys:
+            root = meta_name.partition(".")[0]
+            self._steps[root] = step if step is not None else self._steps.get(root, 0) + 1
+            self.keep(found, self._steps[root])
+        return result
+
+    def keep(self, found: Found, step: int) -> None:
+        """Write what was found as one line, its tables as files."""
+        names = {}
+        for number, (key, table) in enumerate(found.tables.items()):
+            path = self.workspace.out / "watched" / f"{_file_name(key)}_{number}_{time.time_ns()}.csv"
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("w", encoding="utf-8", newline="") as file:
                 table.to_csv(file)
                 file.flush()
                 os.fsync(file.fileno())
-            found.names[key] = self.workspace.relative(path)
-        if found.left_out:
-            print(f"watch({meta_name!r}): left out, not finite: {', '.join(found.left_out)}", flush=True)
-        if found.figures or found.values or found.names or found.left_out:
-            root = meta_name.partition(".")[0]
-            self._steps[root] = step if step is not None else self._steps.get(root, 0) + 1
-            step = self._steps[root]
-            self.log.line(found.figures, step=step, values=found.values, tables=found.names, not_finite=found.left_out)
-        return result
+            names[key] = self.workspace.relative(path)
+        self.log.line(found.figures, step=step, values=found.values, tables=names, not_finite=found.left_out)
 
     def query(self, key: str) -> Any:
         """The newest value of a key in this experiment, whichever pod wrote it; None when there is none.
@@ -97,42 +103,12 @@ class SandboxWatcher:
         return newest(self.workspace, key)
 
 
-@dataclass
-class Found:
-    """What is in a result, by key."""
-
-    figures: dict[str, float] = field(default_factory=dict)
-    values: dict[str, Any] = field(default_factory=dict)
-    tables: dict[str, Any] = field(default_factory=dict)
-    names: dict[str, str] = field(default_factory=dict)
-    left_out: list[str] = field(default_factory=list)
-
-    def take(self, result: Any, key: str) -> None:
-        if isinstance(result, Mapping):
-            for name, value in result.items():
-                self.take(value, f"{key}.{name}" if key else str(name))
-        elif hasattr(result, "to_csv"):
-            self.tables[key] = result
-        elif isinstance(result, (bool, str)) or result is None:
-            self.values[key] = result
-        elif (number := _number(result)) is not None:
-            if math.isfinite(number):
-                self.figures[key] = number
-            else:
-                self.left_out.append(key)
-        elif _is_sequence(result):
-            for name, value in _named(result):
-                self.take(value, f"{key}.{name}")
-        else:
-            self.values[key] = str(result)[:10_000]
-
-
-def write_configs(path: Path, configs: Iterable[tuple[Mapping[str, Any] | None, str]]) -> None:
+def write_configs(path: Path, configs: Iterable[tuple[Settings | None, str]]) -> None:
     """Append one durable line of `<prefix>.<key>`: value, without what may be secret (the volume has many readers)."""
     line = {
         f"{prefix}.{key}" if prefix else str(key): without_secrets(str(key), value)
         for config, prefix in configs
-        for key, value in (config or {}).items()
+        for key, value in _plain(config or {}).items()
     }
     if not line:
         return
@@ -142,28 +118,13 @@ def write_configs(path: Path, configs: Iterable[tuple[Mapping[str, Any] | None, 
         os.fsync(file.fileno())
 
 
-def _number(value: Any) -> float | None:
-    """A number, numpy's and torch's single ones included."""
-    if isinstance(value, (int, float)):
-        return float(value)
-    if not hasattr(value, "__float__") or getattr(value, "ndim", 0):
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def _is_sequence(value: Any) -> bool:
-    return (isinstance(value, Sequence) or hasattr(value, "tolist")) and not isinstance(value, (str, bytes))
-
-
-def _named(values: Any) -> Iterator[tuple[str, Any]]:
-    items = values.tolist() if hasattr(values, "tolist") else values
-    if not isinstance(items, Sequence):
-        items = [items]
-    is_pair = isinstance(values, tuple) and len(items) == 2 and isinstance(items[0], (list, tuple))
-    return zip(PAIR, items, strict=True) if is_pair else ((str(number), item) for number, item in enumerate(items))
+def _plain(config: Any) -> Any:
+    """The same with mappings where there are namespaces, at any depth."""
+    if isinstance(config, Namespace):
+        config = vars(config)
+    if isinstance(config, Mapping):
+        return {key: _plain(value) for key, value in config.items()}
+    return [_plain(item) for item in config] if isinstance(config, (list, tuple)) else config
 
 
 def _file_name(key: str) -> str:

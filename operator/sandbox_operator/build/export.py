@@ -36,6 +36,8 @@ from .names import (
 EXPORT = "export"
 """Stands where a hook's Job has the id of its job, and as its task."""
 IMAGE = "tracking"
+SYNC = "sync"
+"""Suffix of the exporter that a person asks for: `sandboxctl wandb sync`."""
 PODS = 50
 """How many pods may fail before the Job does: between them the Job controller waits ever longer, 10 min at most."""
 _NAME_CUT = 30  # with -<hash10>-export-<hash6> and a pod's suffix it stays under 63

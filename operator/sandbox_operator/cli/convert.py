@@ -24,6 +24,8 @@ from .convert_names import object_name
 from .convert_spec import Converted, convert
 from .convert_upstream import Files, NotConverted, read_upstream
 from .convert_write import write
+from .experiments import Ended
+from .output import write_output
 
 if TYPE_CHECKING:
     from ..plan.sweep_definition import CompiledSweep
@@ -64,9 +66,9 @@ def convert_command(
         sys.stdout.write(text)
     else:
         try:
-            output.write_text(text, "utf-8")
-        except OSError as error:
-            _end(f"--output: {output} can't be written: {error.strerror}")
+            write_output(output, text)
+        except Ended as error:
+            _end(str(error))
     if not upload_pod and not _tell(converted):
         raise typer.Exit(HAS_PROBLEMS)
 

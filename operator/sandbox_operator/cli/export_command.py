@@ -15,13 +15,13 @@ from sandbox_api.sweep import SweepStatus
 
 from ..build.reading_pod import reading_pod
 from ..kube.client import Client
-from ..kube.resources import Resource
 from .command import Namespace, fail, with_cluster
 from .control import hooks_of
 from .experiments import EXPERIMENTS, SWEEPS, Ended
 from .export import Source, Stored, Trial, best_trial, recipe_source, written
+from .output import write_output
+from .pod_words import PODS, words_of
 
-PODS = Resource("", "v1", "pods", "Pod")
 LOOK_SECONDS = 0.5
 MAX_BYTES = 4 * 1024 * 1024
 
@@ -69,9 +69,9 @@ def recipe(
         typer.echo(text, nl=False)
         return
     try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        fail(f"--output: {error}")
+        write_output(output, text)
+    except Ended as error:
+        fail(str(error))
 
 
 async def _best(client: Client, sweep: str, namespace: str) -> Trial:
@@ -103,7 +103,7 @@ async def _read(client: Client, stored: Stored, source: Source, seconds: int) ->
     try:
         ended = await _ended(client, name, stored.namespace, seconds)
         if ended["status"]["phase"] != "Succeeded":
-            raise Ended(f"{source.path} can't be read from the claim {source.claim}: {_told(ended)}")
+            raise Ended(f"{source.path} can't be read from the claim {source.claim}: {words_of(ended)}")
         path = PODS.path(namespace=stored.namespace, name=name, subresource="log")
         limit = {"limitBytes": str(MAX_BYTES)}
         said = await client.request(("get", "pods/log"), "GET", path, query=limit, accept="*/*")
@@ -118,14 +118,4 @@ async def _ended(client: Client, name: str, namespace: str, seconds: int) -> dic
         if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
             return pod
         await asyncio.sleep(LOOK_SECONDS)
-    raise Ended(f"the pod {name}, which is to read the volume, has not ended in {seconds} s: {_told(pod)}")
-
-
-def _told(pod: dict[str, Any]) -> str:
-    """What a pod says of itself, the nearest to the cause first."""
-    status = pod.get("status") or {}
-    states = [state for c in status.get("containerStatuses") or () for state in (c.get("state") or {}).values()]
-    said = [state.get("message") or state.get("reason") for state in states]
-    said += [c.get("message") for c in status.get("conditions") or () if c.get("status") == "False"]
-    said += [status.get("message"), status.get("reason"), status.get("phase")]
-    return str(next((words for words in said if words), "it says nothing")).strip()
+    raise Ended(f"the pod {name}, which is to read the volume, has not ended in {seconds} s: {words_of(pod)}")

@@ -96,7 +96,9 @@ def read_files(files: Iterable[Path], values: Path | None = None) -> Documents:
         tuple(item for documents in read.values() for item in documents.others),
     )
     if not whole.experiments and not any(item.get("kind") in (HOOK_KIND, SWEEP_KIND) for item in whole.others):
-        raise Ended(f"{', '.join(read)}: there is no {KIND} in it")
+        bare = [name for name, documents in read.items() if any("kind" not in item for item in documents.others)]
+        why = f"; what becomes of a file that is no resource is told by sandboxctl convert {bare[0]}" if bare else ""
+        raise Ended(f"{', '.join(read)}: there is no {KIND} in it{why}")
     return whole if values is None else _sized(whole, values)
 
 

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prints data for programs: to stdout as it is, without colour, never broken."""
+"""Writes data for programs: to stdout as it is, without colour, never broken; or to a file."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Literal
 
 import typer
 import yaml
+
+from .experiments import Ended
 
 Format = Literal["table", "json", "yaml"]
 
@@ -40,3 +43,13 @@ def print_manifests(manifests: Iterable[dict[str, Any]], output: Format) -> None
     for manifest in manifests:
         typer.echo("---")
         print_data(manifest, "yaml")
+
+
+def write_output(path: Path, text: str) -> None:
+    """Write what `--output` asks for. Raises Ended when it can't be written."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except FileNotFoundError:
+        raise Ended(f"--output: there is no folder {path.parent}; make it first") from None
+    except OSError as error:
+        raise Ended(f"--output: {path} can't be written: {(error.strerror or str(error)).lower()}") from error

@@ -15,7 +15,7 @@ from .command import Name, Namespace, fail, say, with_cluster
 from .control import hooks_of
 from .experiments import EXPERIMENTS, Ended
 from .local_folder import LOCAL_NAMESPACE, read_run
-from .output import as_yaml
+from .output import as_yaml, write_output
 from .promote import Asked, Origin, promoted
 from .values import read_values
 
@@ -59,11 +59,9 @@ def promote(
         if output is None:
             typer.echo(text, nl=False)
         else:
-            output.write_text(text, encoding="utf-8")
+            write_output(output, text)
     except Ended as error:
         fail(f"{name}: {error}")
-    except OSError as error:
-        fail(f"--output: {error}")
     for doubt in found.doubts:
         say(f"warning: {doubt}", style="yellow", error=True)
 

@@ -12,6 +12,7 @@ import typer
 from ..kube.client import Client
 from .command import Namespace, fail, say, with_cluster
 from .experiments import Ended
+from .output import write_output
 
 if TYPE_CHECKING:
     from .sweep_read import SweepView
@@ -70,9 +71,9 @@ def report_command(
     view = _view(context, name, file, namespace)
     where = output or Path(f"{name}.html")
     try:
-        where.write_text(page(view), encoding="utf-8")
-    except OSError as error:
-        fail(f"--output: {error}")
+        write_output(where, page(view))
+    except Ended as error:
+        fail(str(error))
     say(f"{name}: {where}", style="green")
 
 

@@ -14,8 +14,8 @@ from rich.live import Live
 from sandbox_api.status import ExperimentStatus
 
 from ..kube.client import Client
-from ..kube.errors import Gone, Unreachable
-from .experiments import EXPERIMENTS, Ended
+from ..kube.errors import ApiError, Gone, NotFound, Unreachable
+from .experiments import EXPERIMENTS, SWEEPS, Ended
 from .render import line_of, progress_view, trouble
 
 
@@ -53,10 +53,16 @@ def lines(status: ExperimentStatus, said: Mapping[str, str]) -> Iterator[tuple[s
 
 
 async def statuses(client: Client, name: str, namespace: str) -> AsyncIterator[ExperimentStatus]:
-    """Each status of an experiment, until it has ended. Raises Ended when it is deleted."""
+    """Each status of an experiment, until it has ended. Raises Ended when it is deleted, or is a sweep."""
     selector = f"metadata.name={name}"
     while True:
-        item = await client.get(EXPERIMENTS, name, namespace)
+        try:
+            item = await client.get(EXPERIMENTS, name, namespace)
+        except NotFound:
+            if await _is_sweep(client, name, namespace):
+                words = f"follow it with kubectl get sbsw {name} -n {namespace} -w; its trials are experiments"
+                raise Ended(f"{namespace}/{name} is a sweep: {words}") from None
+            raise
         yield (status := _status(item))
         if status.completion_time:
             return
@@ -71,6 +77,14 @@ async def statuses(client: Client, name: str, namespace: str) -> AsyncIterator[E
                         return
         except (Gone, Unreachable) as error:
             await asyncio.sleep(0.5 if isinstance(error, Gone) else 2)
+
+
+async def _is_sweep(client: Client, name: str, namespace: str) -> bool:
+    try:
+        await client.get(SWEEPS, name, namespace)
+    except ApiError:  # who may see experiments need not see sweeps
+        return False
+    return True
 
 
 def _status(item: dict[str, Any]) -> ExperimentStatus:

@@ -20,11 +20,11 @@ from sandbox_api.status import ExperimentStatus, Reason, Resolved
 from sandbox_api.tracking import Wandb
 
 from ..build.defaults import Defaults
-from ..build.export import IMAGE, ExportRequest, end_suffix, export_job, export_name
+from ..build.export import IMAGE, SYNC, ExportRequest, end_suffix, export_job, export_name
 from .actions import Action, CreateJob, DeleteJob, Plan
 from .clock import moment
 from .conditions import Said, condition_of
-from .facts import PodFact, Snapshot
+from .facts import JobFact, PodFact, Snapshot
 
 TRACKING = "Tracking"
 ONE_NODE_SECONDS = 300
@@ -100,10 +100,11 @@ def ending(status: ExperimentStatus) -> Ending | None:
     """How an experiment ended, as its run is told it; None while it goes on."""
     if status.completion_time is None or status.outcome is None:
         return None
-    said = next((c.message for c in status.conditions if c.type == "Succeeded"), "")
+    said = next((c for c in status.conditions if c.type == "Succeeded"), None)
     return Ending(
         outcome=status.outcome,
-        message=said,
+        reason=said.reason if said is not None else "",
+        message=said.message if said is not None else "",
         results={entry.id: entry.result.path for entry in status.jobs if entry.result is not None},
         comparison=status.comparison,
         ranking=status.ranking or [],
@@ -150,7 +151,7 @@ def _at_the_end(
     mode = _access_mode(status)
     suffix = end_suffix(status.completion_time)
     name = export_name(snapshot.name, snapshot.uid, suffix)
-    others = tuple(job for job in snapshot.exporters if job.name != name)
+    others = tuple(job for job in _ours(snapshot) if job.name != name)
     leave = tuple(DeleteJob(job.name) for job in others if not job.deleting)
     claim = snapshot.claims.get(status.workspace.claim_name) if status.workspace is not None else None
     if status.start_time is None or claim is None or claim.deleting:
@@ -191,7 +192,12 @@ def _tidied(snapshot: Snapshot, spec: ExperimentSpec, status: ExperimentStatus, 
         and status.completion_time is not None
         and (now - moment(status.completion_time)).total_seconds() >= ttl
     ):
-        yield from (DeleteJob(job.name) for job in snapshot.exporters if not job.deleting)
+        yield from (DeleteJob(job.name) for job in _ours(snapshot) if not job.deleting)
+
+
+def _ours(snapshot: Snapshot) -> Iterator[JobFact]:
+    """Exporters but for a person's own: its command removes that one, and what comes next waits for its pods."""
+    return (job for job in snapshot.exporters if job.name != export_name(snapshot.name, snapshot.uid, SYNC))
 
 
 def _request(

@@ -5,20 +5,22 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import subprocess
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..logs import Tee
-from ..metrics import MetricsLog
+from ..watched import Found
 from .config import config_of
 
 if TYPE_CHECKING:
     from ..hooks.base import HookContext
-    from ..watcher import SandboxWatcher
+    from ..metrics import MetricsLog
+    from ..watcher import SandboxWatcher, Settings
 
 END_MARKER = "<DJ-Sandbox> End of ModelExecutor's running <DJ-Sandbox>"
 """The log's last line: after it `watch_run` ends."""
@@ -28,46 +30,47 @@ MAX_LOG = 1024**3
 
 
 class Watcher:
-    """Takes what a component watches: each figure goes to `metrics.jsonl` at once, the last ones into the result."""
+    """The four verbs for a component, whose keys begin with its job's metaName; last figures go into the result."""
 
-    def __init__(self, log: MetricsLog, verbs: SandboxWatcher | None = None) -> None:
+    def __init__(self, log: MetricsLog, verbs: SandboxWatcher) -> None:
         self.last: dict[str, float] = {}
-        """The newest value of each figure, finite or not: a result names those that are not."""
-        self._log = log
+        """The newest value of each figure, without the metaName, finite or not: a result names those that are not."""
+        self._prefix = log.prefix
         self._verbs = verbs
         self._steps: dict[str, int] = {}
 
-    def watch(self, result: Any, meta_name: str = "", *, step: int | None = None) -> None:
-        """Keep a figure, or each one of a mapping; what is no number is left out.
+    def watch(self, result: Any, meta_name: str = "", *, step: int | None = None) -> Any:
+        """Keep a result as `SandboxWatcher.watch` does; returns it. Mappings and lists hold numbers, texts and tables.
 
         Keys begin with the job's metaName, whether `meta_name` says it or not. step: of the training; by default it is
-        counted for each figure.
+        counted for each key.
         """
-        meta_name = "" if meta_name == self._log.prefix else meta_name.removeprefix(f"{self._log.prefix}.")
-        found = dict(_numbers(result, meta_name))
-        if not found:
-            return
-        self.last |= found
-        for name in found:
-            self._steps[name] = step if step is not None else self._steps.get(name, 0) + 1
-        self._log.log(found, step=max(self._steps[name] for name in found))
+        own = self._prefix
+        if meta_name and meta_name != own:
+            own = f"{own}.{meta_name.removeprefix(f'{own}.')}"
+        found = Found()
+        found.take(result, own)
+        found.tell(own)
+        if not found.keys:
+            return result
+        newest = found.figures | dict.fromkeys(found.left_out, math.nan)
+        self.last |= {key.removeprefix(self._prefix).removeprefix("."): value for key, value in newest.items()}
+        for key in found.keys:
+            self._steps[key] = step if step is not None else self._steps.get(key, 0) + 1
+        self._verbs.keep(found, max(self._steps[key] for key in found.keys))
+        return result
 
-    def watch_cfgs(self, configs: Iterable[tuple[Mapping[str, Any] | None, str]]) -> None:
+    def watch_cfgs(self, configs: Iterable[tuple[Settings | None, str]]) -> None:
         """As `SandboxWatcher.watch_cfgs`."""
-        self._of_job().watch_cfgs(configs)
+        self._verbs.watch_cfgs(configs)
 
     def query(self, key: str) -> Any:
         """As `SandboxWatcher.query`."""
-        return self._of_job().query(key)
+        return self._verbs.query(key)
 
     def setup_sweep(self, hpo_config: Mapping[str, Any] | str | Path, project_name: str | None = None) -> str:
         """As `SandboxWatcher.setup_sweep`."""
-        return self._of_job().setup_sweep(hpo_config, project_name)
-
-    def _of_job(self) -> SandboxWatcher:
-        if self._verbs is None:
-            raise RuntimeError("this watcher belongs to no job")
-        return self._verbs
+        return self._verbs.setup_sweep(hpo_config, project_name)
 
 
 class BaseModelExecutor:
@@ -209,11 +212,3 @@ class BaseDataPoolManipulator:
     def run(self) -> Any:
         """The work of it."""
         raise NotImplementedError(f"{type(self).__name__} has no run")
-
-
-def _numbers(result: Any, name: str) -> Iterator[tuple[str, float]]:
-    if isinstance(result, Mapping):
-        for key, value in result.items():
-            yield from _numbers(value, f"{name}.{key}" if name else str(key))
-    elif name and isinstance(result, (int, float)) and not isinstance(result, bool):
-        yield name, float(result)

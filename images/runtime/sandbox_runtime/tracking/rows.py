@@ -12,6 +12,7 @@ from typing import Any
 
 from sandbox_api.export import ExportContract
 
+from ..secrets import without_secrets
 from ..workspace import METRICS
 from .sources import Entry, attempt_of, configs_in, metrics_line, result_at, whole_lines
 
@@ -70,7 +71,7 @@ def config_of(experiment: Path, contract: ExportContract) -> dict[str, Any]:
             first = job_of.setdefault(key, job)
             name = key if first == job or found.get(key) == value else f"{key} ({job})"
             found[name] = value
-    told = found | {f"parameters.{name}": value for name, value in contract.parameters.items()}
+    told = found | {f"parameters.{name}": without_secrets(name, value) for name, value in contract.parameters.items()}
     ref = contract.experiment
     return told | {f"{OWN}.experiment": f"{ref.namespace}/{ref.name}", f"{OWN}.uid": ref.uid}
 

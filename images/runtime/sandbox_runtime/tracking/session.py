@@ -9,6 +9,7 @@ experiment's end finish it, and one that found nothing left was the last.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -21,6 +22,7 @@ from typing import Any
 from sandbox_api.contract import experiment_folder
 from sandbox_api.digest import sha256_of
 from sandbox_api.export import EXIT_REFUSED, EXPORT_ENV, ExportContract, decode_export
+from sandbox_api.status import Reason
 
 from ..settings import Settings
 from ..workspace import CONFIGS, attempts_in
@@ -38,6 +40,11 @@ PATIENCE_ENV = "SANDBOX_EXPORT_PATIENCE"
 PATIENCE = 300.0
 LOOK_SECONDS = 2.0
 ALIVE = "alive"
+REFUSAL = re.compile(
+    r"\b(?:error|status|code|http)[ :]+(?:401|403)\b|\b(?:(?:un|not )authorized|permission denied|invalid api key)\b",
+    re.IGNORECASE,
+)
+"""What the client says when a server refuses it; the numbers alone may be part of an id."""
 BATCH = 500
 """Rows between two signs of life."""
 
@@ -166,7 +173,7 @@ class Session:
         except (AuthenticationError, UsageError) as error:
             raise Refused(str(error)) from error
         except CommError as error:
-            if any(word in str(error).lower() for word in ("401", "403", "unauthorized", "permission", "api key")):
+            if REFUSAL.search(str(error)):
                 raise Refused(str(error)) from error
             raise
         run.define_metric(f"{OWN}.*", hidden=True)
@@ -234,9 +241,11 @@ class Session:
         is_last = ending is not None and (left == 0 or self._contract.mode == "offline")
         if ending is not None:
             self._recipes()
-            self._run.summary.update({f"{OWN}.outcome": ending.outcome, f"{OWN}.message": ending.message[:1000]})
+            told = {"outcome": ending.outcome, "reason": ending.reason, "message": ending.message[:1000]}
+            self._run.summary.update({f"{OWN}.{name}": words for name, words in told.items()})
         alive()
-        self._run.finish(exit_code=0 if ending is None or ending.outcome == "Succeeded" else 1)
+        is_well = ending is None or ending.outcome == "Succeeded" or ending.reason == Reason.PRUNED
+        self._run.finish(exit_code=0 if is_well else 1)
         self._journal.files_sent(self._media)
         self._journal.close()
         return DONE if is_last else LEFT
@@ -262,6 +271,10 @@ def main() -> None:
         code = session(os.environ)
     except Refused as error:
         print(f"refused: {error}", flush=True)
+        code = EXIT_REFUSED
+    except ImportError as error:  # what is installed stays as it is while this pod lives
+        traceback.print_exc()
+        print(f"refused: wandb can't be used here: {error}", flush=True)
         code = EXIT_REFUSED
     except Exception:  # whatever wandb raises, here or in its helper: the next session goes on
         traceback.print_exc()
