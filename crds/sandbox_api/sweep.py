@@ -28,6 +28,14 @@ Method = Literal["bayes", "random", "grid", "sobol"]
 TrialState = Literal["Pending", "Running", "Succeeded", "Failed", "Pruned"]
 
 
+SPELLINGS = (("earlyTerminate", "early_terminate"), ("runCap", "run_cap"))
+"""Keys that may be spelt in Kubernetes' way or in W&B's, but not in both."""
+
+
+def not_both(ours: str, theirs: str) -> str:
+    return f"give either {ours} or {theirs}, not both"
+
+
 METRIC_IS_NEEDED = (
     "every method needs a metric, random and grid too, where W&B can do without: the best trial, what is kept, and when"
     " the search ends follow from it; name a figure of the template's jobs, as in"
@@ -87,16 +95,14 @@ class SweepSpec(SpecModel):
     """A W&B sweep definition, an experiment template, and how many trials, how many at a time."""
 
     model_config = rules(
-        {
-            "rule": "!(has(self.earlyTerminate) && has(self.early_terminate))",
-            "message": "give either earlyTerminate or early_terminate, not both",
-            "fieldPath": ".earlyTerminate",
-        },
-        {
-            "rule": "!(has(self.runCap) && has(self.run_cap))",
-            "message": "give either runCap or run_cap, not both",
-            "fieldPath": ".runCap",
-        },
+        *(
+            {
+                "rule": f"!(has(self.{ours}) && has(self.{theirs}))",
+                "message": not_both(ours, theirs),
+                "fieldPath": f".{ours}",
+            }
+            for ours, theirs in SPELLINGS
+        ),
         {
             "rule": "has(self.metric)",
             "message": METRIC_IS_NEEDED,
@@ -114,7 +120,7 @@ class SweepSpec(SpecModel):
     template: AnyObject
     """The spec of an experiment; each trial is one with its parameters applied."""
     max_trials: Count | None = None
-    """Trials in all; default: W&B's run_cap or sweep_max_count, else 20, for a grid all of it."""
+    """Trials in all; default: W&B's run_cap or sweep_max_count, else 20, for a grid all of it, up to 10000."""
     max_failed_trials: Annotated[int, Field(ge=0, le=MAX_TRIALS)] | None = None
     """Begin no further trial once more than so many failed; default: 3."""
     parallelism: Annotated[int, Field(ge=1, le=MAX_PARALLELISM)] = 1

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from .rungs import stopping_problems
 from .sentences import schema_problems
-from .sweep import SweepSpec
+from .sweep import SPELLINGS, SweepSpec, not_both
 from .sweep_parameters import DefinedSpace, grid_problems, read_space
 
 
@@ -36,6 +36,11 @@ def read_definition(raw: Mapping[str, Any], where: str = "spec") -> SweepDefinit
     except ValidationError as error:
         spec = None
         problems += schema_problems(error, SweepSpec, where)
+    problems += (
+        f"{where}.{ours}: {not_both(ours, theirs)}"
+        for ours, theirs in SPELLINGS
+        if raw.get(ours) is not None and raw.get(theirs) is not None
+    )
     space = None
     if isinstance(parameters := raw.get("parameters"), Mapping):  # else the schema has told
         space = read_space(parameters, f"{where}.parameters")

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from tests.api.conftest import Operators, Plane, kubeconfig
 from tests.api.inprocess import Death, fresh, running
-from tests.api.lab import Lab, probes
-from tests.api.played import JOBS, PODS, Gate, now, succeeds
+from tests.api.lab import LIMIT, Lab, probes
+from tests.api.played import JOBS, PODS, Gate, Pod, lacks_image, now, succeeds
 from tests.api.test_sandboxctl import Terminal
 from tests.progress import DEEP
 from typer.testing import CliRunner
@@ -116,6 +116,25 @@ async def played(lab: Lab) -> AsyncIterator[Pods]:
             await task
 
 
+async def first_pod(lab: Lab) -> Manifest:
+    async with asyncio.timeout(LIMIT):
+        while True:
+            for pod in (await lab.client.list(PODS, lab.namespace, label_selector=EXPORTERS)).items:
+                return pod
+            await asyncio.sleep(0.05)
+
+
+@contextlib.asynccontextmanager
+async def lacking_its_image(lab: Lab, words: str) -> AsyncIterator[None]:
+    """The exporter's pod, as the kubelet tells of it meanwhile."""
+    pod = Pod(lab.client, await first_pod(lab), contract=None)  # type: ignore[arg-type]  # it is no hook's
+    waiting = asyncio.ensure_future(lacks_image(words)(pod))
+    try:
+        yield
+    finally:
+        waiting.cancel()
+
+
 async def test_an_experiment_has_one_exporter_and_ends_whatever_becomes_of_it(
     lab: Lab, plane: Plane, operators: Operators
 ) -> None:
@@ -130,6 +149,10 @@ async def test_an_experiment_has_one_exporter_and_ends_whatever_becomes_of_it(
         (key,) = [entry for entry in container["env"] if entry["name"] == "WANDB_API_KEY"]
         assert key["valueFrom"] == {"secretKeyRef": {"name": "wandb", "key": "api-key"}}
         assert container["image"] == "registry.example/tracking:1"
+        async with lacking_its_image(lab, "no such tag"):
+            words = "the image can't be pulled: Failed to pull image: no such tag"  # the kubelet's Event knows it alone
+            await lab.until(lambda: words in lab.condition("demo", "Tracking").get("message", ""), "what its pod lacks")
+            assert tracking(lab) == ("False", "ExporterFailed")
         pods.code, pods.words = 2, "refused: invalid api key"
         await lab.until(lambda: tracking(lab) == ("False", "ExporterFailed"), "the refusal in the status")
         assert "invalid api key" in lab.condition("demo", "Tracking")["message"]

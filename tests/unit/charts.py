@@ -39,6 +39,12 @@ def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([helm_binary(), *arguments], capture_output=True, text=True, timeout=60, check=False)
 
 
+@cache
+def defined() -> tuple[Manifest, ...]:
+    """The names of every kind that crds/ defines."""
+    return tuple(yaml.safe_load(path.read_text())["spec"]["names"] for path in sorted((ROOT / "crds").glob("*.yaml")))
+
+
 def settings(**values: Any) -> list[str]:
     """`--set-json` for each value; `__` in its name stands for the dot of a path."""
     return [f"--set-json={name.replace('__', '.')}={json.dumps(value)}" for name, value in values.items()]

@@ -13,6 +13,7 @@ import yaml
 from tests.unit.sweep_dumps import FILTERS, PROCESSING, TRAINING
 from typer.testing import CliRunner, Result
 
+from sandbox_api.sweep import SweepSpec
 from sandbox_operator.cli.main import app
 
 ROOT = Path(__file__).parents[2]
@@ -112,6 +113,26 @@ def test_early_stopping_that_stops_nothing_is_told(tmp_path: Path, early: dict[s
 def test_of_many_rungs_the_first_are_shown(tmp_path: Path, early: dict[str, Any], rungs: str) -> None:
     lines = planned(tmp_path, a_sweep(early_terminate=early)).output.splitlines()
     assert f"early stopping: {early['type']}, at process.step {rungs}" in lines
+
+
+def test_what_the_api_servers_rules_refuse_is_refused_before_it_gets_there(tmp_path: Path) -> None:
+    early = {"type": "hyperband", "min_iter": 2}
+    result = planned(tmp_path, a_sweep(runCap=3, early_terminate=early, earlyTerminate=early))
+
+    assert result.exit_code == 1
+    rules = SweepSpec.model_json_schema()["x-kubernetes-validations"]
+    for rule in rules[:2]:
+        assert f"spec{rule['fieldPath']}: {rule['message']}" in result.output
+
+
+def test_a_grid_of_which_a_sweep_can_try_a_part_alone_is_told(tmp_path: Path) -> None:
+    sweep = a_sweep(method="grid", parameters={"text_length_filter.min_len": {"min": 1, "max": 100_000}})
+    del sweep["spec"]["run_cap"], sweep["spec"]["maxTrials"]
+    result = planned(tmp_path, sweep)
+
+    assert result.exit_code == 0, result.output
+    assert "find: grid, 10000 trials" in result.output
+    assert "the grid has 100000 points, and only the first 10000 are tried" in result.output
 
 
 def test_two_sweeps_of_a_name_and_one_of_another_version_are_refused(tmp_path: Path) -> None:

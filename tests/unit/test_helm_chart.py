@@ -18,6 +18,7 @@ from tests.unit.charts import (
     OPERATOR,
     ROOT,
     Manifest,
+    defined,
     helm,
     operator_chart,
     render,
@@ -415,7 +416,16 @@ def test_the_definitions_come_out_as_written_and_are_kept() -> None:
         assert chart["spec"] == crd["spec"]
 
 
-def test_users_of_a_namespace_may_use_experiments_and_hooks_but_not_write_their_status() -> None:
+def test_every_kind_is_told_where_people_read_of_definitions_of_rights_and_of_removal() -> None:
+    pages = [CRDS / page for page in ("README.md", "values.yaml", "Chart.yaml", "templates/NOTES.txt")]
+    install = ROOT / "docs/how-to/install.md"
+    for names in defined():
+        assert [page.name for page in (*pages, install) if names["kind"] not in page.read_text()] == []
+        assert f"\n| {names['kind']}s |" in (OPERATOR / "README.md").read_text()
+        assert f"kubectl delete crd {names['plural']}.sandbox.datajuicer.io" in install.read_text()
+
+
+def test_users_of_a_namespace_may_use_what_is_defined_but_not_write_its_status() -> None:
     manifests = render(CRDS)
     prefix = "rbac.authorization.k8s.io/aggregate-to-"
     granted: dict[str, dict[str, set[str]]] = {}
@@ -427,7 +437,8 @@ def test_users_of_a_namespace_may_use_experiments_and_hooks_but_not_write_their_
                     found.update(rule["verbs"])
     read = {"get", "list", "watch"}
     write = {"create", "update", "patch", "delete", "deletecollection"}
-    kinds, statuses = ("sandboxexperiments", "sandboxhooks"), ("sandboxexperiments/status", "sandboxhooks/status")
+    kinds = [names["plural"] for names in defined()]
+    statuses = [f"{kind}/status" for kind in kinds]
     assert granted["view"] == dict.fromkeys((*kinds, *statuses), read)
     assert granted["edit"] == {**dict.fromkeys(kinds, read | write), **dict.fromkeys(statuses, read)}
     assert granted["admin"] == granted["edit"]

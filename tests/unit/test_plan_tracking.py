@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -34,8 +35,8 @@ from sandbox_operator.cli.offline import Experiment
 from sandbox_operator.cli.preview import manifests, previewed
 from sandbox_operator.plan.actions import Action, CreateJob, DeleteJob
 from sandbox_operator.plan.compile import compile_spec
-from sandbox_operator.plan.facts import PodFact, Refusal
-from sandbox_operator.plan.tracking import ending, exporter_of, with_tracking
+from sandbox_operator.plan.facts import ContainerFact, PodFact, Refusal, WarningFact
+from sandbox_operator.plan.tracking import ending, exporter_of, is_due, with_tracking
 
 A, R, P, E = (f"anonymous/1/{place}" for place in ("probe/0", "refine/0", "execution/0", "evaluation/0"))
 KEY = {"apiKeySecretRef": {"name": "wandb", "key": "api-key"}}
@@ -289,6 +290,77 @@ def test_a_key_that_is_refused_is_told_while_the_experiment_goes_on() -> None:
     play.change(exporter_pods=(refused, replace(pod_fact(job, name="second"), **running())))
     play.export(after=1)
     assert condition(play.status, "Tracking") == "True: Exporting"
+
+
+NO_SECRET = ContainerFact(waiting_reason="CreateContainerConfigError", waiting_message='secret "wandb" not found')
+NO_IMAGE = ContainerFact(waiting_reason="ImagePullBackOff", waiting_message='Back-off pulling image "wandb:no"')
+
+
+def said_of(play: Tracked) -> tuple[str, str, str]:
+    (said,) = [c for c in play.status.conditions if c.type == "Tracking"]
+    return said.status, said.reason, said.message
+
+
+@pytest.mark.parametrize("the", [begun, at_the_end], ids=["on the way", "at the end"])
+@pytest.mark.parametrize(
+    ("hook", "words"),
+    [
+        (NO_SECRET, 'the container can\'t be made: secret "wandb" not found'),
+        (NO_IMAGE, 'the image can\'t be pulled: Back-off pulling image "wandb:no"'),
+    ],
+    ids=["secret", "image"],
+)
+def test_an_exporter_that_waits_for_a_person_says_what_is_missing(
+    the: Callable[[], Tracked], hook: ContainerFact, words: str
+) -> None:
+    play = the()
+    (job,) = play.snapshot.exporters
+    play.change(exporter_pods=(pod_fact(job, hook=hook),))
+    play.export(after=1)
+    assert said_of(play) == ("False", "ExporterFailed", f"{words}; it is tried again")
+    play.change(exporter_pods=(pod_fact(job, **running()),))  # somebody has mended it
+    play.export(after=1)
+    assert condition(play.status, "Tracking") == "True: Exporting"
+
+
+def test_a_quota_that_refuses_the_exporters_pod_is_told() -> None:
+    play = begun()
+    (job,) = play.snapshot.exporters
+    refused = WarningFact("Job", job.name, "FailedCreate", "pods is forbidden: exceeded quota: pods=0")
+    play.change(exporter_pods=(), warnings=(refused,))
+    play.export(after=1)
+    assert said_of(play)[:2] == ("False", "ExporterFailed")
+    assert "exceeded quota: pods=0" in said_of(play)[2]
+    assert play.states()[A].startswith(("Pending", "Running"))
+
+
+@pytest.mark.parametrize(("mode", "seconds"), [("ReadWriteMany", 3 * 24 * 3600), ("ReadWriteOnce", 300)])
+def test_an_exporter_that_never_begins_is_given_up_and_its_end_still_says_why(mode: str, seconds: int) -> None:
+    """Until then files that it would read are not to go; after that nothing waits for it."""
+    play = Tracked(tracked())
+    play.change(claims={"demo-workspace": a_claim(access_mode=mode)})
+    play.export()
+    play.to_the_end()
+    asked = play.export(after=5)
+    play.pods_go()
+    manifest = manifest_of(asked if play.snapshot.exporters else play.export(after=1))
+    assert manifest["spec"]["activeDeadlineSeconds"] == seconds
+    (job,) = play.snapshot.exporters
+    play.change(exporter_pods=(pod_fact(job, hook=NO_SECRET),))
+    play.export(after=1)
+    assert is_due(play.status)
+    play.change(exporter_pods=())  # its Job ends them first, then says so
+    play.export(after=1)
+    assert is_due(play.status)
+    late = "Job was active longer than specified deadline"
+    play.change(exporters=(replace(job, failed="DeadlineExceeded", failed_message=late),))
+    play.export(after=1)
+    assert said_of(play)[:2] == ("False", "NotExported")
+    assert said_of(play)[2] == (
+        f'the exporter has failed: {late}; before that: the container can\'t be made: secret "wandb" not found;'
+        " sandboxctl wandb sync demo exports what there is"
+    )
+    assert not is_due(play.status)
 
 
 def test_an_exporter_that_the_api_server_refuses_is_not_asked_for_again_until_the_end() -> None:

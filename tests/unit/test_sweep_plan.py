@@ -274,6 +274,17 @@ def test_without_a_limit_there_are_twenty_trials_or_the_whole_grid() -> None:
     assert compile_sweep(grid, name="s", uid="u").max_trials == 33
 
 
+@pytest.mark.parametrize("limit", [None, 500])
+def test_a_grid_larger_than_any_sweep_is_told_unless_somebody_wants_a_part_of_it(limit: int | None) -> None:
+    spec = a_spec(method="grid", parameters={MIN_RATIO: {"distribution": "int_uniform", "min": 1, "max": 100_000}})
+    del spec["maxTrials"]
+    compiled = compile_sweep({**spec, **({"run_cap": limit} if limit else {})}, name="s", uid="u")
+    assert compiled.max_trials == (limit or 10_000)
+    words = "spec.parameters: the grid has 100000 points, and only the first 10000 are tried"
+    assert [words in warning for warning in compiled.warnings] == ([] if limit else [True])
+    assert plan_sweep(a_sweep(), compiled, StudyCache(), Defaults(), NOW).status.warnings == list(compiled.warnings)
+
+
 # suspend and resume
 
 
@@ -322,6 +333,24 @@ def test_more_trials_after_the_end_go_on() -> None:
     assert made(found) == [6, 7]
     assert found.status.completion_time is None
     assert found.status.outcome == "Running"
+
+
+def test_what_has_ended_stays_so_when_its_spec_could_not_be_run_any_more() -> None:
+    """Its template's SandboxHook was deleted, or an operator came that is stricter."""
+    trials = [a_trial(n, "Succeeded", float(n)) for n in range(6)]
+    ended = plan(a_sweep(*trials)).status
+    broken = CompiledSweep(None, ("spec.template.executionJobConfigs[0].hook: there is no hook 'own'",))
+    kept = plan_sweep(a_sweep(*trials, status=ended), broken, StudyCache(), Defaults(), NOW)
+    assert kept == SweepPlan(ended)
+    more = replace(a_sweep(*trials, status=ended), generation=2)
+    refused = plan_sweep(more, broken, StudyCache(), Defaults(), NOW)
+    assert told(refused, "Stalled") == ("True", Reason.INVALID_SPEC)
+    assert told(refused, "Succeeded") == ("True", Reason.SUCCEEDED)
+    mended = plan(replace(more, status=refused.status), maxTrials=8)
+    assert made(mended) == [6, 7]
+    running = plan(a_sweep(*trials[:5], a_trial(5))).status
+    stalled = plan_sweep(a_sweep(*trials[:5], a_trial(5), status=running), broken, StudyCache(), Defaults(), NOW)
+    assert told(stalled, "Stalled") == ("True", Reason.INVALID_SPEC)
 
 
 def test_too_many_failures_end_it_when_those_that_run_have_ended() -> None:

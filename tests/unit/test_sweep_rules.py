@@ -92,6 +92,8 @@ REFUSED: dict[str, tuple[Mapping[str, Any], str]] = {
     "no rung": (hyperband(max_iter=2, s=3, eta=4), ".early_terminate"),
     "where the rungs are": (hyperband(), ".early_terminate"),
     "no trial": ({"run_cap": 0}, ".run_cap"),
+    "a cap spelt twice": ({"run_cap": 3, "runCap": 3}, ".runCap"),
+    "stopping spelt twice": ({**hyperband(min_iter=3), "earlyTerminate": {"type": "hyperband", "min_iter": 3}}, ".earlyTerminate"),
 }  # fmt: skip
 
 

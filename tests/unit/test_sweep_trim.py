@@ -16,7 +16,7 @@ from sandbox_operator.build.defaults import Defaults
 from sandbox_operator.plan.facts import JobFact, Refusal
 from sandbox_operator.plan.sweep import plan_sweep
 from sandbox_operator.plan.sweep_facts import CreateRemoval, MarkTrial, SweepPlan, SweepSnapshot, TrialFact, TrialFiles
-from sandbox_operator.plan.sweep_trials import taken_by, trial_files
+from sandbox_operator.plan.sweep_trials import Told, taken_by, trial_fact, trial_files
 from sandbox_operator.plan.trim import AT_ONCE_TRIALS, is_trimming, marked, removal_name
 from sandbox_operator.search.studies import StudyCache
 
@@ -111,6 +111,22 @@ def test_a_trial_whose_exporter_still_reads_is_waited_for() -> None:
     assert found.actions == ()
     assert found.requeue_after
     assert "exporters of 1 trial" in found.status.conditions[-1].message
+
+
+@pytest.mark.parametrize(
+    ("reason", "waits"),
+    [("Exporting", True), ("ExporterFailed", True), ("AfterTheEnd", True), ("Exported", False), ("NotExported", False)],
+)
+def test_an_export_is_waited_for_until_its_end_is_told(reason: str, waits: bool) -> None:
+    """One that has failed is tried again; it is given up in the end, and then it is not waited for."""
+    said = {"type": "Tracking", "status": "False", "reason": reason, "lastTransitionTime": "2026-01-31T11:00:00Z"}
+    status = ExperimentStatus.model_validate({"completionTime": "2026-01-31T11:00:00Z", "conditions": [said]})
+    first = compiled_of().first
+    assert first is not None
+    about = Told("s", "sweep-uid", 0, {}, None, suspended=False, stopping=False)
+    is_exporting = trial_fact("s-0000", about, status, first).is_exporting
+    found = plan(ended(SIX[1], replace(SIX[0], is_exporting=is_exporting)), 1)
+    assert (found.actions == ()) is waits
 
 
 def at_it(*numbers: int) -> tuple[TrialFact, ...]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -173,7 +173,7 @@ class Snapshot:
     claims: Mapping[str, ClaimFact] = field(default_factory=dict)
     """Claims in the namespace by name."""
     warnings: tuple[WarningFact, ...] = ()
-    """Newest last."""
+    """Newest last; about its Jobs, those of exporters too, their pods, and its claims."""
     cached: Mapping[str, CacheEntry] = field(default_factory=dict)
     """Committed results on the claim, those of the experiment itself included, by cache key."""
     running_keys: Mapping[str, str] = field(default_factory=dict)
@@ -182,6 +182,11 @@ class Snapshot:
     """Whether other experiments are at work on the claim."""
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
     """By the name of the object that could not be made. Forgotten by a restart, then heard again."""
+
+    def warnings_about(self, job: str, pods: Iterable[PodFact]) -> tuple[WarningFact, ...]:
+        """Warnings about a Job, by its name, and its pods, or about a claim that has no volume yet."""
+        names = {("Job", job), *(("Pod", pod.name) for pod in pods)}
+        return tuple(w for w in self.warnings if w.kind == CLAIM or (w.kind, w.name) in names)
 
     @property
     def has_results(self) -> bool:

@@ -16,7 +16,7 @@ from ..build.defaults import Defaults
 from .actions import Action, Event
 from .contracts import Asked
 from .doubt import busy
-from .facts import CLAIM, JobFact, PodFact, Snapshot, WarningFact
+from .facts import JobFact, PodFact, Snapshot, WarningFact
 from .job import PlannedJob
 from .rerun import is_live
 
@@ -109,6 +109,5 @@ class Round:
     def children(self, name: str) -> tuple[JobFact | None, tuple[PodFact, ...], tuple[WarningFact, ...]]:
         """The Job of an attempt, its pods, and the warnings about either, or about a claim that has no volume yet."""
         pods = tuple(pod for pod in self.snapshot.pods if pod.job_name == name)
-        names = {("Job", name), *(("Pod", pod.name) for pod in pods)}
-        warnings = tuple(w for w in self.snapshot.warnings if w.kind == CLAIM or (w.kind, w.name) in names)
-        return next((job for job in self.snapshot.jobs if job.name == name), None), pods, warnings
+        job = next((job for job in self.snapshot.jobs if job.name == name), None)
+        return job, pods, self.snapshot.warnings_about(name, pods)

@@ -57,6 +57,8 @@ def plan_sweep(
 
     # 2. A spec that means nothing begins no trial, and says everything that is wrong with it.
     if compiled.spec is None:
+        if _is_over(snapshot):  # nothing is to begin: what its spec would not do now is of no matter
+            return SweepPlan(snapshot.status)
         return invalid(snapshot, compiled.problems, now)
 
     # 3. The volume that all trials share.
@@ -83,6 +85,12 @@ def plan_sweep(
 
     # 8. When all is over, large files of trials that are not among the best.
     return with_trimming(plan, snapshot, compiled, defaults, now)
+
+
+def _is_over(snapshot: SweepSnapshot) -> bool:
+    """Whether its status tells how the search ended that its spec asks for."""
+    status = snapshot.status
+    return status.completion_time is not None and status.observed_generation == snapshot.generation
 
 
 def _suspend_or_resume(this: _Round) -> bool:

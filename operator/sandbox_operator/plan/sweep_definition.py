@@ -8,7 +8,7 @@ as the generation stands. The template is judged by what judges experiments: as 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,7 +127,12 @@ def compile_sweep(
     if spec is None or problems:
         return CompiledSweep(None, tuple(problems))
     assert space is not None, "what has none has a problem"
-    warnings = (*space.notes, *(_readdressed(each, spec) for each in first.warnings), *nothing_stops(spec, first))
+    warnings = (
+        *space.notes,
+        *_left_out(spec, space),
+        *(_readdressed(each, spec) for each in first.warnings),
+        *nothing_stops(spec, first),
+    )
     return CompiledSweep(
         spec=spec,
         settings=settings,
@@ -218,10 +223,25 @@ def _first_trial(
 
 def _max_trials(spec: SweepSpec, space: Space | None) -> int:
     """The smallest of the limits that are given; of a grid at most all of it."""
-    given = [n for n in (spec.max_trials, spec.run_cap, spec.run_cap_, spec.sweep_max_count) if n is not None]
+    given = _limits(spec)
     if spec.method == "grid":
         return min(*given, (space.grid_size if space is not None else None) or 1, MAX_TRIALS)
     return min(given, default=DEFAULT_TRIALS)
+
+
+def _limits(spec: SweepSpec) -> list[int]:
+    return [n for n in (spec.max_trials, spec.run_cap, spec.run_cap_, spec.sweep_max_count) if n is not None]
+
+
+def _left_out(spec: SweepSpec, space: Space) -> Iterator[str]:
+    """That a grid is larger than any sweep, where nobody has said that a part of it is enough."""
+    size = space.grid_size
+    if spec.method == "grid" and not _limits(spec) and size is not None and size > MAX_TRIALS:
+        yield (
+            f"spec.parameters: the grid has {size} points, and only the first {MAX_TRIALS} are tried, which is the most"
+            " that a sweep may have; leave out values, search with sobol, which spreads its trials over all of them, or"
+            " say with maxTrials how many are enough"
+        )
 
 
 def _readdressed(sentence: str, sweep: SweepSpec | None) -> str:

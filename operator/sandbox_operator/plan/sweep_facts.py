@@ -48,7 +48,7 @@ class TrialFact:
     artifacts: Literal["Removing", "Removed"] | None = None
     """What has become of its large files."""
     is_exporting: bool = False
-    """Whether its exporter still reads them."""
+    """Whether an exporter reads them, or is to; one that can't is given up in the end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from sandbox_api.status import ExperimentStatus, Reason, ResultRef
 from .compile import Compiled
 from .objective import Missing, objective_value
 from .sweep_facts import State, TrialFact, TrialFiles
-from .tracking import TRACKING
+from .tracking import is_due
 
 if TYPE_CHECKING:
     from ..search.observed import SeenState  # what searches takes long to import
@@ -51,7 +51,7 @@ def trial_fact(name: str, told: Told, status: ExperimentStatus, compiled: Compil
         stopping=told.stopping,
         decisions=tuple(status.trial.decisions) if status.trial is not None else (),
         artifacts=status.trial.artifacts if status.trial is not None else None,
-        is_exporting=any(c.type == TRACKING and c.reason == Reason.EXPORTING for c in status.conditions),
+        is_exporting=is_due(status),
     )
 
 

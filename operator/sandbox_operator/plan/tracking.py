@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from sandbox_api.contract import ExperimentRef
 from sandbox_api.experiment import ExperimentSpec
 from sandbox_api.export import Ending, ExportContract, export_digest
-from sandbox_api.status import ExperimentStatus, Reason, Resolved
+from sandbox_api.status import Condition, ExperimentStatus, Reason, Resolved
 from sandbox_api.tracking import Wandb
 
 from ..build.defaults import Defaults
@@ -25,10 +25,17 @@ from .actions import Action, CreateJob, DeleteJob, Plan
 from .clock import moment
 from .conditions import Said, condition_of
 from .facts import JobFact, PodFact, Snapshot
+from .waiting import why_waiting
 
 TRACKING = "Tracking"
 ONE_NODE_SECONDS = 300
 """How long an exporter may hold a volume that one node at a time can mount."""
+LONGEST_SECONDS = 3 * 86_400
+"""How long the exporter of the end may take on others: over a weekend somebody may mend what it waits for, or a server
+come back. Then it is given up, and files that it would read may go."""
+FINAL = (Reason.EXPORTED, Reason.NOT_EXPORTED)
+"""Nothing will be exported after these, but by hand."""
+AGAIN = "; it is tried again"
 LATER = "sandboxctl wandb sync {name} exports what there is"
 
 
@@ -40,14 +47,10 @@ def with_tracking(
     if spec is None or wandb is None or snapshot.deleting:
         return plan
     status = plan.status
-    before = next((c for c in snapshot.status.conditions if c.type == TRACKING), None)
+    before = _said_before(snapshot)
     if status.completion_time is None:
         said, exports = _on_the_way(plan, snapshot, spec, wandb, defaults)
-    elif (
-        before is not None
-        and before.reason in (Reason.EXPORTED, Reason.NOT_EXPORTED)
-        and _is_of_this_end(plan, snapshot)
-    ):
+    elif before is not None and before.reason in FINAL and _is_of_this_end(plan, snapshot):
         said = Said(before.status, Reason(before.reason), before.message)
         exports = tuple(_tidied(snapshot, spec, status, now))
     else:
@@ -57,6 +60,11 @@ def with_tracking(
         conditions.append(condition_of(TRACKING, said, snapshot.status.conditions, snapshot.generation, now))
     status = status.model_copy(update={"conditions": conditions, "resolved": _resolved(status, spec, defaults)})
     return replace(plan, status=status, exports=exports)
+
+
+def is_due(status: ExperimentStatus) -> bool:
+    """Whether an exporter is at work, or is to be: no end of it is told yet."""
+    return any(c.type == TRACKING and c.reason not in FINAL for c in status.conditions)
 
 
 def wanted(spec: ExperimentSpec | None) -> Wandb | None:
@@ -139,7 +147,7 @@ def _on_the_way(
         return Said("False", Reason.EXPORTER_FAILED, f"{refusal.message}; it is exported after the end"), ()
     said = _exporting(wandb, spec, snapshot)
     if job is not None:
-        return _as_its_pods_say(said, snapshot, live), ()
+        return _as_its_pods_say(said, snapshot, job), ()
     request = _request(snapshot, spec, status, defaults)
     return said, (_create(request, defaults),) if request is not None else ()
 
@@ -165,6 +173,8 @@ def _at_the_end(
         return Said("True", Reason.EXPORTED, f"all of it is in the run {where}".strip()[:1000]), leave
     if job is not None and (job.failed or job.deleting):
         words = f"the exporter has failed: {job.failed_message or job.failed or 'it was deleted'}"
+        if (before := _said_before(snapshot)) is not None and before.reason == Reason.EXPORTER_FAILED:
+            words += f"; before that: {before.message.removesuffix(AGAIN)}"  # of its pods, which have gone by now
         return Said("False", Reason.NOT_EXPORTED, _told(words, snapshot)), leave
     if (refusal := snapshot.refusals.get(name)) is not None:
         return Said("False", Reason.NOT_EXPORTED, _told(refusal.message, snapshot)), leave
@@ -172,14 +182,17 @@ def _at_the_end(
     if others or _has_pods(snapshot, but=name):
         return said, leave
     if job is not None:
-        return _as_its_pods_say(said, snapshot, name), ()
+        return _as_its_pods_say(said, snapshot, job), ()
     request = _request(snapshot, spec, status, defaults)
     if request is None:
         words = f"the operator has no image named {IMAGE}"
         return Said("False", Reason.NOT_EXPORTED, _told(words, snapshot)), ()
     held = mode == "ReadWriteOnce"
     request = replace(
-        request, suffix=suffix, pinned=held and snapshot.claim_is_shared, deadline=ONE_NODE_SECONDS if held else 0
+        request,
+        suffix=suffix,
+        pinned=held and snapshot.claim_is_shared,
+        deadline=ONE_NODE_SECONDS if held else LONGEST_SECONDS,
     )
     return said, (_create(request, defaults),)
 
@@ -234,15 +247,28 @@ def _exporting(wandb: Wandb, spec: ExperimentSpec, snapshot: Snapshot) -> Said:
     return Said("True", Reason.EXPORTING, f"to {where}, run {run}")
 
 
-def _as_its_pods_say(said: Said, snapshot: Snapshot, name: str) -> Said:
-    """What an exporter's pods say, where none is at work and one has failed."""
-    pods = _pods_of(snapshot, name)
+def _as_its_pods_say(said: Said, snapshot: Snapshot, job: JobFact) -> Said:
+    """What an exporter's pods say where none is at work: why the next one can't begin, else why the last one failed."""
+    pods = [pod for pod in _pods_of(snapshot, job.name) if not pod.deleting]
+    live = next((pod for pod in pods if not pod.is_over), None)
     failed = [pod for pod in pods if pod.is_over and pod.hook.exit_code not in (None, 0, 143)]
-    if not failed or any(pod.hook.running_since and not pod.is_over for pod in pods):
+    if live is not None and live.is_running:
         return said
-    newest = max(failed, key=lambda pod: pod.hook.finished_at or "")
-    words = newest.hook.termination_message.strip() or newest.message or f"exit code {newest.hook.exit_code}"
-    return Said("False", Reason.EXPORTER_FAILED, f"{words[-900:]}; it is tried again")
+    waiting = why_waiting(job, live, snapshot.warnings_about(job.name, pods))
+    if waiting.needs_help and (live is not None or not failed):
+        return Said("False", Reason.EXPORTER_FAILED, f"{waiting.message[:900]}{AGAIN}")
+    if failed:
+        newest = max(failed, key=lambda pod: pod.hook.finished_at or "")
+        words = newest.hook.termination_message.strip() or newest.message or f"exit code {newest.hook.exit_code}"
+        return Said("False", Reason.EXPORTER_FAILED, f"{words[-900:]}{AGAIN}")
+    before = _said_before(snapshot)
+    if live is None and before is not None and before.reason == Reason.EXPORTER_FAILED:  # nothing newer is known
+        return Said("False", Reason.EXPORTER_FAILED, before.message)
+    return said
+
+
+def _said_before(snapshot: Snapshot) -> Condition | None:
+    return next((c for c in snapshot.status.conditions if c.type == TRACKING), None)
 
 
 def _pods_of(snapshot: Snapshot, name: str) -> list[PodFact]:

@@ -173,7 +173,7 @@ def _next(
         marks = tuple(_marks(ready, snapshot.files, snapshot.taken))
         return Said("Unknown", Reason.TRIMMING, f"large files of {in_words(len(left))} are to be removed"), marks, 0.0
     if left:
-        words = f"waits until the exporters of {in_words(len(left))} have read what they need"
+        words = f"waits until the exporters of {in_words(len(left))} have read what they need, or are given up"
         return Said("Unknown", Reason.TRIMMING, words), (), LATER
     failed = sum(trial.state == "Failed" for trial in snapshot.trials)
     gone = sum(trial.artifacts == "Removed" for trial in snapshot.trials)

@@ -80,8 +80,9 @@ class Cache:
             return None
         refusals = self.refusals.of((EXPERIMENT, *key), (fact.uid, fact.generation))
         taken = {name for name, refusal in refusals.items() if refusal.reason == Reason.NAME_TAKEN}
-        jobs, pods, warnings = scope.children(fact, taken)
+        jobs, pods = scope.children(fact, taken)
         exporters, exporter_pods = scope.exporters(fact)
+        warnings = scope.warnings_about(fact, (*jobs, *exporters), (*pods, *exporter_pods))
         return Snapshot(
             name=fact.name,
             namespace=fact.namespace,

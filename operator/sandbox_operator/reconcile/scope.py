@@ -7,7 +7,7 @@ at.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from sandbox_api.hook import Hook
@@ -116,11 +116,9 @@ class Scope:
     def informers(self) -> tuple[Informer[Any], ...]:
         return self.experiments, self.sweeps, self.hooks, self.jobs, self.pods, self.claims, self.warnings
 
-    def children(
-        self, fact: ExperimentFact, taken: Collection[str]
-    ) -> tuple[tuple[JobFact, ...], tuple[PodFact, ...], tuple[WarningFact, ...]]:
-        """Jobs, pods and warnings of an experiment, but not those of Jobs in our name that we have not made, nor of its
-        exporters (`exporters`).
+    def children(self, fact: ExperimentFact, taken: Collection[str]) -> tuple[tuple[JobFact, ...], tuple[PodFact, ...]]:
+        """Jobs and pods of an experiment, but not those of Jobs in our name that we have not made, nor its exporters
+        (`exporters`).
 
         `taken`: names that we were refused because another Job has them.
         """
@@ -132,10 +130,7 @@ class Scope:
             for owned in self.pods.group(fact.uid)
             if owned.fact.job_uid not in strangers and not is_export_name(owned.fact.job_name, fact.name, fact.uid)
         )
-        names = [("Job", job.name) for job in jobs] + [("Pod", pod.name) for pod in pods]
-        warnings = [warning for name in names for warning in self.warnings.group((fact.namespace, *name))]
-        warnings += self._warnings_of_claims(fact)
-        return jobs, pods, tuple(sorted(warnings, key=lambda warning: warning.time))
+        return jobs, pods
 
     def exporters(self, fact: ExperimentFact) -> tuple[tuple[JobFact, ...], tuple[PodFact, ...]]:
         """Jobs that export an experiment, and their pods, also those whose Job has gone."""
@@ -145,6 +140,15 @@ class Scope:
             tuple(job for job in jobs if job.owner_uid == fact.uid and is_export_name(job.name, fact.name, fact.uid)),
             tuple(pod for pod in pods if is_export_name(pod.job_name, fact.name, fact.uid)),
         )
+
+    def warnings_about(
+        self, fact: ExperimentFact, jobs: Iterable[JobFact], pods: Iterable[PodFact]
+    ) -> tuple[WarningFact, ...]:
+        """Warnings about Jobs and pods of an experiment, and about its claims; newest last."""
+        names = [("Job", job.name) for job in jobs] + [("Pod", pod.name) for pod in pods]
+        warnings = [warning for name in names for warning in self.warnings.group((fact.namespace, *name))]
+        warnings += self._warnings_of_claims(fact)
+        return tuple(sorted(warnings, key=lambda warning: warning.time))
 
     def teller(self, pod: PodIdentity) -> Teller | None:
         """Who a pod is that lives and works at an attempt, made for an experiment by us; None for all others."""
