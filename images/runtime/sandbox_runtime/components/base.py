@@ -39,7 +39,7 @@ class Watcher:
         self._steps: dict[str, int] = {}
 
     def watch(self, result: Any, meta_name: str = "", *, step: int | None = None) -> Any:
-        """Keep a result as `SandboxWatcher.watch` does, and return it: numbers, texts, tables, and what mappings and lists hold.
+        """Keep and return a result, as `SandboxWatcher.watch` does: numbers, texts, tables, mappings and lists of them.
 
         Keys begin with the job's metaName, whether `meta_name` says it or not. step: of the training; by default it is
         counted for each key.
