@@ -40,7 +40,7 @@ class Watcher:
         self._steps: dict[str, int] = {}
 
     def watch(self, result: Any, meta_name: str = "", *, step: int | None = None) -> Any:
-        """Keep a result as `SandboxWatcher.watch` does; returns it. Mappings and lists hold numbers, texts and tables.
+        """Keep and return a result, as `SandboxWatcher.watch` does: numbers, texts, tables, mappings and lists of them.
 
         Keys begin with the job's metaName, whether `meta_name` says it or not. step: of the training; by default it is
         counted for each key.
