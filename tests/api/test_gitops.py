@@ -43,6 +43,8 @@ _MASKS = (
 )
 """What differs from one run to the next."""
 
+CHANGED_BY_ACTIONS = ("suspend", "rerun")
+
 
 def recorded(item: Manifest) -> str:
     """A resource as it is kept for the tests: the same text in every run."""
@@ -66,8 +68,9 @@ def compare(kind: str, found: Mapping[str, Manifest]) -> None:
         path, text = folder / f"{state}.yaml", recorded(item)
         if os.environ.get("SANDBOX_CAPTURE"):
             path.write_text(text)
-            for after in folder.glob(f"after_*_{state}.yaml"):  # an action changes nothing but the spec
-                whole = {**yaml.safe_load(text), "spec": yaml.safe_load(after.read_text())["spec"]}
+            for after in folder.glob(f"after_*_{state}.yaml"):
+                whole, before = yaml.safe_load(text), yaml.safe_load(after.read_text())["spec"]
+                whole["spec"] |= {field: before[field] for field in CHANGED_BY_ACTIONS if field in before}
                 after.write_text(as_yaml(whole))
         assert yaml.safe_load(text) == yaml.safe_load(path.read_text()), (
             f"{path.name}: see the docstring of this module"
