@@ -259,7 +259,7 @@ def claim_fact(item: Manifest) -> ClaimFact:
     )
 
 
-_OURS = re.compile(r"-[0-9a-f]{10}-a[0-9]+(-[a-z0-9]{5})?")
+_OURS = re.compile(r"-[0-9a-f]{10}-(a[0-9]+|export)(-[a-z0-9]{5})?")
 
 
 def warning_fact(item: Manifest) -> WarningFact | None:
