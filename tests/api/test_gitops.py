@@ -43,7 +43,7 @@ _MASKS = (
 )
 """What differs from one run to the next."""
 
-CHANGED_BY_ACTIONS = ("suspend", "rerun")
+CHANGED_BY_ACTIONS = ("suspend", "stop", "rerun")
 
 
 def recorded(item: Manifest) -> str:
@@ -69,8 +69,9 @@ def compare(kind: str, found: Mapping[str, Manifest]) -> None:
         if os.environ.get("SANDBOX_CAPTURE"):
             path.write_text(text)
             for after in folder.glob(f"after_*_{state}.yaml"):
-                whole, before = yaml.safe_load(text), yaml.safe_load(after.read_text())["spec"]
-                whole["spec"] |= {field: before[field] for field in CHANGED_BY_ACTIONS if field in before}
+                whole, known = yaml.safe_load(text), yaml.safe_load(after.read_text())["spec"]
+                kept = {field: value for field, value in whole["spec"].items() if field not in CHANGED_BY_ACTIONS}
+                whole["spec"] = kept | {field: known[field] for field in CHANGED_BY_ACTIONS if field in known}
                 after.write_text(as_yaml(whole))
         assert yaml.safe_load(text) == yaml.safe_load(path.read_text()), (
             f"{path.name}: see the docstring of this module"

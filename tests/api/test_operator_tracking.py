@@ -6,18 +6,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import signal
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.api.conftest import Operators, Plane, kubeconfig
+from tests.api.conftest import Operators, Plane
 from tests.api.inprocess import Death, fresh, running
 from tests.api.lab import LIMIT, Lab, probes
 from tests.api.played import JOBS, PODS, Gate, Pod, lacks_image, now, succeeds
-from tests.api.test_sandboxctl import Terminal
 from tests.progress import DEEP
 from typer.testing import CliRunner
 
@@ -48,8 +45,6 @@ class Pods:
     def __init__(self, lab: Lab) -> None:
         self.code: int | None = None
         self.words = ""
-        self.waits = ""
-        """What keeps each from its beginning."""
         self.seen: dict[str, set[str]] = defaultdict(set)
         """Uids of exporters' Jobs by name."""
         self._lab = lab
@@ -82,9 +77,6 @@ class Pods:
         if "deletionTimestamp" in pod["metadata"]:
             path = PODS.path(namespace=self._lab.namespace, name=name)
             await self._lab.client.request(("delete", "pods"), "DELETE", path, body={"gracePeriodSeconds": 0})
-        elif self.waits and "containerStatuses" not in status:
-            waiting = {"reason": "CreateContainerConfigError", "message": self.waits}
-            await self._tell(name, "Pending", {"waiting": waiting})
         elif self.code is not None and status.get("phase", "Pending") in ("Pending", "Running"):
             ended = {
                 "exitCode": self.code,
@@ -93,15 +85,13 @@ class Pods:
                 "startedAt": now(),
                 "finishedAt": now(),
             }
-            await self._tell(name, "Succeeded" if self.code == 0 else "Failed", {"terminated": ended})
-
-    async def _tell(self, name: str, phase: str, state: dict[str, Any]) -> None:
-        container = {
-            "name": CONTAINER, "state": state, "ready": False, "restartCount": 0, "imageID": "",
-            "image": "registry.example/tracking:1",
-        }  # fmt: skip
-        body = {"status": {"phase": phase, "containerStatuses": [container]}}
-        await self._lab.client.patch(PODS, name, body, self._lab.namespace, subresource="status")
+            container = {
+                "name": CONTAINER, "state": {"terminated": ended}, "ready": False, "restartCount": 0, "imageID": "",
+                "image": "registry.example/tracking:1",
+            }  # fmt: skip
+            phase = "Succeeded" if self.code == 0 else "Failed"
+            body = {"status": {"phase": phase, "containerStatuses": [container]}}
+            await self._lab.client.patch(PODS, name, body, self._lab.namespace, subresource="status")
 
 
 @contextlib.asynccontextmanager
@@ -185,36 +175,6 @@ async def test_an_experiment_has_one_exporter_and_ends_whatever_becomes_of_it(
             assert answer.exit_code == 0, answer.output
             assert "https://wandb.example/lab/run" in answer.output
         assert [uids for name, uids in pods.seen.items() if name.endswith("-sync")]
-
-
-async def test_a_sync_that_can_not_begin_says_why_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    """Whether its time is over or it is interrupted; the next one is not kept from its work."""
-    arguments = ["wandb", "sync", "demo", "--secret", "nope/key", "--image", "registry.example/tracking:1"]
-    async with fresh() as (api, lab), played(lab) as pods, running(api):
-        await lab.apply("demo", probes("one"))
-        await lab.finished("demo")
-        terminal = Terminal(kubeconfig(api, tmp_path), lab.namespace)
-        pods.waits = 'secret "nope" not found'
-
-        late = await terminal.sandboxctl(*arguments, "--timeout", "1")
-        assert late.code == 1
-        assert "-sync has not ended in 1 s" in late.text
-        await lab.until(lambda: not synced(lab), "its Job is removed")
-
-        process = await terminal.begun(*arguments)
-        assert process.stdout is not None
-        said = ""
-        while 'has not begun: secret "nope" not found' not in said:
-            said = (await process.stdout.readline()).decode()
-            assert said, "it says why before it ends"
-        process.send_signal(signal.SIGINT)
-        await process.communicate()
-        assert process.returncode == 130
-        await lab.until(lambda: not synced(lab), "its Job is removed")
-
-
-def synced(lab: Lab) -> list[str]:
-    return [name for job in exporters(lab) if (name := job["metadata"]["name"]).endswith("-sync")]
 
 
 async def die_once(number: int, moment: str) -> dict[str, int]:
