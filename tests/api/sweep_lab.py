@@ -35,7 +35,10 @@ def template(**more: Any) -> Manifest:
     job = {
         "hook": "ProcessDataHook",
         "metaName": "process",
-        "djConfigs": {"dataset_path": "data/demo.jsonl", "process": [*FILTER, {"alphanumeric_filter": {"min_ratio": 0.1}}]},
+        "djConfigs": {
+            "dataset_path": "data/demo.jsonl",
+            "process": [*FILTER, {"alphanumeric_filter": {"min_ratio": 0.1}}],
+        },
     }
     return {"retry": {"backoff": "1s"}, "executionJobConfigs": [job], **more}
 
