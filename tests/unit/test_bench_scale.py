@@ -116,8 +116,17 @@ def test_the_bench_of_progress_says_where_waiting_became_longer_than_it_may() ->
             "quiet": quiet,
             "progress": {**busy, "progress writes a second": 20.0},
             "p99 share": share,
+            "p99 share, 95 %": [share - 0.05, share + 0.05],
         }
 
     told = progress.table({"shapes": {"one experiment": shape(1.05), "one pod each": shape(1.2)}}).splitlines()
     assert "more than" not in told[1]
     assert told[2].endswith("more than 1.1")
+    assert "1.15 to 1.25" in told[2]
+
+
+def test_of_the_share_of_two_p99s_the_bench_says_how_sure_it_is() -> None:
+    same = [float(value) for value in range(300)]
+    least, most = progress.shares(same, same)
+    assert least < 1 < most
+    assert progress.shares([2 * value for value in same], same)[0] > most
