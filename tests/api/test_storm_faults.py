@@ -72,7 +72,7 @@ async def test_the_status_comes_back_late_while_pods_go_on(
         assert {name: end for name, end in ends.items() if end != expected[name]} == {}
         return found
 
-    found = await in_pieces("late echoes", range(50 if DEEP else 4), piece, say=say, deep=DEEP, at_once=4)
+    found = await in_pieces("late echoes", range(50 if DEEP else 2), piece, say=say, deep=DEEP, at_once=4)
     counts(f"late echoes of the status: {told(found)}")
     assert_nothing_lost(found)
 
@@ -96,6 +96,6 @@ async def test_bad_weather(nursery: Nursery, tmp_path: Path, say: Say, counts: S
         assert {name: end for name, end in ends.items() if end != expected[name]} == {}
         return found
 
-    found = await in_pieces("bad weather", range(100 if DEEP else 4), piece, say=say, deep=DEEP, at_once=4)
+    found = await in_pieces("bad weather", range(100 if DEEP else 2), piece, say=say, deep=DEEP, at_once=4)
     counts(f"bad weather: {told(found)}")
     assert_nothing_lost(found)

@@ -54,7 +54,16 @@ def files(*states: str) -> list[Path]:
     return [path for path in sorted(KINDS.glob("*/testdata/*.yaml")) if path.stem in states]
 
 
-@pytest.mark.parametrize(("path", "expected"), cases())
+@pytest.mark.parametrize(("argument", "is_kept"), [({}, True), (None, False)])
+def test_an_operator_without_arguments_survives_an_action_as_an_empty_mapping(argument: Any, is_kept: bool) -> None:
+    before = resource(KINDS / "SandboxExperiment/testdata/running.yaml")
+    before["spec"]["probeJobConfigs"][0]["djConfigs"] = {"process": [{"text_length_filter": argument}]}
+    after = acted(before, "suspend")
+    assert (after["spec"].pop("suspend"), before["spec"].pop("suspend", None)) == (True, False)
+    assert (after["spec"] == before["spec"]) == is_kept
+
+
+@pytest.mark.parametrize(("path", "expected"), list(cases()))
 def test_the_health_in_argo_cd_is_what_its_test_file_says(path: Path, expected: Manifest) -> None:
     assert health(resource(path)) == expected
     assert expected["status"] == STATES[path.stem]
@@ -96,7 +105,7 @@ def test_an_action_makes_what_its_test_file_says(action: str, before: Path, afte
     assert actions(resource(before))[action], "and it can be chosen there"
 
 
-@pytest.mark.parametrize(("path", "expected"), discovery_tests())
+@pytest.mark.parametrize(("path", "expected"), list(discovery_tests()))
 def test_the_actions_that_can_be_chosen_are_those_of_the_test_file(path: Path, expected: dict[str, bool]) -> None:
     assert actions(resource(path)) == expected
 
