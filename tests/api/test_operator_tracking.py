@@ -176,6 +176,16 @@ async def test_an_experiment_has_one_exporter_and_ends_whatever_becomes_of_it(
             assert "https://wandb.example/lab/run" in answer.output
         assert [uids for name, uids in pods.seen.items() if name.endswith("-sync")]
 
+        # One that can't begin says so when its time is over, and leaves nothing behind.
+        pods.code = None
+        late = [*arguments, "--secret", "nope/key", "--timeout", "3"]
+        answer = await asyncio.to_thread(CliRunner().invoke, app, late)
+        assert answer.exit_code == 1
+        assert "-sync has not ended in 3 s: the pod" in answer.output.replace("\n", " ")
+        await lab.until(
+            lambda: not [job for job in exporters(lab) if job["metadata"]["name"].endswith("-sync")], "no Job is left"
+        )
+
 
 async def die_once(number: int, moment: str) -> dict[str, int]:
     """Kill the operator at a write, let another go on; how many Jobs each exporter's name has had."""
