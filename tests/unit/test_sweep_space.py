@@ -248,7 +248,7 @@ def test_values_stay_within_bounds_on_the_quantum_and_rise_with_the_coordinate(
     assert all(low - slack <= each <= high + slack for each in values)
     if "q" in parameter:
         counts = [each / parameter["q"] for each in values]  # of large ones a float holds no fraction
-        assert all(abs(count - round(count)) < max(1e-6, 4 * sys.float_info.epsilon * count) for count in counts)
+        assert all(abs(count - round(count)) < max(1e-6, 4 * sys.float_info.epsilon * abs(count)) for count in counts)
 
 
 GRID = {
