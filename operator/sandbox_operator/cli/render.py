@@ -16,6 +16,7 @@ from rich.text import Text
 from sandbox_api.status import ComparisonRow, ExperimentStatus, JobStatus, RankRow, Reason
 
 from ..plan.clock import moment
+from ..plan.conditions import condition_in
 from ..plan.drafts import ANONYMOUS
 
 COLOURS = {
@@ -59,7 +60,7 @@ def progress_view(name: str, status: ExperimentStatus, now: datetime) -> Rendera
 
 def conclusion(status: ExperimentStatus) -> str:
     """How an experiment stands or ended, in its own words."""
-    ready = next((c for c in status.conditions if c.type == "Ready"), None)
+    ready = condition_in(status.conditions, "Ready")
     return ready.message if ready else status.outcome or "nothing was started"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import plotly.io
 from plotly.offline import get_plotlyjs
 
+from ..plan.conditions import condition_in
 from ..plan.sweep_facts import best_of
 from ..search.distributions import Parameter
 from .sweep_charts import Chart, charts, escaped
@@ -58,7 +59,7 @@ def page(view: SweepView) -> str:
 
 
 def _head(view: SweepView) -> str:
-    ready = next((c for c in view.status.conditions if c.type == "Ready"), None)
+    ready = condition_in(view.status.conditions, "Ready")
     words = html.escape(ready.message) if ready is not None and ready.message else ""
     counts = {state: sum(t.fact.state == state for t in view.trials) for state in _STATES}
     best = _best(view)

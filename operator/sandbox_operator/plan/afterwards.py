@@ -13,7 +13,7 @@ from .actions import Action, DeleteFinishedJobs, DeleteJob, Event, Plan
 from .claim import decide_claim
 from .clock import moment
 from .compile import Compiled
-from .conditions import Headline, conditions_of
+from .conditions import Headline, condition_in, conditions_of
 from .facts import Snapshot
 from .rerun import is_live
 
@@ -113,5 +113,5 @@ def _problem(status: ExperimentStatus, problems: tuple[str, ...]) -> Headline:
 def _end(status: ExperimentStatus) -> Headline:
     """How an experiment ended, as its status says it."""
     assert status.outcome is not None, "it has ended"
-    said = next((c for c in status.conditions if c.type == "Succeeded"), None)
+    said = condition_in(status.conditions, "Succeeded")
     return Headline(status.outcome, said.reason if said else status.outcome, said.message if said else "")

@@ -41,9 +41,14 @@ class Said:
     message: str
 
 
+def condition_in(conditions: Iterable[Condition], kind: str) -> Condition | None:
+    """The condition of this type, where it stands."""
+    return next((condition for condition in conditions if condition.type == kind), None)
+
+
 def condition_of(kind: str, said: Said, previous: Iterable[Condition], generation: int, now: datetime) -> Condition:
     """A condition now; its transition's time changes only with its status."""
-    before = next((condition for condition in previous if condition.type == kind), None)
+    before = condition_in(previous, kind)
     return Condition(
         type=kind,
         status=said.status,

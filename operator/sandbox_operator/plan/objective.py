@@ -15,6 +15,7 @@ from sandbox_api.hook import Hook
 from sandbox_api.hooks import HOOKS
 from sandbox_api.status import ExperimentStatus, JobStatus, Reason
 
+from .conditions import condition_in
 from .iterations import figure_of, in_iteration
 from .job import ANY_ITEM, PlannedJob, Reference, planned_id
 from .references import Producer, did_you_mean
@@ -87,7 +88,7 @@ def in_all_repeats(objective: Reference | None, jobs: Sequence[PlannedJob]) -> t
 
 def objective_value(compiled: Compiled, status: ExperimentStatus) -> float | Missing:
     """What a trial has come to: the figure of its last iteration, of repeats their mean; or why there is none."""
-    ended = next((c for c in status.conditions if c.type == "Succeeded"), None)
+    ended = condition_in(status.conditions, "Succeeded")
     if status.outcome != "Succeeded":
         reason = ended.reason if ended is not None else status.outcome or Reason.PENDING
         return Missing(reason, ended.message if ended is not None else "it has not begun")

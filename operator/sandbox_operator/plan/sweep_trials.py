@@ -12,6 +12,7 @@ from sandbox_api.contract import experiment_folder
 from sandbox_api.status import ExperimentStatus, Reason, ResultRef
 
 from .compile import Compiled
+from .conditions import condition_in
 from .objective import Missing, objective_value
 from .sweep_facts import State, TrialFact, TrialFiles
 from .tracking import is_due
@@ -84,7 +85,7 @@ def _end(status: ExperimentStatus, compiled: Compiled) -> tuple[State, float | N
             return "Pruned", None, Reason.METRIC_NOT_FINITE, f"it was no finite number at {last.rung}"
         return "Pruned", last.value if last is not None else None, None, ""
     if status.completion_time is None:
-        stalled = next((c for c in status.conditions if c.type == "Stalled"), None)
+        stalled = condition_in(status.conditions, "Stalled")
         if stalled is not None and stalled.reason == Reason.INVALID_SPEC:  # nothing in it will ever run
             return "Failed", None, stalled.reason, stalled.message
         return "Running", None, None, ""

@@ -16,14 +16,14 @@ from urllib.parse import urlsplit
 from sandbox_api.contract import ExperimentRef
 from sandbox_api.experiment import ExperimentSpec
 from sandbox_api.export import Ending, ExportContract, export_digest
-from sandbox_api.status import Condition, ExperimentStatus, Reason, Resolved
+from sandbox_api.status import ExperimentStatus, Reason, Resolved
 from sandbox_api.tracking import Wandb
 
 from ..build.defaults import Defaults
 from ..build.export import IMAGE, SYNC, ExportRequest, end_suffix, export_job, export_name
 from .actions import Action, CreateJob, DeleteJob, Plan
 from .clock import moment
-from .conditions import Said, condition_of
+from .conditions import Said, condition_in, condition_of
 from .facts import JobFact, PodFact, Snapshot
 from .waiting import why_waiting
 
@@ -47,7 +47,7 @@ def with_tracking(
     if spec is None or wandb is None or snapshot.deleting:
         return plan
     status = plan.status
-    before = _said_before(snapshot)
+    before = condition_in(snapshot.status.conditions, TRACKING)
     if status.completion_time is None:
         said, exports = _on_the_way(plan, snapshot, spec, wandb, defaults)
     elif before is not None and before.reason in FINAL and _is_of_this_end(plan, snapshot):
@@ -108,7 +108,7 @@ def ending(status: ExperimentStatus) -> Ending | None:
     """How an experiment ended, as its run is told it; None while it goes on."""
     if status.completion_time is None or status.outcome is None:
         return None
-    said = next((c for c in status.conditions if c.type == "Succeeded"), None)
+    said = condition_in(status.conditions, "Succeeded")
     return Ending(
         outcome=status.outcome,
         reason=said.reason if said is not None else "",
@@ -173,7 +173,9 @@ def _at_the_end(
         return Said("True", Reason.EXPORTED, f"all of it is in the run {where}".strip()[:1000]), leave
     if job is not None and (job.failed or job.deleting):
         words = f"the exporter has failed: {job.failed_message or job.failed or 'it was deleted'}"
-        if (before := _said_before(snapshot)) is not None and before.reason == Reason.EXPORTER_FAILED:
+        if (
+            before := condition_in(snapshot.status.conditions, TRACKING)
+        ) is not None and before.reason == Reason.EXPORTER_FAILED:
             words += f"; before that: {before.message.removesuffix(AGAIN)}"  # of its pods, which have gone by now
         return Said("False", Reason.NOT_EXPORTED, _told(words, snapshot)), leave
     if (refusal := snapshot.refusals.get(name)) is not None:
@@ -261,14 +263,10 @@ def _as_its_pods_say(said: Said, snapshot: Snapshot, job: JobFact) -> Said:
         newest = max(failed, key=lambda pod: pod.hook.finished_at or "")
         words = newest.hook.termination_message.strip() or newest.message or f"exit code {newest.hook.exit_code}"
         return Said("False", Reason.EXPORTER_FAILED, f"{words[-900:]}{AGAIN}")
-    before = _said_before(snapshot)
+    before = condition_in(snapshot.status.conditions, TRACKING)
     if live is None and before is not None and before.reason == Reason.EXPORTER_FAILED:  # nothing newer is known
         return Said("False", Reason.EXPORTER_FAILED, before.message)
     return said
-
-
-def _said_before(snapshot: Snapshot) -> Condition | None:
-    return next((c for c in snapshot.status.conditions if c.type == TRACKING), None)
 
 
 def _pods_of(snapshot: Snapshot, name: str) -> list[PodFact]:

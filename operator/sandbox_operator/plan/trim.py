@@ -21,7 +21,7 @@ from sandbox_api.trim import TrimContract, TrimFolder
 from ..build.defaults import Defaults
 from ..build.trim import TrimRequest, trim_job, trim_name
 from .actions import Event
-from .conditions import Said, condition_of
+from .conditions import Said, condition_in, condition_of
 from .images import HELPER_IMAGE
 from .sweep_facts import (
     CreateRemoval,
@@ -65,7 +65,7 @@ def with_trimming(
         condition_of(TRIMMED, said, snapshot.status.conditions, snapshot.generation, now),
     ]
     events = plan.events
-    before = next((c for c in snapshot.status.conditions if c.type == TRIMMED), None)
+    before = condition_in(snapshot.status.conditions, TRIMMED)
     if (
         said.reason != Reason.TRIMMING
         and (before is None or before.reason != said.reason)

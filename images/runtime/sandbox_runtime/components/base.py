@@ -51,13 +51,14 @@ class Watcher:
         found = Found()
         found.take(result, own)
         found.tell(own)
-        if not found.keys:
+        keys = found.keys
+        if not keys:
             return result
         newest = found.figures | dict.fromkeys(found.left_out, math.nan)
         self.last |= {key.removeprefix(self._prefix).removeprefix("."): value for key, value in newest.items()}
-        for key in found.keys:
+        for key in keys:
             self._steps[key] = step if step is not None else self._steps.get(key, 0) + 1
-        self._verbs.keep(found, max(self._steps[key] for key in found.keys))
+        self._verbs.keep(found, max(self._steps[key] for key in keys))
         return result
 
     def watch_cfgs(self, configs: Iterable[tuple[Settings | None, str]]) -> None:
