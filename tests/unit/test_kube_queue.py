@@ -222,3 +222,24 @@ async def test_what_waits_already_is_not_looked_at_again_later_for_the_same_reas
     queue.done("a")
     await asyncio.sleep(60)
     assert len(queue) == 0
+
+
+@on_clock
+async def test_it_is_idle_when_no_key_waits_and_none_is_in_hand() -> None:
+    queue = KeyedQueue[str]()
+    assert queue.is_idle
+    queue.add("a")
+    assert not queue.is_idle
+    waits = asyncio.create_task(queue.idle())
+    assert await queue.get() == "a"
+    queue.add("a")
+    queue.done("a")
+    await asyncio.sleep(1)
+    assert not waits.done(), "it was added again"
+    assert await queue.get() == "a"
+    queue.add_after("b", 10)
+    queue.done("a")
+    await waits
+    assert queue.is_idle, "the other one's time has not come"
+    await asyncio.sleep(10)
+    assert not queue.is_idle

@@ -34,6 +34,7 @@ class KeyedQueue(Generic[K]):
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._failures: dict[K, int] = {}
         self._news = asyncio.Event()
+        self._calm = asyncio.Event()
         self._moved_at = 0.0
         """When a key was taken or given back last."""
         self._closed = False
@@ -41,6 +42,11 @@ class KeyedQueue(Generic[K]):
     def __len__(self) -> int:
         """Keys that could be handed out now or as soon as their present holder is done."""
         return len(self._waiting) + len(self._again)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no key waits to be handed out, and none is in anybody's hands."""
+        return not self._waiting and not self._taken
 
     @property
     def delayed(self) -> int:
@@ -115,6 +121,14 @@ class KeyedQueue(Generic[K]):
         if added is not None and not self._closed:
             self._waiting[key] = added
             self._news.set()
+        if self.is_idle:
+            self._calm.set()
+
+    async def idle(self) -> None:
+        """Wait for a moment in which `is_idle` holds."""
+        while not self.is_idle:
+            self._calm.clear()
+            await self._calm.wait()
 
     def retry(self, key: K) -> float:
         """Hand this key out after its back-off, doubled by each call until `forget`; gives the seconds."""

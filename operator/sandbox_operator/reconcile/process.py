@@ -28,6 +28,7 @@ from .budget import Budget
 from .cache import Cache
 from .events import EventSender
 from .figures import ask_for_figures
+from .garbage import collect_when
 from .health import LIMITS, Limits, why_not_ready, why_restart
 from .hooks import HookReconciler
 from .metrics import CONTENT_TYPE, Metrics
@@ -114,6 +115,7 @@ class Operator:
         async with asyncio.TaskGroup() as group:
             for informer in self._cache.informers:
                 group.create_task(informer.run(), name=f"informer-{informer.resource.plural}")
+            group.create_task(collect_when(self._idle), name="garbage")
             await self._cache.synced()
             where = ", ".join(self._settings.namespaces) or "all namespaces"
             log.info("watching %s; %d experiments are there", where, len(self._keys_of(EXPERIMENTS)))
@@ -139,8 +141,7 @@ class Operator:
         """Why this process should be restarted, or None."""
         tried = self._lease.tried_at if self._lease is not None else None
         idle = boot_time() - tried if tried is not None else 0.0
-        queues = [queue for queue in (self._queue, self._hook_queue, self._sweep_queue) if queue is not None]
-        return why_restart(self._cache.informers, queues, idle, self._limits)
+        return why_restart(self._cache.informers, self._queues(), idle, self._limits)
 
     def unready(self) -> str | None:
         """Why this process could not take over now, or None."""
@@ -210,6 +211,15 @@ class Operator:
                 sender.cancel()
         finally:
             self._queue = self._hook_queue = self._sweep_queue = self._progress = None
+
+    def _queues(self) -> list[KeyedQueue[Key]]:
+        """None while this replica stands by."""
+        return [queue for queue in (self._queue, self._hook_queue, self._sweep_queue) if queue is not None]
+
+    async def _idle(self) -> None:
+        """Wait for a moment in which no key waits and none is in anybody's hands."""
+        while busy := [queue for queue in self._queues() if not queue.is_idle]:
+            await busy[0].idle()
 
     def _wake_hook(self, key: Key) -> None:
         """A SandboxHook has changed."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 from ..kube.client import Client
 from ..kube.errors import ApiError, Conflict, NotFound
@@ -28,8 +29,10 @@ from .status import write_status
 
 log = logging.getLogger(__name__)
 
-BUSY_SECONDS = 0.05
-"""Until it looks again whether workers have enough to do."""
+TAKEN_SECONDS = 0.05
+"""Until it looks again after it wanted an experiment that a worker has."""
+PATIENCE_SECONDS = 0.5
+"""For so long a write lets workers go first: while there is always one at work, two are written a second."""
 WRITE_SECONDS = 2.0
 """A write that takes longer is given up: a worker may want the experiment."""
 
@@ -71,22 +74,26 @@ class ProgressWriter:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            if len(self._queue):  # what decides something comes first
-                await asyncio.sleep(BUSY_SECONDS)
-                continue
+            await self._wait(self._budget.seconds_to_next(_now()))
+            await self._let_go_first()
             key = self._budget.turn(_now())
             if key is None:
-                await self._wait(self._budget.seconds_to_next(_now()))
                 continue
             if not self._queue.try_take(key):
                 self._budget.ask(key, _now())
-                await asyncio.sleep(BUSY_SECONDS)
+                await asyncio.sleep(TAKEN_SECONDS)
                 continue
             with about(namespace=key[0], experiment=key[1]):
                 try:
                     await self._look_at(key)
                 finally:
                     self._queue.done(key)
+
+    async def _let_go_first(self) -> None:
+        """What decides something shares the API server with nothing that could wait."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self._queue.idle()
 
     async def _wait(self, seconds: float | None) -> None:
         self._news.clear()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import random
 import sys
@@ -164,6 +165,8 @@ async def measured(on: Loader, operator: OperatorProcess, crowd: Crowd, chains: 
             async with crowd.talking() if kind == "progress" else contextlib.nullcontext():
                 if kind == "quiet":
                     await _all_is_written(on)
+                gc.collect()
+                gc.freeze()  # thousands of senders are no garbage; what measures must not stop to look at them
                 begin, live, samples = time.monotonic(), await _live_writes(on), dict[str, list[float]]()
                 spec, name = four_hooks_from(number), f"{kind}-{number}"
                 found = await experiments_one_by_one(on, operator, chains, 4, spec, name, samples)
@@ -171,7 +174,8 @@ async def measured(on: Loader, operator: OperatorProcess, crowd: Crowd, chains: 
                 wrote[kind] += await _live_writes(on) - live
             took[kind] += samples[HAND_OVER]
             cpu[kind] += Counter(found["cpu"])
-            print(f"  {kind}: p99 {spread(samples[HAND_OVER])['p99']:.0f} ms", file=sys.stderr, flush=True)
+            longest = " ".join(f"{ms:.0f}" for ms in sorted(samples[HAND_OVER])[-4:])
+            print(f"  {datetime.now():%H:%M:%S} {kind}: the longest {longest} ms", file=sys.stderr, flush=True)
     figures: Figures = {
         "pods": len(crowd.tokens),
         "hand-overs of each": len(took["quiet"]),
