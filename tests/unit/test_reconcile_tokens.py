@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import time
@@ -16,6 +17,7 @@ from sandbox_api.progress import PROGRESS_AUDIENCE
 from sandbox_operator.kube.errors import Forbidden
 from sandbox_operator.reconcile.tokens import (
     FRESH,
+    LEEWAY,
     PAUSE,
     KeysUnavailable,
     PodIdentity,
@@ -135,6 +137,33 @@ async def test_a_key_that_was_withdrawn_stops_counting(
     clock.now += FRESH
     with pytest.raises(TokenRefused, match="does not publish"):
         await verifier.verify(OURS.token())
+
+
+async def test_a_token_that_was_right_counts_until_it_expires(verifier: TokenVerifier) -> None:
+    expires = int(time.time()) + 1
+    token = OURS.token(exp=expires - LEEWAY)
+    assert await verifier.verify(token) == POD
+    assert await verifier.verify(token) == POD
+    await asyncio.sleep(expires - time.time() + 0.01)
+    with pytest.raises(TokenRefused, match="expired"):
+        await verifier.verify(token)
+
+
+async def test_a_right_token_is_verified_once_and_any_change_of_it_is_refused(
+    verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified: list[str] = []
+    decode = jwt.decode
+    monkeypatch.setattr(
+        jwt, "decode", lambda token, *args, **more: verified.append(token) or decode(token, *args, **more)
+    )
+    token = OURS.token()
+    assert [await verifier.verify(token) for _ in range(10)] == [POD] * 10
+    assert verified == [token]
+    head, body, signature = token.split(".")
+    for wrong in (f"{head}.{body}.{signature[1:]}", f"{head}.{body}.", f"{token}\udcff"):
+        with pytest.raises(TokenRefused):
+            await verifier.verify(wrong)
 
 
 async def test_without_keys_nobody_is_believed_and_the_reason_is_told(

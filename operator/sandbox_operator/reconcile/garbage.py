@@ -12,7 +12,7 @@ import asyncio
 import gc
 from collections.abc import Awaitable, Callable
 
-EVERY_SECONDS = 300.0
+EVERY_SECONDS = 600.0
 FALLBACK = 1000
 """Looks at what is no longer young after which it looks at everything, busy or not; Python's own is 10."""
 

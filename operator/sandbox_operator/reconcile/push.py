@@ -30,7 +30,7 @@ AT_ONCE = 200
 """Reports that are looked at at the same time; it takes a millisecond."""
 REMEMBERED = 20_000
 """Pods of which is known when they told last."""
-COUNTED_SECONDS = 2.0
+COUNTED_SECONDS = 10.0
 """For so long the number of pods that run is taken as it was."""
 COME_AGAIN = 5
 """Seconds after which a pod may find the operator that works."""
