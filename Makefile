@@ -9,6 +9,7 @@ UV_HOME := $(SANDBOX_CACHE)/bin/uv
 UV := $(UV_HOME)/bin/uv
 PYTHON := .venv/bin/python
 PYTEST := .venv/bin/pytest
+WORKERS := $(shell expr $$(nproc) + 1)# of what waits for processes and servers more than it computes
 LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 export PATH := $(CURDIR)/.venv/bin:$(UV_HOME)/bin:$(PATH)
 
@@ -68,13 +69,13 @@ test: ## All tests: checks, unit, fake API, real API server, real libraries, rea
 	@$(MAKE) --no-print-directory verify lint test-unit test-api test-runtime test-node
 
 .PHONY: test-unit
-test-unit: .venv/.done tools ## Models, planner, builders, runtime pieces, charts (seconds)
-	$(PYTEST) -q -n auto --dist worksteal tests/unit
+test-unit: .venv/.done tools ## Models, planner, builders, runtime pieces, charts (minutes)
+	$(PYTEST) -q -n $(WORKERS) --dist worksteal tests/unit
 	$(PYTEST) -q tests/model
 
 .PHONY: test-api
 test-api: .venv/.done tools ## Fake API server with faults, and a real etcd + kube-apiserver
-	$(PYTEST) -q -n auto --dist worksteal tests/api
+	$(PYTEST) -q -n $(WORKERS) --dist worksteal tests/api
 
 .PHONY: test-runtime
 test-runtime: .venvs/data/.done .venvs/easyanimate/.done .venvs/modelscope/.done .venvs/swift/.done .venvs/vbench/.done ## Every hook on the real libraries

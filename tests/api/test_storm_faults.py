@@ -22,7 +22,7 @@ from tests.progress import DEEP, Say, in_pieces, long, summed, told
 @long
 async def test_faults_on_any_call(nursery: Nursery, tmp_path: Path, say: Say, counts: Say) -> None:
     """The process lives through all of them, and each experiment comes to the end that it has without them."""
-    pieces, each = (40, 250) if DEEP else (3, 120)
+    pieces, each = (40, 250) if DEEP else (2, 120)
 
     async def piece(seed: int) -> Counter[str]:
         async with storm(nursery, tmp_path) as it:
@@ -96,6 +96,6 @@ async def test_bad_weather(nursery: Nursery, tmp_path: Path, say: Say, counts: S
         assert {name: end for name, end in ends.items() if end != expected[name]} == {}
         return found
 
-    found = await in_pieces("bad weather", range(100 if DEEP else 2), piece, say=say, deep=DEEP, at_once=4)
+    found = await in_pieces("bad weather", range(100 if DEEP else 1), piece, say=say, deep=DEEP, at_once=4)
     counts(f"bad weather: {told(found)}")
     assert_nothing_lost(found)

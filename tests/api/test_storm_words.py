@@ -91,7 +91,7 @@ async def test_whatever_hooks_say_the_process_makes_no_mistake(
         async with storm(nursery, tmp_path) as it:
             it.witness.trusts_hooks = False
             it.operator.start()
-            for number in range(60):
+            for number in range(60 if DEEP else 30):
                 table: Table = {(hook,): says(f"{seed}/{number}/{hook}") for hook in "ab"}
                 await it.feed(Journey(f"said-{number}", spec, table))
             await it.finished()

@@ -124,6 +124,8 @@ def test_a_metric_that_is_no_finite_number_at_a_rung_is_told_as_such(line: objec
     found = followed({"step": 1, "toy.loss": 2.0}, line, {"step": 4, "toy.loss": 1.0}, rungs=RUNGS)
     assert found.reached == {2: None, 4: 1.0}, "the first line there counts"
     assert found.metrics == {"loss": 1.0}
+    before = {"step": 1, "toy.loss": 2.0, "toy.lr": 0.5}
+    assert followed(before, line).metrics == {"lr": 0.5}, "the last good one is not how it is"
 
 
 @pytest.mark.parametrize("named", [None, 5, {}, "toy.loss", [None, {}, ["toy.loss"]]], ids=str)

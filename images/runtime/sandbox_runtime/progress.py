@@ -104,6 +104,11 @@ class Followed:
             return
         numbers = {name: _float(value) for name, value in found.items() if _is_number(value)}
         figures = {name: value for name, value in numbers.items() if math.isfinite(value)}
+        named = found.get(NOT_FINITE)
+        no_numbers = {name for name in named if isinstance(name, str)} if isinstance(named, list) else set()
+        no_numbers |= numbers.keys() - figures.keys()
+        for name in no_numbers:  # the last good one would be taken for how it is
+            self._figures.pop(name.removeprefix(self._prefix), None)
         self.t = figures.get("t", self.t)
         if "step" in figures:
             self._stepped(int(figures["step"]))
@@ -114,8 +119,7 @@ class Followed:
                 name = name.removeprefix(self._prefix)
                 self._figures.pop(name, None)
                 self._figures[name] = value
-        named = found.get(NOT_FINITE)
-        self._climb(figures, self._metric in numbers or (isinstance(named, list) and self._metric in named))
+        self._climb(figures, self._metric in figures or self._metric in no_numbers)
 
     def _stepped(self, step: int) -> None:
         if self.step is not None and step < self.step:  # another part of the job counts from the start again
