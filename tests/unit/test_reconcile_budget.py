@@ -28,13 +28,15 @@ class Writers:
         for number in range(count):
             self.budget.ask(key(number), self.now)
 
-    def run(self, seconds: float, decided: float = 0.0) -> None:
-        """`decided`: statuses a second that workers write meanwhile."""
+    def run(self, seconds: float, decided: float = 0.0, takes: float = 0.0) -> None:
+        """`decided`: statuses a second that workers write meanwhile. `takes`: seconds that a write is under way."""
         end, decision = self.now + seconds, self.now if decided else math.inf
         while self.now < end:
             if (turn := self.budget.turn(self.now)) is not None:
                 self.written[turn].append(self.now)
                 self.budget.written(turn, self.now)
+                self.now += takes
+                self.budget.took(takes, self.now)
                 self.budget.ask(turn, self.now)
             wait = self.budget.seconds_to_next(self.now)
             assert wait is not None
@@ -74,6 +76,23 @@ def test_progress_only_takes_what_decisions_leave() -> None:
     writers.run(10 + LONGEST_DEBT)
     after = sum(map(len, writers.written.values())) - before
     assert after >= 10 * WRITES_A_SECOND * 0.9, "and soon after the burst it goes on"
+
+
+@pytest.mark.parametrize(("takes", "rate"), [(0.001, WRITES_A_SECOND), (0.02, 5.0), (0.5, 0.2), (5.0, 1 / (PAUSE + 5))])
+def test_a_write_is_under_way_for_a_tenth_of_the_time_and_one_that_takes_long_has_its_pause(
+    takes: float, rate: float
+) -> None:
+    writers = Writers(1000)
+    writers.run(120, takes=takes)
+    assert sum(map(len, writers.written.values())) == pytest.approx(120 * rate, rel=0.05, abs=1)
+
+
+def test_decisions_do_not_shorten_the_rest_after_a_write_that_took_long() -> None:
+    budget = Budget()
+    budget.ask(key(1), 0.0)
+    budget.took(0.5, 0.0)
+    budget.decided(0.1)
+    assert budget.seconds_to_next(0.1) == pytest.approx(4.4)
 
 
 def test_who_has_nothing_to_tell_is_not_written_and_who_was_forgotten_neither() -> None:

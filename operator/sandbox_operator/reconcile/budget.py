@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose turn it is to have its progress written: so many statuses a second over all, and a pause for each experiment.
+"""Whose turn it is to have its progress written: so many statuses a second over all, for a tenth of the time at most, and
+a pause for each experiment.
 
 It knows no clock: times are seconds of its caller's. What decides something never asks here; it counts, though, so that
 progress only takes what decisions leave.
@@ -14,6 +15,9 @@ from ..kube.informer import Key
 WRITES_A_SECOND = 20.0
 PAUSE = 10.0
 """Least seconds between two writes of one experiment's progress."""
+SHARE = 0.1
+"""Of the time, that in which a write of progress may be under way: whatever decides something seldom meets one, and an API
+server that is slow gets fewer."""
 LONGEST_DEBT = 1.0
 """Seconds after a burst of decisions in which its end is noticed."""
 
@@ -69,9 +73,13 @@ class Budget:
         self._written.pop(key, None)
         self._written[key] = now
 
+    def took(self, seconds: float, now: float) -> None:
+        """A write was under way for so long, and is over."""
+        self._next = max(self._next, now + min(seconds * (1 / SHARE - 1), self._pause))
+
     def decided(self, now: float) -> None:
         """A status was written that decides something: it has taken a turn."""
-        self._next = min(max(self._next, now) + self._each, now + LONGEST_DEBT)
+        self._next = max(self._next, min(max(self._next, now) + self._each, now + LONGEST_DEBT))
 
     def forget(self, key: Key) -> None:
         """It has nothing to tell any more."""

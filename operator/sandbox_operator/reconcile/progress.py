@@ -109,6 +109,7 @@ class ProgressWriter:
 
     async def _look_at(self, key: Key) -> None:
         """Write it, unless it is of no use any more; an error makes it wait for its next turn."""
+        begin = _now()
         try:
             async with asyncio.timeout(WRITE_SECONDS):
                 await self._write(key)
@@ -121,6 +122,8 @@ class ProgressWriter:
                 log.warning("progress is not written: %s", str(error) or "no answer in time")
             self._budget.written(key, _now())
             self._budget.ask(key, _now())
+        finally:
+            self._budget.took(_now() - begin, _now())
 
     async def _write(self, key: Key) -> None:
         fact = self._cache.experiment(key)
