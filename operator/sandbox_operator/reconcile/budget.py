@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose turn it is to have its progress written: so many statuses a second over all, for a tenth of the time at most, and
-a pause for each experiment.
+"""Whose turn it is to have its progress written: so many statuses a second over all, for a small share of the time, and a
+pause for each experiment.
 
 It knows no clock: times are seconds of its caller's. What decides something never asks here; it counts, though, so that
 progress only takes what decisions leave.
@@ -16,7 +16,7 @@ WRITES_A_SECOND = 20.0
 PAUSE = 10.0
 """Least seconds between two writes of one experiment's progress."""
 SHARE = 0.1
-"""Of the time, that in which a write of progress may be under way: whatever decides something seldom meets one, and an API
+"""Of the time, that in which a write of progress may be under way: what decides something seldom meets one, and an API
 server that is slow gets fewer."""
 LONGEST_DEBT = 1.0
 """Seconds after a burst of decisions in which its end is noticed."""
