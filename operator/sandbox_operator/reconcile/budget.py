@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose turn it is to have its progress written: so many statuses a second over all, for a small share of the time, and a
-pause for each experiment.
+"""Whose turn it is to have its progress written: so many statuses a second over all, for a small share of the time, and
+a pause for each experiment.
 
 It knows no clock: times are seconds of its caller's. What decides something never asks here; it counts, though, so that
 progress only takes what decisions leave.
