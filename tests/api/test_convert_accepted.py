@@ -96,7 +96,7 @@ json_values = st.recursive(
 
 
 @given(values=st.lists(json_values, min_size=40, max_size=40), is_flow=st.booleans())
-@settings(max_examples=200 if DEEP else 10, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example])  # fmt: skip
+@settings(max_examples=200 if DEEP else 10, deadline=None, derandomize=not DEEP, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example])  # fmt: skip
 def test_any_value_is_read_by_kubectl_and_by_pyyaml_as_it_was_written(
     cluster: Plane, values: list[Any], is_flow: bool
 ) -> None:

@@ -83,6 +83,9 @@ REFERS_TO_ITSELF = {"hook": "RefineRecipeViaKSigmaHook", "meta_name": "a", "inpu
 
 @long
 @given(content=files, is_json=st.booleans())
+@example(
+    content={"iter_targets_mode": {"x": None}, "probe_job_configs": [{"hook": "ProbeViaAnalyzerHook"}]}, is_json=False
+)
 @example(content={"probe_job_configs": [REFERS_TO_ITSELF]}, is_json=False)
 @example(content={"probe_job_configs": [REFERS_TO_ITSELF, {**REFERS_TO_ITSELF, "meta_name": "b"}]}, is_json=True)
 @settings(

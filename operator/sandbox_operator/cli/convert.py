@@ -25,6 +25,7 @@ from .convert_spec import Converted, convert
 from .convert_upstream import Files, NotConverted, read_upstream
 from .convert_write import write
 from .experiments import Ended
+from .offline import as_stored
 from .output import write_output
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _tell(converted: Converted) -> bool:
     for sentence in converted.left_out:
         say(f"can't run: {sentence}", style="red", error=True)
     sweep = converted.sweep
-    compiled = compile_spec(converted.spec) if sweep is None else _compiled(sweep)
+    compiled = compile_spec(as_stored(converted.spec)) if sweep is None else _compiled(sweep)
     for problem in compiled.problems:
         say(f"problem: {problem}", style="red", error=True)
     for warning in compiled.warnings:

@@ -126,7 +126,7 @@ def _experiment(document: Mapping[str, Any]) -> Experiment:
     return Experiment(
         _name_of(document),
         str(namespace) if namespace is not None else None,
-        _without_nulls(document.get("spec") or {}),
+        as_stored(document.get("spec") or {}),
         _metadata(document),
     )
 
@@ -144,12 +144,10 @@ _TYPELESS = ("djConfigs", "extraConfigs", "local", "affinity", "patch", "paramet
 """Fields whose content is not ours: a null in it may mean something."""
 
 
-def _without_nulls(value: Any) -> Any:
+def as_stored(value: Any) -> Any:
     """As the API server stores it: fields set to null are as good as absent."""
     if isinstance(value, list):
-        return [_without_nulls(item) for item in value]
+        return [as_stored(item) for item in value]
     if isinstance(value, Mapping):
-        return {
-            key: item if key in _TYPELESS else _without_nulls(item) for key, item in value.items() if item is not None
-        }
+        return {key: item if key in _TYPELESS else as_stored(item) for key, item in value.items() if item is not None}
     return value
