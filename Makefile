@@ -9,7 +9,6 @@ UV_HOME := $(SANDBOX_CACHE)/bin/uv
 UV := $(UV_HOME)/bin/uv
 PYTHON := .venv/bin/python
 PYTEST := .venv/bin/pytest
-WORKERS := $(shell expr $$(nproc) + 1)# of what waits for processes and servers more than it computes
 LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 export PATH := $(CURDIR)/.venv/bin:$(UV_HOME)/bin:$(PATH)
 
@@ -70,12 +69,12 @@ test: ## All tests: checks, unit, fake API, real API server, real libraries, rea
 
 .PHONY: test-unit
 test-unit: .venv/.done tools ## Models, planner, builders, runtime pieces, charts (minutes)
-	$(PYTEST) -q -n $(WORKERS) --dist worksteal tests/unit
+	$(PYTEST) -q -n $$(($$(nproc) + 1)) --dist worksteal tests/unit
 	$(PYTEST) -q tests/model
 
 .PHONY: test-api
 test-api: .venv/.done tools ## Fake API server with faults, and a real etcd + kube-apiserver
-	$(PYTEST) -q -n $(WORKERS) --dist worksteal tests/api
+	$(PYTEST) -q -n auto --dist worksteal tests/api
 
 .PHONY: test-runtime
 test-runtime: .venvs/data/.done .venvs/easyanimate/.done .venvs/modelscope/.done .venvs/swift/.done .venvs/vbench/.done ## Every hook on the real libraries

@@ -167,6 +167,21 @@ def test_whatever_is_damaged_there_is_a_verdict_or_a_sentence(
     assert done.output.strip()
 
 
+@settings(max_examples=2000 if DEEP else 20)
+@given(st.sampled_from([path for path in places(WHOLE) if path]), st.sampled_from(DAMAGE))
+def test_whatever_is_damaged_there_is_a_report_or_a_sentence(
+    tmp_path_factory: pytest.TempPathFactory, path: tuple[int | str, ...], value: Any
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    page = folder / "damaged.html"
+    page.unlink(missing_ok=True)
+    done = sweep("report", "find", "-f", written(folder, damaged(WHOLE, path, value)), "-o", page)
+
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    assert (done.exit_code == 0) == page.exists()
+    assert done.output.strip()
+
+
 @pytest.mark.parametrize(
     ("kept", "said"),
     [
