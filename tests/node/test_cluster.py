@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from tests.progress import deep_only
 
 REPOSITORY = Path(__file__).parents[2]
 TOOL = REPOSITORY / "cluster" / "cluster"
@@ -350,7 +351,10 @@ def test_gpus_can_be_added_to_a_running_node(cluster: Cluster) -> None:
     assert cluster.allocatable_gpus() == "0"
 
 
-@pytest.mark.parametrize("process", ["containerd", "etcd", "kube-apiserver", "registry"])
+@pytest.mark.parametrize(
+    "process",
+    ["containerd", pytest.param("etcd", marks=deep_only), "kube-apiserver", pytest.param("registry", marks=deep_only)],
+)
 def test_up_waits_for_a_process_that_was_killed(cluster: Cluster, process: str) -> None:
     first = cluster.process(process)
     os.kill(first, signal.SIGKILL)
@@ -427,12 +431,12 @@ def api_server_answers(_: Cluster) -> bool:
 @pytest.mark.parametrize(
     ("victim", "moment"),
     [
-        ("up", node_is_remembered),
-        ("up", link_is_there),
+        pytest.param("up", node_is_remembered, marks=deep_only),
+        pytest.param("up", link_is_there, marks=deep_only),
         ("up", api_server_is_starting),
-        ("up", api_server_answers),
+        pytest.param("up", api_server_answers, marks=deep_only),
         ("node", link_is_there),
-        ("node", api_server_is_starting),
+        pytest.param("node", api_server_is_starting, marks=deep_only),
     ],
 )
 def test_up_repairs_what_a_kill_in_the_middle_left(
