@@ -151,10 +151,11 @@ def test_a_damaged_trial_is_told_with_its_field(tmp_path: Path, path: Any, value
 WHOLE = a_dump(4, method="random")
 with_early_stopping(WHOLE, EARLY)
 DAMAGE = [MISSING, None, True, 0, -1, 0.5, 10**400, "", "x", [], ["x"], [{}], {}, {"x": 1}]
+damage = given(st.sampled_from([path for path in places(WHOLE) if path]), st.sampled_from(DAMAGE))
 
 
 @settings(max_examples=2000 if DEEP else 40)
-@given(st.sampled_from([path for path in places(WHOLE) if path]), st.sampled_from(DAMAGE))
+@damage
 def test_whatever_is_damaged_there_is_a_verdict_or_a_sentence(
     tmp_path_factory: pytest.TempPathFactory, path: tuple[int | str, ...], value: Any
 ) -> None:
@@ -168,7 +169,7 @@ def test_whatever_is_damaged_there_is_a_verdict_or_a_sentence(
 
 
 @settings(max_examples=2000 if DEEP else 20)
-@given(st.sampled_from([path for path in places(WHOLE) if path]), st.sampled_from(DAMAGE))
+@damage
 def test_whatever_is_damaged_there_is_a_report_or_a_sentence(
     tmp_path_factory: pytest.TempPathFactory, path: tuple[int | str, ...], value: Any
 ) -> None:

@@ -29,15 +29,11 @@ def looks_at_everything() -> Iterator[list[float]]:
         gc.callbacks.remove(note)
 
 
-async def wait_for(event: asyncio.Event) -> None:
-    await event.wait()
-
-
 @on_clock
 async def test_it_waits_until_nothing_is_to_be_done() -> None:
     before, free = gc.get_threshold(), asyncio.Event()
     with looks_at_everything() as times:
-        task = asyncio.create_task(collect_when(lambda: wait_for(free)))
+        task = asyncio.create_task(collect_when(free.wait))
         await asyncio.sleep(EVERY_SECONDS + 100)
         assert times == []
         assert gc.get_threshold() == (*before[:2], FALLBACK)

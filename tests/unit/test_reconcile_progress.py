@@ -3,8 +3,10 @@
 experiment has gone."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from tests.unit.instant import now, on_clock
 
@@ -29,35 +31,31 @@ class Empty:
         self.asked.append(now())
 
 
-def writer(queue: KeyedQueue[Key]) -> tuple[ProgressWriter, Empty]:
-    cache: Any = Empty()
-    nobody: Any = None
-    made = ProgressWriter(nobody, cache, queue, lambda: None, Budget(), lambda _: None)
+@asynccontextmanager
+async def kept_back() -> AsyncIterator[tuple[KeyedQueue[Key], Empty]]:
+    """A worker is at work, and there is progress to write."""
+    queue, cache, nobody = KeyedQueue[Key](), Empty(), None
+    assert queue.try_take(OTHER)
+    made = ProgressWriter(cast(Any, nobody), cast(Any, cache), queue, lambda: None, Budget(), lambda _: None)
     teller, report = Teller(TELLER, "e", "train", 1, "p"), ProgressReport(pod="p", job="train", attempt=1, step=1)
     made.reports.take(teller, report, datetime.now(UTC))
-    return made, cache
+    running = asyncio.create_task(made.run())
+    yield queue, cache
+    running.cancel()
 
 
 @on_clock
 async def test_a_worker_that_is_at_work_goes_first() -> None:
-    queue = KeyedQueue[Key]()
-    assert queue.try_take(OTHER)
-    progress, cache = writer(queue)
-    running = asyncio.create_task(progress.run())
-    await asyncio.sleep(PATIENCE_SECONDS / 2)
-    assert cache.asked == []
-    queue.done(OTHER)
-    await asyncio.sleep(PATIENCE_SECONDS / 10)
-    assert len(cache.asked) == 1
-    running.cancel()
+    async with kept_back() as (queue, cache):
+        await asyncio.sleep(PATIENCE_SECONDS / 2)
+        assert cache.asked == []
+        queue.done(OTHER)
+        await asyncio.sleep(PATIENCE_SECONDS / 10)
+        assert len(cache.asked) == 1
 
 
 @on_clock
 async def test_workers_that_are_always_at_work_do_not_keep_it_back_for_ever() -> None:
-    queue = KeyedQueue[Key]()
-    assert queue.try_take(OTHER)
-    progress, cache = writer(queue)
-    running = asyncio.create_task(progress.run())
-    await asyncio.sleep(PATIENCE_SECONDS * 1.1)
-    assert len(cache.asked) == 1
-    running.cancel()
+    async with kept_back() as (_, cache):
+        await asyncio.sleep(PATIENCE_SECONDS * 1.1)
+        assert len(cache.asked) == 1

@@ -8,6 +8,7 @@ import base64
 import json
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jwt
 import pytest
@@ -164,6 +165,32 @@ async def test_a_right_token_is_verified_once_and_any_change_of_it_is_refused(
     for wrong in (f"{head}.{body}.{signature[1:]}", f"{head}.{body}.", f"{token}\udcff"):
         with pytest.raises(TokenRefused):
             await verifier.verify(wrong)
+
+
+async def test_what_is_told_while_keys_are_read_anew_does_not_outlive_the_old_ones(
+    keys: PublishedKeys, clock: Clock
+) -> None:
+    is_read, may_answer = asyncio.Event(), asyncio.Event()
+    may_answer.set()
+
+    async def get(path: str) -> Any:
+        is_read.set()
+        await may_answer.wait()
+        return await keys.get(path)
+
+    verifier, token = TokenVerifier(get, clock), OURS.token()
+    assert await verifier.verify(CURVED.token()) == POD
+    keys.signers = [CURVED]
+    clock.now += FRESH
+    is_read.clear()
+    may_answer.clear()
+    reader = asyncio.create_task(verifier.verify(CURVED.token()))
+    await is_read.wait()
+    assert await verifier.verify(token) == POD, "the old keys count until there are new ones"
+    may_answer.set()
+    await reader
+    with pytest.raises(TokenRefused, match="does not publish"):
+        await verifier.verify(token)
 
 
 async def test_without_keys_nobody_is_believed_and_the_reason_is_told(

@@ -15,7 +15,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,7 @@ class Followed:
                 name = name.removeprefix(self._prefix)
                 self._figures.pop(name, None)
                 self._figures[name] = value
-        self._climb(figures, self._metric in figures or self._metric in no_numbers)
+        self._climb(figures, no_numbers)
 
     def _stepped(self, step: int) -> None:
         if self.step is not None and step < self.step:  # another part of the job counts from the start again
@@ -128,8 +128,7 @@ class Followed:
         if self.t is not None and not (self._steps and (self._steps[-1][1] >= step or self._steps[-1][0] >= self.t)):
             self._steps.append((self.t, step))
 
-    def _climb(self, figures: Mapping[str, float], has_metric: bool) -> None:
-        """`has_metric` without its figure: it is no finite number."""
+    def _climb(self, figures: Mapping[str, float], no_numbers: Container[str | None]) -> None:
         if not self._at:
             return
         way = figures.get(self._resource or "")
@@ -137,7 +136,7 @@ class Followed:
             way = figures.get("step")  # every line has it without the metaName
         self._way = self._way if way is None else way
         value = figures.get(self._metric or "")
-        if self._way is None or (value is None and not has_metric):
+        if self._way is None or (value is None and self._metric not in no_numbers):
             return
         for rung in self._at:
             if self._way >= rung:

@@ -17,7 +17,7 @@ FALLBACK = 1000
 """Looks at what is no longer young after which it looks at everything, busy or not; Python's own is 10."""
 
 
-async def collect_when(idle: Callable[[], Awaitable[None]]) -> None:
+async def collect_when(idle: Callable[[], Awaitable[object]]) -> None:
     """Until cancelled. `idle` waits for a moment in which there is nothing to do."""
     young, middle, old = gc.get_threshold()
     gc.set_threshold(young, middle, FALLBACK)

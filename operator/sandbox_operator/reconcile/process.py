@@ -213,7 +213,7 @@ class Operator:
             self._queue = self._hook_queue = self._sweep_queue = self._progress = None
 
     def _queues(self) -> list[KeyedQueue[Key]]:
-        """None while this replica stands by."""
+        """Of what is to be done; none while this replica stands by."""
         return [queue for queue in (self._queue, self._hook_queue, self._sweep_queue) if queue is not None]
 
     async def _idle(self) -> None:

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 TAKEN_SECONDS = 0.05
 """Until it looks again after it wanted an experiment that a worker has."""
 PATIENCE_SECONDS = 0.5
-"""For so long a write lets workers go first: while there is always one at work, two are written a second."""
+"""For so long a write lets workers go first, if there always is one at work."""
 WRITE_SECONDS = 2.0
 """A write that takes longer is given up: a worker may want the experiment."""
 

@@ -7,12 +7,12 @@ Offline: the API server is asked for its keys when one is unknown, at most twice
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
+import math
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jwt
@@ -77,7 +77,7 @@ def key_id_of(token: str) -> str:
     """Which key a token says it was signed with. Raises TokenRefused."""
     try:
         header = jwt.get_unverified_header(token)
-    except jwt.PyJWTError as error:
+    except (jwt.PyJWTError, UnicodeError) as error:  # a header may hold any byte
         raise TokenRefused(f"the token can't be read: {error}") from error
     if header.get("alg") not in ALGORITHMS:
         raise TokenRefused(f"the token is signed by {header.get('alg')!r}, which counts for nothing here")
@@ -86,10 +86,11 @@ def key_id_of(token: str) -> str:
     return str(header["kid"])
 
 
+@lru_cache(REMEMBERED)
 def identity_of(token: str, key: jwt.PyJWK, issuer: str) -> tuple[PodIdentity, float]:
     """The pod that a token is bound to, if all is right about it, and until when (seconds since 1970) it counts.
 
-    Raises TokenRefused.
+    Raises TokenRefused. Keys that were read anew are other objects, with which a token is verified again.
     """
     try:
         claims = jwt.decode(
@@ -121,21 +122,13 @@ class TokenVerifier:
         self._get = get
         self._clock = clock
         self._keys: Keys | None = None
-        self._read_at: float | None = None
+        self._read_at = -math.inf
         """When keys were looked for last, whatever came of it."""
         self._trouble = ""
         self._reading = asyncio.Lock()
-        self._right: OrderedDict[bytes, tuple[PodIdentity, float]] = OrderedDict()
-        """By the token's digest: what was found right with the keys as they are, and until when it counts."""
 
     async def verify(self, token: str) -> PodIdentity:
         """The pod that holds this token. Raises TokenRefused, KeysUnavailable."""
-        if not token.isascii():
-            raise TokenRefused("the token can't be read: it holds what is no ASCII character")
-        digest = hashlib.sha256(token.encode()).digest()
-        identity, until = self._right.get(digest, (None, 0.0))
-        if identity is not None and time.time() < until and not self._are_old():
-            return identity
         key_id = key_id_of(token)
         if self._is_due(key_id):
             async with self._reading:
@@ -145,24 +138,18 @@ class TokenVerifier:
             raise KeysUnavailable(f"the cluster's keys can't be read, so no token can be verified: {self._trouble}")
         if (key := self._keys.by_id.get(key_id)) is None:
             raise TokenRefused("the token is signed with a key that this cluster does not publish")
-        self._right[digest] = identity, _ = identity_of(token, key, self._keys.issuer)
-        if len(self._right) > REMEMBERED:
-            self._right.popitem(last=False)
+        identity, until = identity_of(token, key, self._keys.issuer)
+        if time.time() >= until:
+            raise TokenRefused("the token does not count: it has expired since it was verified")
         return identity
-
-    def _are_old(self) -> bool:
-        return self._read_at is None or self._clock() - self._read_at >= FRESH
 
     def _is_due(self, key_id: str) -> bool:
         """Whether to look for keys: there are none, or not this one, or they are old; but never all the time."""
-        if self._read_at is None or self._are_old():
-            return True
-        is_unknown = self._keys is None or key_id not in self._keys.by_id
-        return is_unknown and self._clock() - self._read_at >= PAUSE
+        is_known = self._keys is not None and key_id in self._keys.by_id
+        return self._clock() - self._read_at >= (FRESH if is_known else PAUSE)
 
     async def _read(self) -> None:
         self._read_at = self._clock()
-        self._right.clear()  # the keys may be others now
         try:
             self._keys = keys_of(await self._get(ISSUER_PATH), await self._get(KEYS_PATH))
             self._trouble = ""
