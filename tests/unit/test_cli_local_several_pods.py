@@ -31,7 +31,7 @@ async def test_pieces_are_processes_those_that_failed_run_again_and_all_are_merg
     assert job.shards is not None
     assert (job.shards.succeeded, job.shards.done) == (3, "0-2")
     assert lab.text_at(lab.folder.workspace / (job.outputs or {})["words"]).split() == WORDS
-    names = sorted(folder.name.partition("-a")[2] for folder in lab.folder.jobs.iterdir())
+    names = sorted(folder.name.rpartition("-a")[2] for folder in lab.folder.jobs.iterdir())
     assert names == ["1", "2", "2-merge"]
 
 
